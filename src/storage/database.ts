@@ -1,0 +1,114 @@
+/** The tables, as SQL has them. One schema for both dialects: times are epoch milliseconds, JSON is text. */
+import type { Generated } from "kysely";
+
+export interface Database {
+  assistants: {
+    assistant_id: string;
+    graph_id: string;
+    name: string;
+    description: string | null;
+    config: string;
+    context: string;
+    metadata: string;
+    version: number;
+    created_at: number;
+    updated_at: number;
+  };
+  threads: {
+    thread_id: string;
+    status: string;
+    metadata: string;
+    config: string;
+    values: string | null;
+    interrupts: string;
+    created_at: number;
+    updated_at: number;
+    state_updated_at: number;
+  };
+  runs: {
+    seq: Generated<number>;
+    run_id: string;
+    thread_id: string;
+    assistant_id: string;
+    graph_id: string;
+    status: string;
+    metadata: string;
+    kwargs: string;
+    multitask_strategy: string;
+    not_before: number;
+    attempt: number;
+    fence: number;
+    lease_owner: string | null;
+    lease_expires_at: number | null;
+    cancel_action: string | null;
+    error: string | null;
+    checkpoint_id: string | null;
+    created_at: number;
+    updated_at: number;
+    started_at: number | null;
+    ended_at: number | null;
+  };
+  checkpoints: {
+    thread_id: string;
+    checkpoint_ns: string;
+    checkpoint_id: string;
+    parent_checkpoint_id: string | null;
+    /** The run that wrote it; null for state updates by clients. */
+    run_id: string | null;
+    type: string;
+    /** Channel → version of the values that are in blobs. */
+    blob_versions: string;
+    checkpoint: Uint8Array | string;
+    metadata: string;
+  };
+  /** A channel's value, once per version. */
+  checkpoint_blobs: {
+    thread_id: string;
+    checkpoint_ns: string;
+    channel: string;
+    version: string;
+    run_id: string | null;
+    type: string;
+    value: Uint8Array | string;
+  };
+  checkpoint_writes: {
+    thread_id: string;
+    checkpoint_ns: string;
+    checkpoint_id: string;
+    task_id: string;
+    idx: number;
+    task_path: string;
+    run_id: string | null;
+    channel: string;
+    type: string;
+    value: Uint8Array | string;
+  };
+  event_logs: {
+    run_id: string;
+    thread_id: string;
+    ended_at: number | null;
+  };
+  event_chunks: {
+    run_id: string;
+    first: number;
+    last: number;
+    events: string;
+  };
+  webhooks: {
+    webhook_id: string;
+    run_id: string;
+    url: string;
+    payload: string;
+    attempts: number;
+    next_attempt_at: number;
+    created_at: number;
+  };
+  store_items: {
+    /** Namespace as JSON text of its array: unambiguous whatever the labels hold. */
+    namespace: string;
+    key: string;
+    value: string;
+    created_at: number;
+    updated_at: number;
+  };
+}

@@ -1,0 +1,58 @@
+/**
+ * The few expressions that differ between databases, and nothing else: today in SQLite's words.
+ * `sql` fragments take values as parameters, so filters of clients never become SQL text.
+ */
+import { type Expression, type RawBuilder, type SqlBool, sql } from "kysely";
+import { invalid } from "../errors.ts";
+
+/** The elements of a list, one row each; one parameter whatever the length, so the statement stays the same. */
+export const listed = (values: RawBuilder<unknown> | string): RawBuilder<string> =>
+  sql<string>`(select value from json_each(${values}))`;
+
+/** JSON text of a list, to be given to `listed`. */
+export const asList = (values: readonly unknown[]): string => JSON.stringify(values);
+
+/** Name it with its table: `json_each` has columns of its own. */
+type JsonColumn = Expression<unknown> | RawBuilder<unknown>;
+
+/** What `json_each` says of a value: its types, and itself as SQL has it. */
+function atomOf(value: unknown): { types: string; atom: string | number | null } {
+  if (value === null) return { types: '["null"]', atom: null };
+  if (typeof value === "boolean") return { types: `["${value}"]`, atom: value ? 1 : 0 };
+  if (typeof value === "number") return { types: '["integer","real"]', atom: value };
+  if (typeof value === "string") return { types: '["text"]', atom: value };
+  return { types: '["object","array"]', atom: JSON.stringify(value) };
+}
+
+const COMPARE = { $eq: "is", $gt: ">", $gte: ">=", $lt: "<", $lte: "<=" } as const;
+
+function matches(column: JsonColumn, key: string, operator: keyof typeof COMPARE, value: unknown): RawBuilder<SqlBool> {
+  const { types, atom } = atomOf(value);
+  const test = sql.raw(COMPARE[operator]);
+  return sql<SqlBool>`exists (select 1 from json_each(${column}) as member
+    where member.key = ${key} and member.type in ${listed(types)} and member.value ${test} ${atom})`;
+}
+
+/** The top-level member `key` of a JSON object is exactly `value`. Objects and arrays compare as text, so the order of keys counts. */
+export const jsonEquals = (column: JsonColumn, key: string, value: unknown): RawBuilder<SqlBool> =>
+  matches(column, key, "$eq", value);
+
+/** As `jsonEquals`, for all members of `filter`. */
+export const jsonEqualsAll = (column: JsonColumn, filter: Readonly<Record<string, unknown>>): RawBuilder<SqlBool>[] =>
+  Object.entries(filter).flatMap(([key, value]) => (value === undefined ? [] : [jsonEquals(column, key, value)]));
+
+/** One member of a store filter: a value to equal, or an object of operators (`{"$gt": 3, "$lte": 9}`). */
+export function jsonFilter(column: JsonColumn, key: string, wanted: unknown): RawBuilder<SqlBool>[] {
+  if (!isOperators(wanted)) return [jsonEquals(column, key, wanted)];
+  return Object.entries(wanted).map(([operator, value]) => {
+    if (operator === "$ne") return sql<SqlBool>`not ${jsonEquals(column, key, value)}`;
+    if (operator in COMPARE) return matches(column, key, operator as keyof typeof COMPARE, value);
+    throw invalid(`filter.${key}`, `the operator ${operator} is not one of $eq, $ne, $gt, $gte, $lt, $lte`);
+  });
+}
+
+function isOperators(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  const keys = Object.keys(value);
+  return keys.length > 0 && keys.every((key) => key.startsWith("$"));
+}

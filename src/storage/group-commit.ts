@@ -1,0 +1,156 @@
+/**
+ * One writer, many writes, few commits. A commit that must survive a power cut waits for the disk;
+ * the work inside it takes microseconds. So all writes that wait share one transaction:
+ *
+ *   BEGIN IMMEDIATE · SAVEPOINT work 1 RELEASE · SAVEPOINT work 2 ROLLBACK TO · … · COMMIT
+ *
+ * A work that throws takes back only itself. Nobody hears anything before COMMIT: a promise that settled
+ * is a promise about the disk. The disk is waited for aside (`log-sync.ts`), so the event loop and the next
+ * batch go on meanwhile. Writes that arrive while a batch runs make up the next one. Works of a batch run one
+ * after another, so a work never sees another half done.
+ */
+import { unavailable } from "../errors.ts";
+import type { LibsqlConnection } from "./libsql.ts";
+import type { LogSync } from "./log-sync.ts";
+
+/** Keeps one batch from holding the event loop for long. */
+const MAX_BATCH = 200;
+const IDLE_MS = 500;
+
+interface Job {
+  readonly work: () => Promise<unknown>;
+  readonly durable: boolean;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** How a job went; its caller is told after COMMIT. */
+interface Verdict {
+  readonly tell: () => void;
+  /** The disk did not take it after all. */
+  readonly refuse: (error: unknown) => void;
+}
+
+const failed = (job: Job, error: unknown): Verdict => {
+  const tell = (): void => job.reject(error);
+  return { tell, refuse: tell };
+};
+
+export class GroupCommit {
+  readonly #connection: LibsqlConnection;
+  readonly #sync: LogSync;
+  readonly #onError: (error: unknown) => void;
+  readonly #waiting: Job[] = [];
+  #flushing: Promise<void> | null = null;
+  #closed = false;
+  #lastCommit = 0;
+  #checkpointTimer: NodeJS.Timeout | null = null;
+
+  /** The connection must not wait for the disk itself (`synchronous=NORMAL`): `sync` does. */
+  constructor(connection: LibsqlConnection, sync: LogSync, onError: (error: unknown) => void) {
+    this.#connection = connection;
+    this.#sync = sync;
+    this.#onError = onError;
+  }
+
+  submit<T>(work: () => Promise<T>, durable: boolean): Promise<T> {
+    if (this.#closed) return Promise.reject(unavailable("the database is closed"));
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting.push({ work, durable, resolve: resolve as Job["resolve"], reject });
+      this.#flushing ??= this.#flushAll();
+    });
+  }
+
+  /** Takes no more work and waits for what is under way. */
+  async drain(): Promise<void> {
+    this.#closed = true;
+    await this.#flushing;
+    await this.#sync.idle();
+    if (this.#checkpointTimer !== null) clearTimeout(this.#checkpointTimer);
+  }
+
+  async #flushAll(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      await nextTurn();
+      const batch = this.#waiting.splice(0, MAX_BATCH);
+      this.#tell(batch, await this.#commit(batch));
+    }
+    this.#flushing = null;
+    this.#lastCommit = performance.now();
+    this.#checkpointTimer ??= this.#checkpointLater();
+  }
+
+  /** Callers hear of their write when it is where they wanted it: committed, or on the disk. */
+  #tell(batch: readonly Job[], verdicts: readonly Verdict[]): void {
+    const durable: Verdict[] = [];
+    verdicts.forEach((verdict, index) => {
+      if (batch[index]?.durable === true) durable.push(verdict);
+      else verdict.tell();
+    });
+    if (durable.length === 0) return;
+    this.#sync.flushed().then(
+      () => {
+        for (const verdict of durable) verdict.tell();
+      },
+      (error: unknown) => {
+        for (const verdict of durable) verdict.refuse(error);
+      },
+    );
+  }
+
+  async #commit(batch: readonly Job[]): Promise<Verdict[]> {
+    try {
+      this.#connection.exec("BEGIN IMMEDIATE");
+      const verdicts: Verdict[] = [];
+      for (const job of batch) verdicts.push(await this.#inSavepoint(job));
+      this.#connection.exec("COMMIT");
+      return verdicts;
+    } catch (error) {
+      this.#rollback();
+      return batch.map((job) => failed(job, error));
+    }
+  }
+
+  async #inSavepoint(job: Job): Promise<Verdict> {
+    this.#connection.exec("SAVEPOINT work");
+    try {
+      const value = await job.work();
+      this.#connection.exec("RELEASE work");
+      return { tell: () => job.resolve(value), refuse: job.reject };
+    } catch (error) {
+      // On a full disk or an I/O error SQLite itself takes back the whole transaction: nothing is left to save.
+      if (!this.#connection.inTransaction) throw error;
+      this.#connection.exec("ROLLBACK TO work; RELEASE work");
+      return failed(job, error);
+    }
+  }
+
+  #rollback(): void {
+    try {
+      if (this.#connection.inTransaction) this.#connection.exec("ROLLBACK");
+    } catch (error) {
+      this.#onError(error);
+    }
+  }
+
+  /** Moves the log into the file while nobody waits, so that a busy moment need not. */
+  #checkpointLater(): NodeJS.Timeout {
+    return setTimeout(() => this.#checkpointIfIdle(), IDLE_MS).unref();
+  }
+
+  #checkpointIfIdle(): void {
+    this.#checkpointTimer = null;
+    if (this.#closed || this.#flushing !== null) return;
+    if (performance.now() - this.#lastCommit < IDLE_MS * 0.9) {
+      this.#checkpointTimer = this.#checkpointLater();
+      return;
+    }
+    try {
+      this.#connection.exec("PRAGMA wal_checkpoint(PASSIVE)");
+    } catch (error) {
+      this.#onError(error);
+    }
+  }
+}
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

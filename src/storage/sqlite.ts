@@ -1,0 +1,164 @@
+/**
+ * Storage in one SQLite file. A writer (group commit) and a reader share it through the write-ahead log,
+ * so a reader never waits and never sees what is not committed.
+ */
+import fs from "node:fs";
+import path from "node:path";
+import { Kysely, SqliteDialect } from "kysely";
+import { unavailable } from "../errors.ts";
+import type { Database } from "./database.ts";
+import { createWhole, damaged, inspect, lockFolder, refuseCorrupt, removeUnfinished } from "./database-file.ts";
+import { GroupCommit } from "./group-commit.ts";
+import { LibsqlConnection } from "./libsql.ts";
+import { LogSync } from "./log-sync.ts";
+import { migrate, refuseNewer } from "./migrate.ts";
+import { runDirectly } from "./prepared.ts";
+import type { Storage, Tx, WriteOptions } from "./storage.ts";
+
+export { StorageRefused } from "./refused.ts";
+
+export interface SqliteOptions {
+  /** Folder of `skein.db`; made when it is missing. */
+  readonly dir: string;
+  /** Trouble that no caller can be told about, such as a checkpoint that failed. */
+  readonly onError?: (error: unknown) => void;
+}
+
+/** Above this size a check of the whole file would hold up the start. */
+const QUICK_CHECK_BYTES = 64 * 1024 * 1024;
+
+const PRAGMAS = [
+  // Writes that must reach the disk are synced aside: see log-sync.ts.
+  "synchronous=NORMAL",
+  "temp_store=MEMORY",
+  "cache_size=-32768",
+  "journal_size_limit=67108864",
+  "wal_autocheckpoint=8000",
+];
+
+export async function openSqlite({ dir, onError = () => {} }: SqliteOptions): Promise<Storage> {
+  const file = path.join(path.resolve(dir), "skein.db");
+  // The lock comes first: looking at a file that this process has open already would drop SQLite's own locks on it.
+  const lock = lockFolder(path.resolve(dir));
+  try {
+    removeUnfinished(file);
+    if (!inspect(file)) await createWhole(file, build);
+    return await refuseCorrupt(file, () => open(file, lock, onError));
+  } catch (error) {
+    unlock(lock);
+    throw error;
+  }
+}
+
+async function build(connection: LibsqlConnection): Promise<void> {
+  await migrate(connection, kyselyOn(connection));
+}
+
+async function open(file: string, lock: LibsqlConnection, onError: (error: unknown) => void): Promise<Storage> {
+  const writer = new LibsqlConnection(file);
+  try {
+    const writerDb = kyselyOn(writer);
+    configure(writer);
+    checkQuickly(file, writer);
+    await refuseNewer(file, writerDb);
+    await migrate(writer, writerDb);
+    return new SqliteStorage({ file, lock, writer, writerDb, onError });
+  } catch (error) {
+    writer.close();
+    throw error;
+  }
+}
+
+function configure(connection: LibsqlConnection): void {
+  // First of all: who looks at the file from outside (a backup, a shell) may hold it for a moment, even now.
+  connection.exec("PRAGMA busy_timeout=5000");
+  connection.exec("PRAGMA journal_mode=WAL");
+  for (const pragma of PRAGMAS) connection.exec(`PRAGMA ${pragma}`);
+}
+
+function checkQuickly(file: string, connection: LibsqlConnection): void {
+  if (fs.statSync(file).size > QUICK_CHECK_BYTES) return;
+  const [row] = connection.pragma("quick_check(1)");
+  const verdict = String(Object.values(row ?? {})[0]);
+  if (verdict !== "ok") throw damaged(file, verdict);
+}
+
+function kyselyOn(database: LibsqlConnection): Kysely<Database> {
+  const db = new Kysely<Database>({ dialect: new SqliteDialect({ database }) });
+  runDirectly(db, (query) => database.query(query.sql, query.parameters));
+  return db;
+}
+
+function unlock(lock: LibsqlConnection): void {
+  lock.exec("ROLLBACK");
+  lock.close();
+}
+
+/** SQLite makes the log at the first transaction after opening. */
+function openedLog({ file, writer }: Parts): string {
+  const log = `${file}-wal`;
+  if (!fs.existsSync(log)) writer.exec("BEGIN IMMEDIATE; PRAGMA user_version; COMMIT");
+  return log;
+}
+
+interface Parts {
+  readonly file: string;
+  readonly lock: LibsqlConnection;
+  readonly writer: LibsqlConnection;
+  readonly writerDb: Kysely<Database>;
+  readonly onError: (error: unknown) => void;
+}
+
+class SqliteStorage implements Storage {
+  readonly dialect = "sqlite";
+  readonly location: string;
+  readonly #parts: Parts;
+  readonly #reader: LibsqlConnection;
+  readonly #readerDb: Kysely<Database>;
+  readonly #sync: LogSync;
+  readonly #commits: GroupCommit;
+  #closing: Promise<void> | null = null;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.location = parts.file;
+    this.#reader = new LibsqlConnection(parts.file);
+    configure(this.#reader);
+    this.#reader.exec("PRAGMA query_only=ON");
+    this.#readerDb = kyselyOn(this.#reader);
+    this.#sync = new LogSync(openedLog(parts));
+    this.#commits = new GroupCommit(parts.writer, this.#sync, parts.onError);
+  }
+
+  async read<T>(work: (db: Tx) => Promise<T>): Promise<T> {
+    if (this.#closing !== null) throw unavailable("the database is closed");
+    return work(this.#readerDb);
+  }
+
+  write<T>(work: (tx: Tx) => Promise<T>, options: WriteOptions = {}): Promise<T> {
+    return this.#commits.submit(() => work(this.#parts.writerDb), options.durable ?? true);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await this.#commits.drain();
+    this.#reader.close();
+    this.#foldLog();
+    this.#parts.writer.close();
+    this.#sync.close();
+    unlock(this.#parts.lock);
+  }
+
+  /** Leaves one file behind, which is what people copy. Nothing is lost when it fails: the log stays. */
+  #foldLog(): void {
+    try {
+      this.#parts.writer.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    } catch (error) {
+      this.#parts.onError(error);
+    }
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * What every database backend of Skein promises. SQLite (libsql) is the first; PostgreSQL follows
+ * behind the same interface.
+ *
+ * - `read` sees only what is committed.
+ * - `write` runs its work in one transaction. On SQLite, writes that arrive together share one commit
+ *   (group commit); each keeps its own savepoint, so one that throws takes back only its own changes.
+ *   The promise settles after the commit: what a caller acknowledges afterwards survives `kill -9`,
+ *   and a power cut too unless the write asked for `durable: false`.
+ * - Inside `write`, `await` nothing but queries of the given `tx`: the work must not wait for the world.
+ */
+import type { Kysely } from "kysely";
+import type { ErrorBody } from "../errors.ts";
+import type { CancelAction, Json } from "../executor/protocol.ts";
+import type { MultitaskStrategy, RunKwargs, RunStatus } from "../schemas/runs.ts";
+import type { ThreadStatus } from "../schemas/threads.ts";
+import type { Database } from "./database.ts";
+
+export type Tx = Kysely<Database>;
+
+export interface WriteOptions {
+  /** False lets a power cut (not a crash) take the write back; for writes nobody was told about. Default true. */
+  readonly durable?: boolean;
+}
+
+export interface Storage {
+  /** `sqlite` or `postgres`: tables pick the few expressions that differ by this. */
+  readonly dialect: "sqlite" | "postgres";
+  /** Where the data lies, for people. */
+  readonly location: string;
+  read<T>(work: (db: Tx) => Promise<T>): Promise<T>;
+  write<T>(work: (tx: Tx) => Promise<T>, options?: WriteOptions): Promise<T>;
+  /** Waits for writes in flight, then closes. */
+  close(): Promise<void>;
+}
+
+/* Records: rows as the layers above see them. Dates are epoch milliseconds, JSON columns are parsed unless typed `Json`. */
+
+export interface AssistantRecord {
+  readonly assistant_id: string;
+  readonly graph_id: string;
+  readonly name: string;
+  readonly description: string | null;
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly context: Readonly<Record<string, unknown>>;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly version: number;
+  readonly created_at: number;
+  readonly updated_at: number;
+}
+
+export interface ThreadRecord {
+  readonly thread_id: string;
+  readonly status: ThreadStatus;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Channel values of the latest checkpoint as JSON text; null before the first. */
+  readonly values: Json | null;
+  /** Task id → interrupts as JSON text. */
+  readonly interrupts: Json;
+  readonly created_at: number;
+  readonly updated_at: number;
+  readonly state_updated_at: number;
+}
+
+export interface RunRecord {
+  /** Order of creation over all runs. */
+  readonly seq: number;
+  readonly run_id: string;
+  readonly thread_id: string;
+  readonly assistant_id: string;
+  readonly graph_id: string;
+  readonly status: RunStatus;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly kwargs: RunKwargs;
+  readonly multitask_strategy: MultitaskStrategy;
+  /** May not be claimed before this time. */
+  readonly not_before: number;
+  /** Attempts spent, the current one included. */
+  readonly attempt: number;
+  /** Fencing token of the newest claim; grows with each claim and never goes back. */
+  readonly fence: number;
+  readonly lease_owner: string | null;
+  readonly lease_expires_at: number | null;
+  /** Durable intent to cancel; honoured by whoever holds or next claims the run. */
+  readonly cancel_action: CancelAction | null;
+  readonly error: ErrorBody | null;
+  /** Last checkpoint of the run, set when it settles. */
+  readonly checkpoint_id: string | null;
+  readonly created_at: number;
+  readonly updated_at: number;
+  readonly started_at: number | null;
+  readonly ended_at: number | null;
+}
+
+/** A webhook call that must be made; it leaves the table when delivered or given up. */
+export interface WebhookRecord {
+  readonly webhook_id: string;
+  readonly run_id: string;
+  readonly url: string;
+  readonly payload: Json;
+  readonly attempts: number;
+  readonly next_attempt_at: number;
+  readonly created_at: number;
+}
+
+/** Events `first..last` of a run, stored in one row. */
+export interface EventChunk {
+  readonly run_id: string;
+  readonly first: number;
+  readonly last: number;
+  /** JSON text: array of `[event, data]` pairs, `data` being JSON text itself. */
+  readonly events: Json;
+}
+
+/** One event log that has rows in storage. */
+export interface EventLogRecord {
+  readonly run_id: string;
+  readonly thread_id: string;
+  /** Set when the run has ended; the rows go `retention` later. */
+  readonly ended_at: number | null;
+}

@@ -1,0 +1,258 @@
+/**
+ * What LangGraph's saver keeps. A channel's value is stored once per version, so a long thread does not store its history
+ * again at each step: a checkpoint names the versions (`blob_versions`), and reading one collects their values.
+ */
+import { type Selectable, sql } from "kysely";
+import type {
+  ChannelBlob,
+  CheckpointKey,
+  CheckpointQuery,
+  CheckpointRow,
+  StoredCheckpoint,
+  WriteRow,
+} from "../../executor/protocol.ts";
+import type { Database } from "../database.ts";
+import { asList, jsonEqualsAll, listed } from "../expressions.ts";
+import { insertRows, prepared } from "../prepared.ts";
+import type { Tx } from "../storage.ts";
+
+type Row = Omit<Selectable<Database["checkpoints"]>, "run_id">;
+type PendingRow = Omit<WriteRow, "value"> & { at: number; type: string; value: Uint8Array | string };
+
+const COLUMNS = [
+  "thread_id",
+  "checkpoint_ns",
+  "checkpoint_id",
+  "parent_checkpoint_id",
+  "type",
+  "blob_versions",
+  "metadata",
+  "checkpoint",
+] as const;
+
+const putRow = insertRows("checkpoints", [...COLUMNS, "run_id"], (insert) =>
+  insert.onConflict((conflict) =>
+    conflict.columns(["thread_id", "checkpoint_ns", "checkpoint_id"]).doUpdateSet((eb) => ({
+      parent_checkpoint_id: eb.ref("excluded.parent_checkpoint_id"),
+      run_id: eb.ref("excluded.run_id"),
+      type: eb.ref("excluded.type"),
+      blob_versions: eb.ref("excluded.blob_versions"),
+      metadata: eb.ref("excluded.metadata"),
+      checkpoint: eb.ref("excluded.checkpoint"),
+    })),
+  ),
+);
+
+const putBlobs = insertRows(
+  "checkpoint_blobs",
+  ["thread_id", "checkpoint_ns", "channel", "version", "run_id", "type", "value"],
+  (insert) =>
+    insert.onConflict((conflict) => conflict.columns(["thread_id", "checkpoint_ns", "channel", "version"]).doNothing()),
+);
+
+/** Writes a checkpoint, replacing one of the same key, and the values that are new with it. */
+export async function put(
+  tx: Tx,
+  run_id: string | null,
+  row: CheckpointRow,
+  blobs: readonly ChannelBlob[],
+): Promise<void> {
+  const { thread_id, checkpoint_ns } = row;
+  const [type, checkpoint] = row.checkpoint;
+  await putRow(tx, [{ ...row, type, checkpoint, run_id, blob_versions: JSON.stringify(row.blob_versions) }]);
+  await putBlobs(
+    tx,
+    blobs.map(({ channel, version, value: [type, value] }) => {
+      return { thread_id, checkpoint_ns, channel, version, run_id, type, value };
+    }),
+  );
+}
+
+const WRITE_KEY = ["thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx"] as const;
+const WRITE_COLUMNS = [...WRITE_KEY, "task_path", "run_id", "channel", "type", "value"] as const;
+
+const keepWrites = insertRows("checkpoint_writes", WRITE_COLUMNS, (insert) =>
+  insert.onConflict((conflict) => conflict.columns(WRITE_KEY).doNothing()),
+);
+
+const replaceWrites = insertRows("checkpoint_writes", WRITE_COLUMNS, (insert) =>
+  insert.onConflict((conflict) =>
+    conflict.columns(WRITE_KEY).doUpdateSet((eb) => ({
+      task_path: eb.ref("excluded.task_path"),
+      run_id: eb.ref("excluded.run_id"),
+      channel: eb.ref("excluded.channel"),
+      type: eb.ref("excluded.type"),
+      value: eb.ref("excluded.value"),
+    })),
+  ),
+);
+
+/** Adds pending writes of tasks. A write of the same task and index stays (`keep_existing`) or is replaced. */
+export async function putWrites(
+  tx: Tx,
+  run_id: string | null,
+  { thread_id, checkpoint_ns, checkpoint_id }: CheckpointKey,
+  writes: readonly WriteRow[],
+  keep_existing: boolean,
+): Promise<void> {
+  const rows = writes.map(({ task_id, idx, task_path, channel, value: [type, value] }) => {
+    return { thread_id, checkpoint_ns, checkpoint_id, task_id, idx, task_path, run_id, channel, type, value };
+  });
+  await (keep_existing ? keepWrites : replaceWrites)(tx, rows);
+}
+
+const findExact = prepared<CheckpointKey, Row>((db, slots) =>
+  db
+    .selectFrom("checkpoints")
+    .select(COLUMNS)
+    .where("thread_id", "=", slots.thread_id)
+    .where("checkpoint_ns", "=", slots.checkpoint_ns)
+    .where("checkpoint_id", "=", slots.checkpoint_id),
+);
+
+const findLatest = prepared<Pick<CheckpointKey, "thread_id" | "checkpoint_ns">, Row>((db, slots) =>
+  db
+    .selectFrom("checkpoints")
+    .select(COLUMNS)
+    .where("thread_id", "=", slots.thread_id)
+    .where("checkpoint_ns", "=", slots.checkpoint_ns)
+    .orderBy("checkpoint_id", "desc")
+    .limit(sql.lit(1)),
+);
+
+/** The checkpoint of this id, or the latest of its thread and namespace (the root's when none is named); null when there is none. */
+export async function get(db: Tx, query: CheckpointQuery): Promise<StoredCheckpoint | null> {
+  const { thread_id, checkpoint_ns = "", checkpoint_id } = query;
+  if (thread_id === undefined) return null;
+  const found = await (checkpoint_id === undefined
+    ? findLatest(db, { thread_id, checkpoint_ns })
+    : findExact(db, { thread_id, checkpoint_ns, checkpoint_id }));
+  const [stored] = await complete(db, found.rows);
+  return stored ?? null;
+}
+
+/** Checkpoints that match, newest first: all threads and namespaces unless the query names them; `before` is exclusive. */
+export async function list(db: Tx, query: CheckpointQuery): Promise<StoredCheckpoint[]> {
+  const { thread_id, checkpoint_ns, checkpoint_id, before, limit, filter } = query;
+  let rows = db.selectFrom("checkpoints").select(COLUMNS).orderBy("checkpoint_id", "desc");
+  if (thread_id !== undefined) rows = rows.where("thread_id", "=", thread_id);
+  if (checkpoint_ns !== undefined) rows = rows.where("checkpoint_ns", "=", checkpoint_ns);
+  if (checkpoint_id !== undefined) rows = rows.where("checkpoint_id", "=", checkpoint_id);
+  if (before !== undefined) rows = rows.where("checkpoint_id", "<", before);
+  if (filter !== undefined) rows = rows.where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), filter)));
+  if (limit !== undefined) rows = rows.limit(limit);
+  return complete(db, await rows.execute());
+}
+
+/** Id of the thread's latest root checkpoint, or null. */
+export async function latestOf(db: Tx, thread_id: string): Promise<string | null> {
+  const row = await db
+    .selectFrom("checkpoints")
+    .select((eb) => eb.fn.max("checkpoint_id").as("latest"))
+    .where("thread_id", "=", thread_id)
+    .where("checkpoint_ns", "=", "")
+    .executeTakeFirst();
+  return row?.latest ?? null;
+}
+
+const deleteOfThread = (["checkpoints", "checkpoint_blobs", "checkpoint_writes"] as const).map((table) =>
+  prepared<{ thread_id: string }>((db, slots) => db.deleteFrom(table).where("thread_id", "=", slots.thread_id)),
+);
+
+/** Deletes all checkpoints of a thread, its values and pending writes. */
+export async function removeThread(tx: Tx, thread_id: string): Promise<void> {
+  for (const remove of deleteOfThread) await remove(tx, { thread_id });
+}
+
+/** Rollback: deletes what these runs wrote. A value stays when a checkpoint that remains refers to it. */
+export async function removeForRuns(tx: Tx, thread_id: string, run_ids: readonly string[]): Promise<void> {
+  const runs = asList(run_ids);
+  for (const table of ["checkpoints", "checkpoint_writes"] as const) {
+    await tx.deleteFrom(table).where("thread_id", "=", thread_id).where("run_id", "in", listed(runs)).execute();
+  }
+  await tx
+    .deleteFrom("checkpoint_blobs")
+    .where("thread_id", "=", thread_id)
+    .where("run_id", "in", listed(runs))
+    .where(
+      sql<boolean>`(checkpoint_ns, channel, version) not in (
+        select kept.checkpoint_ns, named.key, named.value
+        from checkpoints as kept, json_each(kept.blob_versions) as named
+        where kept.thread_id = ${thread_id})`,
+    )
+    .execute();
+}
+
+/* ------------------------------------------------ from rows to checkpoints */
+
+/** Adds values and pending writes to checkpoints: one query each, however many checkpoints there are. */
+async function complete(db: Tx, rows: readonly Row[]): Promise<StoredCheckpoint[]> {
+  if (rows.length === 0) return [];
+  const versions = rows.map((row) => JSON.parse(row.blob_versions) as Record<string, string>);
+  const blobs = await blobsOf(db, rows, versions);
+  const writes = await writesOf(db, rows);
+  return rows.map(({ type, checkpoint, ...row }, index) => ({
+    ...row,
+    checkpoint: [type, checkpoint],
+    blob_versions: versions[index] ?? {},
+    blobs: blobs[index] ?? [],
+    writes: writes[index] ?? [],
+  }));
+}
+
+/**
+ * The wanted keys drive the join (`cross join` keeps that order), so each value is one look-up by primary key; `at` is the
+ * key's place in the list.
+ */
+const readBlobs = prepared<{ keys: string }, { at: number; type: string; value: Uint8Array | string }>(
+  (db, { keys }) => ({
+    compile: () =>
+      sql<never>`select wanted.key as at, b.type, b.value
+        from json_each(${keys}) as wanted cross join checkpoint_blobs as b
+        on b.thread_id = wanted.value ->> 0 and b.checkpoint_ns = wanted.value ->> 1
+        and b.channel = wanted.value ->> 2 and b.version = wanted.value ->> 3`.compile(db),
+  }),
+);
+
+/** The values each row names, in the order of `versions`. Checkpoints in a row share most of them: each is read once. */
+async function blobsOf(
+  db: Tx,
+  rows: readonly CheckpointKey[],
+  versions: readonly Readonly<Record<string, string>>[],
+): Promise<ChannelBlob[][]> {
+  const keys = rows.map(({ thread_id, checkpoint_ns }, index) =>
+    Object.entries(versions[index] ?? {}).map((named) => asList([thread_id, checkpoint_ns, ...named])),
+  );
+  const wanted = [...new Set(keys.flat())];
+  if (wanted.length === 0) return [];
+  const blobs = new Map<string | undefined, ChannelBlob>();
+  for (const { at, type, value } of (await readBlobs(db, { keys: `[${wanted.join()}]` })).rows) {
+    const [, , channel, version] = JSON.parse(wanted[at] ?? "[]");
+    blobs.set(wanted[at], { channel, version, value: [type, value] });
+  }
+  return keys.map((ofRow) => ofRow.flatMap((key) => blobs.get(key) ?? []));
+}
+
+const readWrites = prepared<{ keys: string }, PendingRow>((db, { keys }) => ({
+  compile: () =>
+    sql<never>`select wanted.key as at, w.task_id, w.task_path, w.idx, w.channel, w.type, w.value
+      from json_each(${keys}) as wanted cross join checkpoint_writes as w
+      on w.thread_id = wanted.value ->> 0 and w.checkpoint_ns = wanted.value ->> 1
+      and w.checkpoint_id = wanted.value ->> 2`.compile(db),
+}));
+
+async function writesOf(db: Tx, rows: readonly CheckpointKey[]): Promise<WriteRow[][]> {
+  const keys = asList(rows.map((row) => [row.thread_id, row.checkpoint_ns, row.checkpoint_id]));
+  const writes: WriteRow[][] = rows.map(() => []);
+  for (const { at, type, value, ...write } of (await readWrites(db, { keys })).rows) {
+    writes[at]?.push({ ...write, value: [type, value] });
+  }
+  for (const ofRow of writes) ofRow.sort(inTaskOrder);
+  return writes;
+}
+
+/** Sorted here: SQLite would copy the values into its sorter. */
+const inTaskOrder = (a: WriteRow, b: WriteRow): number =>
+  compare(a.task_path, b.task_path) || compare(a.task_id, b.task_id) || a.idx - b.idx;
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

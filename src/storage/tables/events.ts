@@ -1,0 +1,114 @@
+/** Event logs of runs: chunks of consecutive events, one row each. */
+import { type Selectable, sql } from "kysely";
+import type { Database } from "../database.ts";
+import { insertRows, prepared } from "../prepared.ts";
+import type { EventChunk, EventLogRecord, Tx } from "../storage.ts";
+
+const openLog = insertRows("event_logs", ["run_id", "thread_id", "ended_at"], (insert) =>
+  insert.onConflict((conflict) => conflict.column("run_id").doNothing()),
+);
+
+/** Makes the run's log known; nothing happens when it is. */
+export async function open(tx: Tx, run_id: string, thread_id: string): Promise<void> {
+  await openLog(tx, [{ run_id, thread_id, ended_at: null }]);
+}
+
+const appendChunk = insertRows("event_chunks", ["run_id", "first", "last", "events"]);
+
+/** Adds a chunk. Throws when a chunk that starts with the same event is there. */
+export async function append(tx: Tx, chunk: EventChunk): Promise<void> {
+  await appendChunk(tx, [chunk]);
+}
+
+interface Page {
+  readonly run_id: string;
+  readonly after: number;
+  readonly next: number;
+  readonly limit: number;
+}
+
+/** Starts at the chunk that holds the event `next`, so a long log is not walked from its beginning. */
+const readChunks = prepared<Page, Selectable<Database["event_chunks"]>>((db, slots) =>
+  db
+    .selectFrom("event_chunks")
+    .selectAll()
+    .where("run_id", "=", slots.run_id)
+    .where("first", ">=", ({ selectFrom }) =>
+      selectFrom("event_chunks as start")
+        .select(({ fn }) => fn.coalesce(fn.max("start.first"), sql.lit(0)).as("first"))
+        .where("start.run_id", "=", slots.run_id)
+        .where("start.first", "<=", slots.next),
+    )
+    .where("last", ">", slots.after)
+    .orderBy("first")
+    .limit(slots.limit),
+);
+
+/** Chunks that hold events later than `after`, in order. The first may also hold earlier ones. */
+export async function read(db: Tx, run_id: string, after: number, max_chunks: number): Promise<EventChunk[]> {
+  return (await readChunks(db, { run_id, after, next: after + 1, limit: max_chunks })).rows;
+}
+
+const findLog = prepared<{ run_id: string }, EventLogRecord>((db, slots) =>
+  db.selectFrom("event_logs").selectAll().where("run_id", "=", slots.run_id),
+);
+
+/** The run's log, or undefined. */
+export async function log(db: Tx, run_id: string): Promise<EventLogRecord | undefined> {
+  return (await findLog(db, { run_id })).rows[0];
+}
+
+const lastOf = prepared<{ run_id: string }, { last: number }>((db, slots) =>
+  db
+    .selectFrom("event_chunks")
+    .select("last")
+    .where("run_id", "=", slots.run_id)
+    .orderBy("first", "desc")
+    .limit(sql.lit(1)),
+);
+
+/** Index of the last stored event, -1 when there is none. */
+export async function last(db: Tx, run_id: string): Promise<number> {
+  return (await lastOf(db, { run_id })).rows[0]?.last ?? -1;
+}
+
+const endLog = prepared<{ run_id: string; now: number }>((db, slots) =>
+  db.updateTable("event_logs").set({ ended_at: slots.now }).where("run_id", "=", slots.run_id),
+);
+
+/** Says that nothing more comes; from now on the log may be swept. */
+export async function end(tx: Tx, run_id: string, now: number): Promise<void> {
+  await endLog(tx, { run_id, now });
+}
+
+/** Deletes the log and its chunks. */
+export async function remove(tx: Tx, run_id: string): Promise<void> {
+  await tx.deleteFrom("event_chunks").where("run_id", "=", run_id).execute();
+  await tx.deleteFrom("event_logs").where("run_id", "=", run_id).execute();
+}
+
+/** Deletes the logs that ended before; returns how many. */
+export async function sweep(tx: Tx, ended_before: number): Promise<number> {
+  await tx
+    .deleteFrom("event_chunks")
+    .where("run_id", "in", (eb) => eb.selectFrom("event_logs").select("run_id").where("ended_at", "<", ended_before))
+    .execute();
+  const result = await tx.deleteFrom("event_logs").where("ended_at", "<", ended_before).executeTakeFirst();
+  return Number(result.numDeletedRows);
+}
+
+/** Deletes the logs of runs that are over which nobody ended: spilled from the memory of a process that is gone. */
+export async function sweepLeftovers(tx: Tx): Promise<void> {
+  const leftovers = tx
+    .selectFrom("event_logs")
+    .select("run_id")
+    .where("ended_at", "is", null)
+    .where("run_id", "not in", (eb) =>
+      eb
+        .selectFrom("runs")
+        .select("run_id")
+        .where("status", "in", [sql.lit("pending"), sql.lit("running")]),
+    );
+  await tx.deleteFrom("event_chunks").where("run_id", "in", leftovers).execute();
+  await tx.deleteFrom("event_logs").where("run_id", "in", leftovers).execute();
+}

@@ -1,0 +1,347 @@
+/**
+ * Runs, and the queue they are: a pending run waits, a running run has a lease (who works on it, until when) and a fencing
+ * token. The token grows with each claim, and every write on behalf of a run names it, so a worker that lost its lease
+ * changes nothing.
+ */
+import { type Selectable, sql } from "kysely";
+import type { ErrorBody } from "../../errors.ts";
+import type { CancelAction } from "../../executor/protocol.ts";
+import { type MultitaskStrategy, RunStatus } from "../../schemas/runs.ts";
+import type { Database } from "../database.ts";
+import { asList, listed } from "../expressions.ts";
+import { prepared } from "../prepared.ts";
+import type { RunRecord, Tx } from "../storage.ts";
+
+type Row = Selectable<Database["runs"]>;
+export type NewRun = Omit<RunRecord, "seq">;
+
+const COLUMNS = [
+  "run_id",
+  "thread_id",
+  "assistant_id",
+  "graph_id",
+  "status",
+  "metadata",
+  "kwargs",
+  "multitask_strategy",
+  "not_before",
+  "attempt",
+  "fence",
+  "lease_owner",
+  "lease_expires_at",
+  "cancel_action",
+  "error",
+  "checkpoint_id",
+  "created_at",
+  "updated_at",
+  "started_at",
+  "ended_at",
+] as const;
+
+/** Literals, not parameters: an index with a condition serves only a query that shows the condition. */
+const PENDING = sql.lit("pending");
+const RUNNING = sql.lit("running");
+
+const insertRow = prepared<Omit<Row, "seq">, Pick<Row, "seq">>((db, slots) => {
+  const values = Object.fromEntries(COLUMNS.map((column) => [column, slots[column]])) as Omit<Row, "seq">;
+  return db.insertInto("runs").values(values).returning("seq");
+});
+
+/** Inserts the run behind all others. */
+export async function insert(tx: Tx, run: NewRun): Promise<RunRecord> {
+  const [row] = (await insertRow(tx, toRow(run))).rows;
+  if (row === undefined) throw new Error("insert of a run returned no row");
+  return { ...run, seq: row.seq };
+}
+
+const findById = prepared<{ id: string }, Row>((db, slots) =>
+  db.selectFrom("runs").selectAll().where("run_id", "=", slots.id),
+);
+
+/** The run, or undefined. */
+export async function find(db: Tx, run_id: string): Promise<RunRecord | undefined> {
+  const [row] = (await findById(db, { id: run_id })).rows;
+  return row && toRecord(row);
+}
+
+/** Runs of a thread, newest first. */
+export async function listOfThread(
+  db: Tx,
+  thread_id: string,
+  page: { readonly limit: number; readonly offset: number; readonly status: RunStatus | null },
+): Promise<RunRecord[]> {
+  const rows = await db
+    .selectFrom("runs")
+    .selectAll()
+    .where("thread_id", "=", thread_id)
+    .$if(page.status !== null, (query) => query.where("status", "=", page.status))
+    .orderBy("seq", "desc")
+    .limit(page.limit)
+    .offset(page.offset)
+    .execute();
+  return rows.map(toRecord);
+}
+
+const inFlightOf = prepared<{ thread_id: string }, Row>((db, slots) =>
+  db
+    .selectFrom("runs")
+    .selectAll()
+    .where("thread_id", "=", slots.thread_id)
+    .where("status", "in", [PENDING, RUNNING])
+    .orderBy("seq"),
+);
+
+/** Pending and running runs of a thread, oldest first. */
+export async function inFlight(tx: Tx, thread_id: string): Promise<RunRecord[]> {
+  return (await inFlightOf(tx, { thread_id })).rows.map(toRecord);
+}
+
+export interface ClaimRequest {
+  readonly owner: string;
+  readonly now: number;
+  readonly lease_ms: number;
+  readonly limit: number;
+  readonly exclude_threads?: readonly string[];
+}
+
+/**
+ * Runs in order of creation, so the scan stops at `limit`. Two look-ups per candidate keep a thread's runs one at a time
+ * and in order: nothing of the thread runs, and nothing older of it is ready. An older run that is delayed does not
+ * hold up a younger one.
+ */
+const claimReady = prepared<ClaimRequest & { excluded: string; expires: number }, Row>((db, slots) =>
+  db
+    .updateTable("runs")
+    .set((eb) => ({
+      status: RUNNING,
+      attempt: eb("attempt", "+", sql.lit(1)),
+      fence: eb("fence", "+", sql.lit(1)),
+      lease_owner: slots.owner,
+      lease_expires_at: slots.expires,
+      started_at: eb.fn.coalesce("started_at", eb.val(slots.now)),
+      updated_at: slots.now,
+    }))
+    .where("seq", "in", (eb) =>
+      eb
+        .selectFrom("runs as candidate")
+        .select("candidate.seq")
+        .where("candidate.status", "=", PENDING)
+        .where("candidate.not_before", "<=", slots.now)
+        .where("candidate.thread_id", "not in", listed(slots.excluded))
+        .where(({ not, exists, selectFrom }) =>
+          not(
+            exists(
+              selectFrom("runs as other")
+                .select("other.seq")
+                .whereRef("other.thread_id", "=", "candidate.thread_id")
+                .where("other.status", "=", RUNNING),
+            ),
+          ),
+        )
+        .where(({ not, exists, selectFrom }) =>
+          not(
+            exists(
+              selectFrom("runs as older")
+                .select("older.seq")
+                .whereRef("older.thread_id", "=", "candidate.thread_id")
+                .where("older.status", "=", PENDING)
+                .whereRef("older.seq", "<", "candidate.seq")
+                .where("older.not_before", "<=", slots.now),
+            ),
+          ),
+        )
+        .orderBy("candidate.seq")
+        .limit(slots.limit),
+    )
+    .returningAll(),
+);
+
+/** Takes up to `limit` ready runs, oldest first, at most one per thread: each gets a lease, a new fencing token and spends an attempt. */
+export async function claim(tx: Tx, request: ClaimRequest): Promise<RunRecord[]> {
+  const { rows } = await claimReady(tx, {
+    ...request,
+    expires: request.now + request.lease_ms,
+    excluded: asList(request.exclude_threads ?? []),
+  });
+  return rows.map(toRecord).sort((a, b) => a.seq - b.seq);
+}
+
+const nextDelayed = prepared<{ now: number }, { due: number | null }>((db, slots) =>
+  db
+    .selectFrom("runs")
+    .select((eb) => eb.fn.min("not_before").as("due"))
+    .where("status", "=", PENDING)
+    // True of every run that is delayed; it is here so that the index of delayed runs, usually empty, serves the query.
+    .whereRef("not_before", ">", "created_at")
+    .where("not_before", ">", slots.now),
+);
+
+/** When the next delayed run becomes ready; undefined when none waits. */
+export async function nextDue(db: Tx, now: number): Promise<number | undefined> {
+  const [row] = (await nextDelayed(db, { now })).rows;
+  return row?.due ?? undefined;
+}
+
+const extend = prepared<{ owner: string; expires: number }>((db, slots) =>
+  db
+    .updateTable("runs")
+    .set({ lease_expires_at: slots.expires })
+    .where("status", "=", RUNNING)
+    .where("lease_owner", "=", slots.owner),
+);
+
+/** Heartbeat: renews the lease of every run this owner works on. */
+export async function extendLeases(
+  tx: Tx,
+  { owner, now, lease_ms }: { readonly owner: string; readonly now: number; readonly lease_ms: number },
+): Promise<void> {
+  await extend(tx, { owner, expires: now + lease_ms });
+}
+
+export interface Held {
+  readonly run_id: string;
+  readonly fence: number;
+}
+
+/** The tokens drive the join, so each is one look-up by key. */
+const heldNow = prepared<{ holds: string }, { run_id: string }>((db, { holds }) => ({
+  compile: () =>
+    sql<never>`select run.run_id from json_each(${holds}) as hold cross join runs as run
+      on run.run_id = hold.value ->> 0 and run.fence = hold.value ->> 1
+      where run.status = ${RUNNING}`.compile(db),
+}));
+
+/** Those of the runs that still run under the token given. */
+export async function heldOf(tx: Tx, holds: readonly Held[]): Promise<Set<string>> {
+  const { rows } = await heldNow(tx, { holds: asList(holds.map(({ run_id, fence }) => [run_id, fence])) });
+  return new Set(rows.map((row) => row.run_id));
+}
+
+/** The fencing check: the run still runs under this token. */
+export async function isHeld(tx: Tx, run_id: string, fence: number): Promise<boolean> {
+  return (await heldOf(tx, [{ run_id, fence }])).has(run_id);
+}
+
+export interface Settlement {
+  readonly status: RunStatus;
+  readonly error: ErrorBody | null;
+  readonly checkpoint_id: string | null;
+  readonly now: number;
+}
+
+const settleHeld = prepared<Held & { status: string; error: string | null; checkpoint_id: string | null; now: number }>(
+  (db, slots) =>
+    db
+      .updateTable("runs")
+      .set({
+        status: slots.status,
+        error: slots.error,
+        checkpoint_id: slots.checkpoint_id,
+        lease_owner: sql.lit(null),
+        lease_expires_at: sql.lit(null),
+        updated_at: slots.now,
+        ended_at: slots.now,
+      })
+      .where("run_id", "=", slots.run_id)
+      .where("fence", "=", slots.fence)
+      .where("status", "=", RUNNING),
+);
+
+/** Ends a running run and gives its lease back; false, and nothing written, when the token is stale. */
+export async function settle(tx: Tx, run_id: string, fence: number, settlement: Settlement): Promise<boolean> {
+  const error = settlement.error === null ? null : JSON.stringify(settlement.error);
+  return changed(await settleHeld(tx, { ...settlement, run_id, fence, error }));
+}
+
+const settleWaiting = prepared<{ run_id: string; status: string; now: number }>((db, slots) =>
+  db
+    .updateTable("runs")
+    .set({ status: slots.status, updated_at: slots.now, ended_at: slots.now })
+    .where("run_id", "=", slots.run_id)
+    .where("status", "=", PENDING),
+);
+
+/** Ends a run that nobody has claimed; false when somebody has, or it had ended. */
+export async function settlePending(
+  tx: Tx,
+  run_id: string,
+  { status, now }: { readonly status: RunStatus; readonly now: number },
+): Promise<boolean> {
+  return changed(await settleWaiting(tx, { run_id, status, now }));
+}
+
+const releaseHeld = prepared<Held & { now: number; refund: number }>((db, slots) =>
+  db
+    .updateTable("runs")
+    .set((eb) => ({
+      status: PENDING,
+      attempt: eb("attempt", "-", slots.refund),
+      lease_owner: sql.lit(null),
+      lease_expires_at: sql.lit(null),
+      updated_at: slots.now,
+    }))
+    .where("run_id", "=", slots.run_id)
+    .where("fence", "=", slots.fence)
+    .where("status", "=", RUNNING),
+);
+
+/** Puts a running run back in the queue, in its old place; `spend_attempt: false` takes the attempt back. False when the token is stale. */
+export async function release(
+  tx: Tx,
+  run_id: string,
+  fence: number,
+  { now, spend_attempt }: { readonly now: number; readonly spend_attempt: boolean },
+): Promise<boolean> {
+  return changed(await releaseHeld(tx, { run_id, fence, now, refund: spend_attempt ? 0 : 1 }));
+}
+
+/** Running runs whose lease is over at `now`. With `owner_not`, every running run of anybody else: nobody else can be alive. */
+export async function expired(tx: Tx, now: number, owner_not?: string): Promise<RunRecord[]> {
+  const running = tx.selectFrom("runs").selectAll().where("status", "=", RUNNING).orderBy("seq");
+  const rows = await (owner_not === undefined
+    ? running.where("lease_expires_at", "<", now)
+    : running.where("lease_owner", "is distinct from", owner_not)
+  ).execute();
+  return rows.map(toRecord);
+}
+
+/** Writes down the intent to cancel. */
+export async function setCancel(tx: Tx, run_id: string, action: CancelAction, now: number): Promise<void> {
+  await tx.updateTable("runs").set({ cancel_action: action, updated_at: now }).where("run_id", "=", run_id).execute();
+}
+
+/** Deletes the run's row and nothing else. */
+export async function remove(tx: Tx, run_id: string): Promise<void> {
+  await tx.deleteFrom("runs").where("run_id", "=", run_id).execute();
+}
+
+/** Number of runs in each status. Walks an index of all runs. */
+export async function countByStatus(db: Tx): Promise<Record<RunStatus, number>> {
+  const rows = await db
+    .selectFrom("runs")
+    .select((eb) => ["status", eb.fn.countAll<number>().as("total")])
+    .groupBy("status")
+    .execute();
+  const totals = Object.fromEntries(RunStatus.options.map((status) => [status, 0])) as Record<RunStatus, number>;
+  for (const row of rows) totals[row.status as RunStatus] = Number(row.total);
+  return totals;
+}
+
+const changed = (result: { readonly numAffectedRows?: bigint }): boolean => (result.numAffectedRows ?? 0n) > 0n;
+
+const toRow = (run: NewRun): Omit<Row, "seq"> => ({
+  ...run,
+  metadata: JSON.stringify(run.metadata),
+  kwargs: JSON.stringify(run.kwargs),
+  error: run.error === null ? null : JSON.stringify(run.error),
+});
+
+const toRecord = (row: Row): RunRecord => ({
+  ...row,
+  status: row.status as RunStatus,
+  metadata: JSON.parse(row.metadata),
+  kwargs: JSON.parse(row.kwargs),
+  multitask_strategy: row.multitask_strategy as MultitaskStrategy,
+  cancel_action: row.cancel_action as CancelAction | null,
+  error: row.error === null ? null : JSON.parse(row.error),
+});

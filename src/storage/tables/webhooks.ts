@@ -1,0 +1,49 @@
+/** Webhook calls that must be made: written with the run's end, in one transaction, and deleted when done. */
+import { insertRows } from "../prepared.ts";
+import type { Tx, WebhookRecord } from "../storage.ts";
+
+const insertRow = insertRows("webhooks", [
+  "webhook_id",
+  "run_id",
+  "url",
+  "payload",
+  "attempts",
+  "next_attempt_at",
+  "created_at",
+]);
+
+/** Adds a call to be made. */
+export async function insert(tx: Tx, record: WebhookRecord): Promise<void> {
+  await insertRow(tx, [record]);
+}
+
+/** Calls whose time has come, longest waiting first. */
+export async function due(db: Tx, now: number, limit: number): Promise<WebhookRecord[]> {
+  return db
+    .selectFrom("webhooks")
+    .selectAll()
+    .where("next_attempt_at", "<=", now)
+    .orderBy("next_attempt_at")
+    .limit(limit)
+    .execute();
+}
+
+/** When the next call that is not due yet will be; undefined when none waits. */
+export async function nextDue(db: Tx, now: number): Promise<number | undefined> {
+  const row = await db
+    .selectFrom("webhooks")
+    .select((eb) => eb.fn.min<number | null>("next_attempt_at").as("due"))
+    .where("next_attempt_at", ">", now)
+    .executeTakeFirst();
+  return row?.due ?? undefined;
+}
+
+/** Writes down a failed attempt and when to try again. */
+export async function reschedule(tx: Tx, webhook_id: string, attempts: number, next_attempt_at: number): Promise<void> {
+  await tx.updateTable("webhooks").set({ attempts, next_attempt_at }).where("webhook_id", "=", webhook_id).execute();
+}
+
+/** Forgets a call: delivered, or given up. */
+export async function remove(tx: Tx, webhook_id: string): Promise<void> {
+  await tx.deleteFrom("webhooks").where("webhook_id", "=", webhook_id).execute();
+}
