@@ -1,0 +1,178 @@
+/** The executor behind its port: graphs by id, runs in flight, and what each message does. */
+import { answer, UnknownGraph } from "./inspect.ts";
+import { loadFailure, loadGraph, type ProjectGraph } from "./load.ts";
+import { setServerUrl } from "./loopback.ts";
+import { createPort, type ExecutorPort } from "./port.ts";
+import type {
+  CancelAction,
+  ExecutorSettings,
+  FromExecutor,
+  GraphSpec,
+  Question,
+  RunJob,
+  ToExecutor,
+} from "./protocol.ts";
+import { type RunningRun, startRun, thrownBody } from "./run.ts";
+
+export interface Executor {
+  receive(message: ToExecutor): void;
+  /** Settles when every graph is loaded or has failed to. */
+  readonly loaded: Promise<void>;
+}
+
+/** Runs and questions begun in one turn of the event loop. */
+const BEGIN_PER_TURN = 8;
+
+type Send = (batch: readonly FromExecutor[]) => void;
+
+export function createExecutor(settings: ExecutorSettings, send: Send): Executor {
+  const port = createPort(send);
+  const graphs = new Map<string, ProjectGraph>();
+  const runs = new Map<string, RunningRun>();
+  /** Cancels of runs that came while the graphs were still loading. */
+  const early = new Map<string, CancelAction>();
+  const begin = paced(BEGIN_PER_TURN);
+  let draining = false;
+  setServerUrl(settings.server_url);
+  let loading = true;
+  const loaded = loadAll(settings, graphs, port, send).then(() => {
+    loading = false;
+  });
+
+  const run = async (job: RunJob): Promise<void> => {
+    await loaded;
+    const project = graphs.get(job.graph_id);
+    if (project === undefined) {
+      const message = `Graph "${job.graph_id}" is not loaded.`;
+      const outcome = { kind: "error", error: { error: "GraphNotFound", message }, snapshot: null } as const;
+      port.post({ type: "finished", run_id: job.run_id, outcome });
+      return;
+    }
+    const running = startRun(project, job, port);
+    runs.set(job.run_id, running);
+    if (draining) running.drain();
+    const cancelled = early.get(job.run_id);
+    early.delete(job.run_id);
+    if (cancelled !== undefined) running.cancel(cancelled);
+    const outcome = await running.finished;
+    if (runs.get(job.run_id) === running) runs.delete(job.run_id);
+    port.post({ type: "finished", run_id: job.run_id, outcome });
+  };
+
+  const cancel = (run_id: string, action: CancelAction): void => {
+    const running = runs.get(run_id);
+    if (running !== undefined) running.cancel(action);
+    else if (loading) early.set(run_id, action);
+  };
+
+  const ask = async (id: number, question: Question): Promise<void> => {
+    await loaded;
+    try {
+      port.post({ type: "answer", id, ok: true, value: await answer(question, graphs, port) });
+    } catch (thrown) {
+      const not_found = thrown instanceof UnknownGraph;
+      port.post({ type: "answer", id, ok: false, error: thrownBody(thrown), not_found });
+    }
+  };
+
+  return {
+    loaded,
+    receive(message) {
+      switch (message.type) {
+        case "run":
+          begin(() => {
+            if (takeTurn(settings.turns, message.turn)) void run(message.job);
+          });
+          return;
+        case "cancel":
+          cancel(message.run_id, message.action);
+          return;
+        case "drain":
+          draining = true;
+          for (const running of runs.values()) running.drain();
+          return;
+        case "ask":
+          begin(() => {
+            if (takeTurn(settings.turns, message.turn)) void ask(message.id, message.question);
+          });
+          return;
+        case "storage_reply":
+          port.reply(message.id, message);
+          return;
+        case "events_taken":
+          runs.get(message.run_id)?.taken(message.bytes);
+          return;
+        case "listening":
+          setServerUrl(message.server_url);
+          return;
+        case "ping":
+          port.post({ type: "pong", id: message.id });
+          return;
+        default:
+          message satisfies never;
+      }
+    },
+  };
+}
+
+/** Carries out so many per turn of the event loop: a burst must not keep the thread from answering meanwhile. */
+function paced(perTurn: number): (work: () => void) => void {
+  const waiting: (() => void)[] = [];
+  let room = perTurn;
+  let scheduled = false;
+  const nextTurn = (): void => {
+    scheduled = false;
+    room = perTurn;
+    while (room > 0 && waiting.length > 0) {
+      room -= 1;
+      waiting.shift()?.();
+    }
+    schedule();
+  };
+  const schedule = (): void => {
+    if (scheduled || room === perTurn) return;
+    scheduled = true;
+    setImmediate(nextTurn);
+  };
+  return (work) => {
+    if (room > 0 && waiting.length === 0) {
+      room -= 1;
+      work();
+    } else waiting.push(work);
+    schedule();
+  };
+}
+
+/** False when the main thread has taken the run or question back. Work begins in the order of its turns. */
+function takeTurn(turns: Int32Array | undefined, turn: number | undefined): boolean {
+  if (turns === undefined || turn === undefined) return true;
+  const last = Atomics.load(turns, 0);
+  // Only the main thread writes too, and it only raises: a failed exchange means that this turn is over.
+  return last < turn && Atomics.compareExchange(turns, 0, last, turn) === last;
+}
+
+async function loadAll(
+  settings: ExecutorSettings,
+  graphs: Map<string, ProjectGraph>,
+  port: ExecutorPort,
+  send: Send,
+): Promise<void> {
+  let loading: GraphSpec | undefined;
+  // A module may end the thread while it loads; the message still gets out.
+  const onExit = (code: number): void => {
+    const why = new Error(`its module called process.exit(${code})`);
+    if (loading !== undefined) send([loadFailure(loading, why)]);
+  };
+  process.once("exit", onExit);
+  for (const spec of settings.graphs) {
+    loading = spec;
+    try {
+      graphs.set(spec.graph_id, await loadGraph(spec, settings.project_dir));
+    } catch (thrown) {
+      port.post(loadFailure(spec, thrown));
+    }
+  }
+  process.off("exit", onExit);
+  const ready = [...graphs].map(([graph_id, { langgraph }]) => ({ graph_id, langgraph_version: langgraph.version }));
+  port.post({ type: "ready", graphs: ready });
+}

@@ -1,0 +1,14 @@
+/**
+ * `new Client()` of the LangGraph SDK, made without a URL inside a node, talks to this server: the SDK looks for these
+ * two globals. The fetch follows the server's address, which is not known yet when the graphs load.
+ */
+const FETCH = Symbol.for("langgraph_api:fetch");
+const URL_ = Symbol.for("langgraph_api:url");
+
+export function setServerUrl(server_url: string): void {
+  if (server_url === "") return;
+  const globals = globalThis as Record<symbol, unknown>;
+  globals[URL_] = server_url;
+  globals[FETCH] = (input: string | URL | Request, init?: RequestInit): Promise<Response> =>
+    fetch(input instanceof Request ? input : new URL(input, server_url), init);
+}

@@ -1,0 +1,301 @@
+/**
+ * The door of an executor thread: every message that passes between the main thread and
+ * the threads where user graphs run. Nothing else is shared between the two sides.
+ *
+ * Values of user graphs cross as JSON text, made once in the executor; the main thread
+ * stores and sends that text and never parses it (`Json`).
+ */
+import type { ErrorBody } from "../errors.ts";
+import type { Durability, RunKwargs } from "../schemas/runs.ts";
+
+/** JSON text. A name, not a new type: it says "already serialised, do not parse". */
+export type Json = string;
+
+/* ------------------------------------------------------------------ start-up */
+
+export interface GraphSpec {
+  readonly graph_id: string;
+  /** Absolute path of the module. */
+  readonly file: string;
+  /** Name of the export, `default` when the configuration names none. */
+  readonly export_name: string;
+  readonly description: string | null;
+}
+
+/** `workerData` of an executor thread. */
+export interface ExecutorSettings {
+  readonly graphs: readonly GraphSpec[];
+  /** Folder of `langgraph.json`; its tsconfig's path aliases apply. */
+  readonly project_dir: string;
+  /** The server's own URL, for the loopback client of the SDK. Empty until the server listens. */
+  readonly server_url: string;
+  /**
+   * Shared memory, one number: the turn of the last run or question that was begun. The main thread takes back what waits
+   * unread in a thread that does not answer by raising it; what finds its turn passed does not begin. Absent: all begin.
+   */
+  readonly turns?: Int32Array;
+}
+
+/* ---------------------------------------------------------- main → executor */
+
+/** One attempt of one run. */
+export interface RunJob {
+  readonly run_id: string;
+  readonly thread_id: string;
+  readonly assistant_id: string;
+  readonly graph_id: string;
+  /** 1 for the first attempt. */
+  readonly attempt: number;
+  /** True when an earlier attempt may have left checkpoints of this run: resume from the last one, do not apply the input again. */
+  readonly resume: boolean;
+  readonly kwargs: RunKwargs;
+  /** The thread's latest root checkpoint, read ahead; null when it has none. Absent: the executor asks. */
+  readonly latest?: StoredCheckpoint | null;
+  /** Metadata of the assistant, then the run's, merged (run wins). */
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** A question about a graph or a thread's state, answered by the project's own LangGraph. */
+export type Question =
+  | {
+      readonly ask: "graph";
+      readonly graph_id: string;
+      readonly config: RunnableSettings;
+      readonly xray: boolean | number;
+    }
+  | { readonly ask: "schemas"; readonly graph_id: string; readonly config: RunnableSettings }
+  | {
+      readonly ask: "subgraphs";
+      readonly graph_id: string;
+      readonly config: RunnableSettings;
+      readonly namespace: string | null;
+      readonly recurse: boolean;
+    }
+  | {
+      readonly ask: "state";
+      readonly graph_id: string;
+      readonly config: RunnableSettings;
+      readonly thread_id: string;
+      readonly checkpoint: CheckpointRef;
+      readonly subgraphs: boolean;
+    }
+  /** The output-schema values of a checkpoint: what `join` answers long after the run. */
+  | {
+      readonly ask: "output";
+      readonly graph_id: string;
+      readonly config: RunnableSettings;
+      readonly thread_id: string;
+      readonly checkpoint: CheckpointRef;
+    };
+
+/** What an assistant or run adds to a graph's own config. */
+export interface RunnableSettings {
+  readonly configurable: Readonly<Record<string, unknown>>;
+  readonly context?: Readonly<Record<string, unknown>>;
+  readonly tags?: readonly string[];
+  readonly recursion_limit?: number;
+}
+
+export interface CheckpointRef {
+  readonly checkpoint_ns?: string;
+  readonly checkpoint_id?: string;
+  readonly checkpoint_map?: Readonly<Record<string, unknown>>;
+}
+
+export type CancelAction = "interrupt" | "rollback";
+
+export type ToExecutor =
+  | { readonly type: "run"; readonly job: RunJob; readonly turn?: number }
+  /** Stop a run by its AbortSignal. */
+  | { readonly type: "cancel"; readonly run_id: string; readonly action: CancelAction }
+  /** Stop every run at its next superstep boundary and report it `drained`. */
+  | { readonly type: "drain" }
+  | { readonly type: "ask"; readonly id: number; readonly question: Question; readonly turn?: number }
+  | { readonly type: "storage_reply"; readonly id: number; readonly ok: true; readonly value: unknown }
+  | { readonly type: "storage_reply"; readonly id: number; readonly ok: false; readonly error: ErrorBody }
+  /** The main thread has taken this many bytes of events of a run off the port. */
+  | { readonly type: "events_taken"; readonly run_id: string; readonly bytes: number }
+  | { readonly type: "listening"; readonly server_url: string }
+  | { readonly type: "ping"; readonly id: number };
+
+/* ---------------------------------------------------------- executor → main */
+
+/** One wire event of a run: its SSE name (`values`, `messages|ns:…`) and its data as JSON text. */
+export interface WireEvent {
+  readonly event: string;
+  readonly data: Json;
+}
+
+/** The thread's state as a run leaves it. */
+export interface Snapshot {
+  /** All channel values, as `GET /threads/{id}` shows them; null when there is no checkpoint. */
+  readonly values: Json | null;
+  /** Task id → interrupts, as `GET /threads/{id}` shows them. */
+  readonly interrupts: Json;
+  /** True when the thread waits at a static or dynamic interrupt. */
+  readonly interrupted: boolean;
+  readonly checkpoint_id: string | null;
+}
+
+/** How an attempt ended. `output` is what `wait` answers: values of the output schema, with `__interrupt__` when interrupted. */
+export type Outcome =
+  | { readonly kind: "success"; readonly snapshot: Snapshot; readonly output: Json }
+  | { readonly kind: "interrupted"; readonly snapshot: Snapshot; readonly output: Json }
+  /** A node's own error (not retried). */
+  | { readonly kind: "error"; readonly error: ErrorBody; readonly snapshot: Snapshot | null }
+  /** Stopped by `cancel`. For `rollback` the snapshot is the state before the run. */
+  | { readonly kind: "cancelled"; readonly snapshot: Snapshot | null }
+  /** Stopped at a superstep boundary because the thread drains; the checkpoint is saved. */
+  | { readonly kind: "drained" };
+
+export interface LoadedGraph {
+  readonly graph_id: string;
+  /** Version of `@langchain/langgraph` the graph resolves. */
+  readonly langgraph_version: string;
+}
+
+export type FromExecutor =
+  | { readonly type: "ready"; readonly graphs: readonly LoadedGraph[] }
+  | {
+      readonly type: "load_failed";
+      readonly graph_id: string;
+      readonly file: string;
+      readonly error: ErrorBody;
+      readonly stack: string;
+    }
+  | { readonly type: "events"; readonly run_id: string; readonly events: readonly WireEvent[]; readonly bytes: number }
+  | { readonly type: "finished"; readonly run_id: string; readonly outcome: Outcome }
+  | { readonly type: "answer"; readonly id: number; readonly ok: true; readonly value: Json }
+  | {
+      readonly type: "answer";
+      readonly id: number;
+      readonly ok: false;
+      readonly error: ErrorBody;
+      readonly not_found: boolean;
+    }
+  | { readonly type: "storage"; readonly id: number; readonly call: StorageCall }
+  | { readonly type: "pong"; readonly id: number };
+
+/** Messages are posted in arrays: one array for all that is ready in one turn of the event loop. */
+export type Batch<T> = readonly T[];
+
+/* ------------------------------------------- what the saver and store ask of storage */
+
+/** Serialised value: the serde's type tag and its bytes (or text). */
+export type Serialized = readonly [type: string, data: Uint8Array | string];
+
+export interface CheckpointKey {
+  readonly thread_id: string;
+  readonly checkpoint_ns: string;
+  readonly checkpoint_id: string;
+}
+
+/** A new value of one channel; it is stored once for this version. */
+export interface ChannelBlob {
+  readonly channel: string;
+  /**
+   * LangGraph's channel version and the checkpoint that first held the value (`7@1f1e…`): two forks of one
+   * checkpoint count the same versions for different values, so the number alone would name two blobs.
+   */
+  readonly version: string;
+  readonly value: Serialized;
+}
+
+export interface CheckpointRow extends CheckpointKey {
+  readonly parent_checkpoint_id: string | null;
+  /** The checkpoint without the channel values that are in blobs (small ones stay inline). */
+  readonly checkpoint: Serialized;
+  /** Metadata as JSON text; searchable. */
+  readonly metadata: Json;
+  /** Channels of this checkpoint whose values are in blobs, with the blob's version. */
+  readonly blob_versions: Readonly<Record<string, string>>;
+}
+
+/** One pending write of a task. */
+export interface WriteRow {
+  readonly task_id: string;
+  readonly task_path: string;
+  readonly idx: number;
+  readonly channel: string;
+  readonly value: Serialized;
+}
+
+export interface StoredCheckpoint extends CheckpointRow {
+  readonly blobs: readonly ChannelBlob[];
+  readonly writes: readonly WriteRow[];
+}
+
+export interface CheckpointQuery {
+  readonly thread_id?: string;
+  readonly checkpoint_ns?: string;
+  readonly checkpoint_id?: string;
+  readonly before?: string;
+  readonly limit?: number;
+  /** Exact match on top-level metadata keys. */
+  readonly filter?: Readonly<Record<string, unknown>>;
+}
+
+export type StoreOperation =
+  | { readonly op: "get"; readonly namespace: readonly string[]; readonly key: string }
+  | { readonly op: "put"; readonly namespace: readonly string[]; readonly key: string; readonly value: Json | null }
+  | {
+      readonly op: "search";
+      readonly prefix: readonly string[];
+      readonly filter: Readonly<Record<string, unknown>> | null;
+      readonly limit: number;
+      readonly offset: number;
+    }
+  | {
+      readonly op: "list_namespaces";
+      readonly conditions: readonly { readonly match: "prefix" | "suffix"; readonly path: readonly string[] }[];
+      readonly max_depth: number | null;
+      readonly limit: number;
+      readonly offset: number;
+    };
+
+export interface StoreItem {
+  readonly namespace: readonly string[];
+  readonly key: string;
+  readonly value: Json;
+  readonly created_at: string;
+  readonly updated_at: string;
+}
+
+/**
+ * Calls of an executor to the main thread's storage. Writes carry the run they belong to;
+ * the main thread adds the fencing token of that run's current attempt on this executor and
+ * drops the write when the token is stale (reply: an error named `FencedError`). Calls are carried out in the order they
+ * were posted, and those of a run before its `finished`.
+ * `run_id: null` is a read outside a run.
+ */
+export type StorageCall =
+  | {
+      readonly op: "put_checkpoint";
+      readonly run_id: string;
+      readonly row: CheckpointRow;
+      readonly blobs: readonly ChannelBlob[];
+      readonly durability: Durability;
+    }
+  | {
+      readonly op: "put_writes";
+      readonly run_id: string;
+      readonly key: CheckpointKey;
+      readonly writes: readonly WriteRow[];
+      /** True when an existing write of the same task and index must stay as it is. */
+      readonly keep_existing: boolean;
+    }
+  | { readonly op: "get_checkpoint"; readonly query: CheckpointQuery }
+  | { readonly op: "list_checkpoints"; readonly query: CheckpointQuery }
+  | { readonly op: "delete_thread_checkpoints"; readonly run_id: string; readonly thread_id: string }
+  | { readonly op: "store"; readonly operations: readonly StoreOperation[] };
+
+/** What each call answers. */
+export interface StorageReply {
+  readonly put_checkpoint: null;
+  readonly put_writes: null;
+  readonly get_checkpoint: StoredCheckpoint | null;
+  readonly list_checkpoints: readonly StoredCheckpoint[];
+  readonly delete_thread_checkpoints: null;
+  /** One answer per operation: item or null, null, items, namespaces. */
+  readonly store: readonly (StoreItem | null | readonly StoreItem[] | readonly (readonly string[])[])[];
+}

@@ -1,0 +1,445 @@
+/** One attempt of one run, start to end: graph → events → outcome. */
+import type { CheckpointTuple } from "@langchain/langgraph-checkpoint";
+import type { ErrorBody } from "../errors.ts";
+import type { Command, Send } from "../schemas/runs.ts";
+import { bind } from "./bind.ts";
+import { createFlow, type Flow } from "./flow.ts";
+import type { GraphConfig, GraphLike, InterruptLike, LangGraph, RunControlLike, StateLike } from "./langgraph.ts";
+import type { ProjectGraph } from "./load.ts";
+import { createModes, type Modes } from "./modes.ts";
+import { type ExecutorPort, isFenced } from "./port.ts";
+import type { CancelAction, Outcome, RunJob, Snapshot, WireEvent } from "./protocol.ts";
+import { EXCLUDED_METADATA, makeSaver, type SkeinSaver } from "./saver.ts";
+import { toJson } from "./serialize.ts";
+import { makeStore } from "./store.ts";
+
+/** How long a cancelled graph may take to wind down before it is abandoned. */
+const WIND_DOWN_MS = 1000;
+
+export interface RunningRun {
+  readonly run_id: string;
+  /** Never rejects. */
+  readonly finished: Promise<Outcome>;
+  cancel(action: CancelAction): void;
+  drain(): void;
+  taken(bytes: number): void;
+}
+
+export function startRun(project: ProjectGraph, job: RunJob, port: ExecutorPort): RunningRun {
+  const flow = createFlow();
+  const abort = new AbortController();
+  const stop: Stop = { signal: abort.signal, action: undefined };
+  const control = project.langgraph.RunControl === undefined ? undefined : new project.langgraph.RunControl();
+  const attempt = new Attempt(project, job, port, flow, stop, control, (error) => abort.abort(error));
+  return {
+    run_id: job.run_id,
+    finished: attempt.run(),
+    cancel(action) {
+      // A rollback asked for after an interrupt still wins: it is the stronger wish.
+      if (stop.action !== "rollback") stop.action = action;
+      abort.abort(abortReason(action));
+    },
+    drain: () => control?.requestDrain("shutdown"),
+    taken: (bytes) => flow.taken(bytes),
+  };
+}
+
+interface Stop {
+  readonly signal: AbortSignal;
+  action: CancelAction | undefined;
+}
+
+function abortReason(action: CancelAction): Error {
+  const reason = new Error(`The run was cancelled (${action}).`);
+  reason.name = "AbortError";
+  return reason;
+}
+
+class Attempt {
+  readonly #project: ProjectGraph;
+  readonly #job: RunJob;
+  readonly #port: ExecutorPort;
+  readonly #flow: Flow;
+  readonly #stop: Stop;
+  readonly #control: RunControlLike | undefined;
+  readonly #saver: SkeinSaver;
+  readonly #modes: Modes;
+  #graph: GraphLike | undefined;
+
+  constructor(
+    project: ProjectGraph,
+    job: RunJob,
+    port: ExecutorPort,
+    flow: Flow,
+    stop: Stop,
+    control: RunControlLike | undefined,
+    fail: (error: Error) => void,
+  ) {
+    this.#project = project;
+    this.#job = job;
+    this.#port = port;
+    this.#flow = flow;
+    this.#stop = stop;
+    this.#control = control;
+    this.#saver = makeSaver(project.langgraph, port, {
+      run_id: job.run_id,
+      thread_id: job.thread_id,
+      durability: job.kwargs.durability,
+      temporary: job.kwargs.temporary,
+      // A run that starts somewhere else than at the latest checkpoint asks for the one it names.
+      latest: job.latest,
+      metadata: checkpointMetadata(job, project.langgraph),
+      // Refused: another attempt has the run, or the database is in trouble. What this one still does is in vain.
+      onFailure: fail,
+    });
+    this.#modes = createModes(job.kwargs.stream_mode, job.kwargs.subgraphs, (event) => this.#emit(event));
+  }
+
+  async run(): Promise<Outcome> {
+    const outcome = await this.#outcome();
+    // The main thread stores these before it settles the run; a refused write shows there.
+    if (this.#job.kwargs.temporary && outcome.kind !== "drained") this.#saver.discard();
+    else this.#saver.flush();
+    this.#saver.close();
+    return outcome;
+  }
+
+  async #outcome(): Promise<Outcome> {
+    try {
+      await this.#drive();
+      return await this.#succeeded();
+    } catch (thrown) {
+      return await this.#failed(thrown);
+    }
+  }
+
+  #emit(event: WireEvent): void {
+    this.#flow.sent(this.#port.event(this.#job.run_id, event));
+  }
+
+  /* --------------------------------------------------------------------------- the drive */
+
+  async #drive(): Promise<void> {
+    const { kwargs } = this.#job;
+    this.#stop.signal.throwIfAborted();
+    const config = runConfig(this.#job, this.#project.langgraph, this.#stop.signal, this.#control);
+    const opened = await this.#project.open(factoryConfig(config));
+    const graph = bind(opened, this.#saver, makeStore(this.#project.langgraph, this.#port));
+    this.#graph = graph;
+    const input = await this.#input(graph, config);
+    const options: GraphConfig = {
+      ...config,
+      streamMode: this.#modes.requested,
+      subgraphs: kwargs.subgraphs,
+      // LangGraph gives its light checkpoint frames only to callers that name a protocol version.
+      ...(this.#modes.envelopes ? { version: "v2" } : {}),
+    };
+    if (kwargs.stream_mode.includes("events")) await this.#driveEvents(graph, input, options);
+    else await this.#driveChunks(await graph.stream(input, options), kwargs.subgraphs);
+  }
+
+  async #driveChunks(stream: AsyncIterable<unknown>, subgraphs: boolean): Promise<void> {
+    await this.#read(stream, (chunk) => this.#chunk(chunk, subgraphs));
+  }
+
+  #chunk(chunk: unknown, subgraphs: boolean): void {
+    if (subgraphs) {
+      const [namespace, mode, payload] = chunk as [readonly string[], string, unknown];
+      this.#modes.chunk(namespace, mode, payload);
+    } else {
+      const [mode, payload] = chunk as [string, unknown];
+      this.#modes.chunk(null, mode, payload);
+    }
+  }
+
+  /** Mode `events`: LangChain's event stream drives the graph, and the other modes are read off its root's chunks. */
+  async #driveEvents(graph: GraphLike, input: unknown, options: GraphConfig): Promise<void> {
+    const { run_id, kwargs } = this.#job;
+    await this.#read(graph.streamEvents(input, { ...options, version: "v2" }), (event) => {
+      if (event.tags?.includes("langsmith:hidden") === true) return;
+      if (event.event === "on_chain_stream" && event.run_id === run_id) this.#chunk(event.data.chunk, kwargs.subgraphs);
+      else this.#modes.event(event);
+    });
+  }
+
+  /** Reads to the end. A cancelled graph gets a moment to wind down (and save); one that ignores it is left behind. */
+  async #read<T>(stream: AsyncIterable<T>, take: (item: T) => void): Promise<void> {
+    const iterator = stream[Symbol.asyncIterator]();
+    const gone = abandonment(this.#stop.signal);
+    try {
+      // One race for the whole stream: one for each token would cost as much as sending it.
+      await Promise.race([this.#readAll(iterator, take), gone.promise]);
+    } catch (thrown) {
+      // What the abandoned graph still does is nobody's error.
+      void Promise.resolve(iterator.return?.()).catch(() => undefined);
+      throw thrown;
+    } finally {
+      gone.dispose();
+    }
+  }
+
+  async #readAll<T>(iterator: AsyncIterator<T>, take: (item: T) => void): Promise<void> {
+    for (;;) {
+      const room = this.#flow.room();
+      if (room !== undefined) await room;
+      const step = await iterator.next();
+      if (step.done === true) return;
+      if (!this.#stop.signal.aborted) take(step.value);
+    }
+  }
+
+  /* --------------------------------------------------------------------------- the input */
+
+  async #input(graph: GraphLike, config: GraphConfig): Promise<unknown> {
+    const job = this.#job;
+    if (job.resume && (await this.#hasOwnCheckpoint())) {
+      // The run goes on from its last checkpoint, wherever it was told to start.
+      delete config.configurable?.checkpoint_id;
+      delete config.configurable?.checkpoint_map;
+      return null;
+    }
+    const { command, input } = job.kwargs;
+    if (command === null) return input ?? null;
+    return commandOf(command, this.#project.langgraph, () => this.#pendingInterrupts(graph));
+  }
+
+  async #hasOwnCheckpoint(): Promise<boolean> {
+    const { thread_id, run_id } = this.#job;
+    const tuple = await this.#saver.getTuple({ configurable: { thread_id, checkpoint_ns: "" } });
+    return (tuple?.metadata as { run_id?: unknown } | undefined)?.run_id === run_id;
+  }
+
+  async #pendingInterrupts(graph: GraphLike): Promise<readonly InterruptLike[]> {
+    return pendingTasks(await this.#state(graph)).flatMap(({ interrupts }) => interrupts);
+  }
+
+  /* ------------------------------------------------------------------------- the outcome */
+
+  async #succeeded(): Promise<Outcome> {
+    // The graph may come to its end just as the cancel arrives; who cancelled has been told it is cancelled.
+    if (this.#stop.signal.aborted) return this.#cancelled();
+    const graph = this.#graph as GraphLike;
+    const last = this.#modes.lastValues();
+    const { temporary, webhook } = this.#job.kwargs;
+    if (temporary && webhook === null && last !== undefined && !this.#modes.interrupted()) {
+      // The thread goes with the run and nobody is told its state: what the graph gave last is all there is to say.
+      return { kind: "success", snapshot: NO_STATE, output: toJson(outputOf(graph, last)) };
+    }
+    const state = await this.#state(graph);
+    const snapshot = snapshotOf(state);
+    const values = outputOf(graph, last ?? state.values);
+    if (!snapshot.interrupted) return { kind: "success", snapshot, output: toJson(values) };
+    const interrupts = pendingTasks(state).flatMap((task) => task.interrupts);
+    const shown = typeof values === "object" && values !== null && !Array.isArray(values) ? values : {};
+    return { kind: "interrupted", snapshot, output: toJson({ ...shown, __interrupt__: interrupts }) };
+  }
+
+  async #failed(thrown: unknown): Promise<Outcome> {
+    const { reason } = this.#stop.signal;
+    if (isFenced(thrown) || isFenced(reason)) return { kind: "cancelled", snapshot: null };
+    if (this.#stop.signal.aborted && this.#stop.action === undefined) {
+      return { kind: "error", error: thrownBody(reason), snapshot: null };
+    }
+    if (this.#stop.signal.aborted) return this.#cancelled();
+    if ((thrown as { name?: unknown } | null)?.name === "GraphDrained") return { kind: "drained" };
+    return { kind: "error", error: thrownBody(thrown), snapshot: await this.#snapshot() };
+  }
+
+  async #cancelled(): Promise<Outcome> {
+    this.#saver.close();
+    if (this.#stop.action === "rollback") this.#saver.pretend(await this.#before());
+    return { kind: "cancelled", snapshot: await this.#snapshot() };
+  }
+
+  /** The state that is left, as far as it can be had: a run that failed must still report that it failed. */
+  async #snapshot(): Promise<Snapshot | null> {
+    try {
+      if (this.#graph === undefined) {
+        const opened = await this.#project.open({ configurable: {} });
+        this.#graph = bind(opened, this.#saver, makeStore(this.#project.langgraph, this.#port));
+      }
+      return snapshotOf(await this.#state(this.#graph));
+    } catch {
+      return null;
+    }
+  }
+
+  /** The thread's newest checkpoint that is not this run's. */
+  async #before(): Promise<CheckpointTuple | undefined> {
+    const { started } = this.#saver;
+    if (started === null) return undefined;
+    const { thread_id, run_id } = this.#job;
+    const isOwn = (tuple: CheckpointTuple): boolean => (tuple.metadata as { run_id?: unknown })?.run_id === run_id;
+    if (started !== undefined && !isOwn(started)) return started;
+    for await (const tuple of this.#saver.list({ configurable: { thread_id, checkpoint_ns: "" } })) {
+      if (!isOwn(tuple)) return tuple;
+    }
+    return undefined;
+  }
+
+  #state(graph: GraphLike): Promise<StateLike> {
+    return graph.getState({ configurable: { thread_id: this.#job.thread_id, checkpoint_ns: "" } });
+  }
+}
+
+/** A promise that rejects some time after the signal: the graph had its chance to end by itself. */
+function abandonment(signal: AbortSignal): { promise: Promise<never>; dispose(): void } {
+  let timer: NodeJS.Timeout | undefined;
+  let onAbort = (): void => undefined;
+  const promise = new Promise<never>((_, reject) => {
+    onAbort = () => {
+      timer = setTimeout(() => reject(signal.reason as Error), WIND_DOWN_MS);
+    };
+  });
+  promise.catch(() => undefined);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
+  return {
+    promise,
+    dispose() {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", onAbort);
+    },
+  };
+}
+
+/* ------------------------------------------------------------------------------ the config */
+
+function systemMetadata(job: RunJob, { version }: LangGraph): Record<string, unknown> {
+  return {
+    ...job.kwargs.config.metadata,
+    ...job.metadata,
+    graph_id: job.graph_id,
+    assistant_id: job.assistant_id,
+    run_attempt: job.attempt,
+    langgraph_version: version,
+    langgraph_plan: "developer",
+    langgraph_host: "self-hosted",
+    thread_id: job.thread_id,
+    run_id: job.run_id,
+  };
+}
+
+/** What each checkpoint of the run says about it. */
+function checkpointMetadata(job: RunJob, langgraph: LangGraph): Record<string, unknown> {
+  const all = { graph_id: "", assistant_id: "", ls_integration: "langgraph", ...systemMetadata(job, langgraph) };
+  return Object.fromEntries(Object.entries(all).filter(([key]) => !EXCLUDED_METADATA.has(key)));
+}
+
+export function runConfig(
+  job: RunJob,
+  langgraph: LangGraph,
+  signal: AbortSignal,
+  control: RunControlLike | undefined,
+): GraphConfig {
+  const { config, context, durability, interrupt_before, interrupt_after } = job.kwargs;
+  return {
+    configurable: {
+      // Nodes of both generations find their settings: `config.configurable.x` and `runtime.context.x`.
+      ...context,
+      // A checkpoint sent back as clients got it has nulls where LangGraph expects nothing.
+      ...Object.fromEntries(Object.entries(config.configurable).filter(([key, value]) => isGiven(key, value))),
+      thread_id: job.thread_id,
+      run_id: job.run_id,
+      graph_id: job.graph_id,
+      assistant_id: job.assistant_id,
+    },
+    metadata: systemMetadata(job, langgraph),
+    tags: [...(config.tags ?? [])],
+    runId: job.run_id,
+    signal,
+    durability,
+    ...(config.recursion_limit === undefined ? {} : { recursionLimit: config.recursion_limit }),
+    ...(context === null ? {} : { context }),
+    ...(interrupt_before === null ? {} : { interruptBefore: interrupt_before }),
+    ...(interrupt_after === null ? {} : { interruptAfter: interrupt_after }),
+    ...(control === undefined ? {} : { control }),
+  };
+}
+
+const isGiven = (key: string, value: unknown): boolean => value !== null || !key.startsWith("checkpoint_");
+
+/** What a factory sees of the run: its settings, not its machinery. */
+function factoryConfig({ configurable, metadata, context, tags, recursionLimit, signal }: GraphConfig): GraphConfig {
+  return {
+    configurable: { ...configurable },
+    metadata: { ...metadata },
+    ...(context === undefined ? {} : { context }),
+    ...(tags === undefined ? {} : { tags }),
+    ...(recursionLimit === undefined ? {} : { recursionLimit }),
+    ...(signal === undefined ? {} : { signal }),
+  };
+}
+
+/* ----------------------------------------------------------------------------- the command */
+
+/**
+ * A client's command as a `Command` of the project's own LangGraph. A key counts when it was given, null included;
+ * only, Python's RemoteGraph writes every key, so a null `resume` beside an update or a goto means none.
+ */
+export async function commandOf(
+  command: Command,
+  langgraph: LangGraph,
+  pending: () => Promise<readonly InterruptLike[]>,
+): Promise<unknown> {
+  const fields: Record<string, unknown> = {};
+  if (command.update !== undefined && command.update !== null) fields.update = command.update;
+  const goto = gotoOf(command.goto, langgraph);
+  if (goto.length > 0) fields.goto = goto;
+  if (typeof command.graph === "string") fields.graph = command.graph;
+  if (command.resume === null && Object.keys(fields).length === 0) {
+    // LangGraph takes a bare null for "no answer"; by the interrupt's id it is an answer like any other.
+    const [first] = await pending();
+    if (first?.id === undefined) return null;
+    fields.resume = { [first.id]: null };
+  } else if (command.resume !== undefined && command.resume !== null) {
+    fields.resume = command.resume;
+  }
+  return new langgraph.Command(fields);
+}
+
+function gotoOf(goto: Command["goto"], { Send: SendClass }: LangGraph): unknown[] {
+  if (goto === undefined || goto === null) return [];
+  return (Array.isArray(goto) ? goto : [goto]).map((target: string | Send) =>
+    typeof target === "string" ? target : new SendClass(target.node, target.input),
+  );
+}
+
+/* ------------------------------------------------------------------------------- the state */
+
+const NO_STATE: Snapshot = { values: null, interrupts: "{}", interrupted: false, checkpoint_id: null };
+
+/** Tasks that still have to run or be answered: those without a result of their own. */
+function pendingTasks(state: StateLike): StateLike["tasks"] {
+  return state.tasks.filter((task) => task.result === undefined || task.error !== undefined);
+}
+
+function snapshotOf(state: StateLike): Snapshot {
+  const checkpoint_id = (state.config.configurable?.checkpoint_id as string | undefined) ?? null;
+  const pending = pendingTasks(state);
+  return {
+    values: checkpoint_id === null ? null : toJson(state.values),
+    interrupts: toJson(Object.fromEntries(pending.map((task) => [task.id, task.interrupts]))),
+    interrupted: state.next.length > 0 || pending.some((task) => task.interrupts.length > 0),
+    checkpoint_id,
+  };
+}
+
+/** Of all values, those of the graph's output schema. */
+export function outputOf(graph: GraphLike, values: unknown): unknown {
+  const { outputChannels: keys, streamChannelsAsIs: streamed } = graph;
+  if (typeof streamed === "string") return values;
+  if (typeof values !== "object" || values === null) return values;
+  const record = values as Record<string, unknown>;
+  if (typeof keys === "string") return record[keys] ?? null;
+  return Object.fromEntries(Object.entries(record).filter(([key]) => keys.includes(key)));
+}
+
+/** Anything thrown, as clients see it: its own name and message. */
+export function thrownBody(thrown: unknown): ErrorBody {
+  if (typeof thrown === "object" && thrown !== null && "message" in thrown && typeof thrown.message === "string") {
+    const name = "name" in thrown && typeof thrown.name === "string" && thrown.name !== "" ? thrown.name : "Error";
+    return { error: name, message: thrown.message };
+  }
+  return { error: "Error", message: typeof thrown === "object" && thrown !== null ? toJson(thrown) : String(thrown) };
+}

@@ -1,0 +1,484 @@
+/**
+ * LangGraph's checkpointer, kept by the main thread. One saver serves one run (or one question).
+ *
+ * A checkpoint travels as its JSON with small channel values inside; larger values go to blobs, once per new value, and
+ * later checkpoints only name them. What a value became is remembered per checkpoint, so a value that did not change is
+ * never serialised again.
+ *
+ * The newest root checkpoint of the run also stays here as LangGraph gave it, so asking for the state when the run ends
+ * costs no storage call.
+ */
+import type { RunnableConfig } from "@langchain/core/runnables";
+import type {
+  BaseCheckpointSaver,
+  ChannelVersions,
+  Checkpoint,
+  CheckpointListOptions,
+  CheckpointMetadata,
+  CheckpointPendingWrite,
+  CheckpointTuple,
+  PendingWrite,
+} from "@langchain/langgraph-checkpoint";
+import type { Durability } from "../schemas/runs.ts";
+import type { LangGraph } from "./langgraph.ts";
+import type { StoragePort } from "./port.ts";
+import type {
+  ChannelBlob,
+  CheckpointQuery,
+  CheckpointRow,
+  Serialized,
+  StoredCheckpoint,
+  WriteRow,
+} from "./protocol.ts";
+import { toJson } from "./serialize.ts";
+import { createWriteQueue, type WriteCall, type WriteQueue } from "./write-queue.ts";
+
+export interface SaverRun {
+  readonly run_id: string;
+  readonly thread_id: string;
+  readonly durability: Durability;
+  /** The thread goes when the run ends. */
+  readonly temporary: boolean;
+  /** The thread's latest root checkpoint when the run was dispatched; null when it had none, undefined to ask storage. */
+  readonly latest: StoredCheckpoint | null | undefined;
+  /** Goes into the metadata of each checkpoint, under the checkpoint's own. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+  /** Called once, when a write was refused. */
+  onFailure?(error: Error): void;
+}
+
+export interface SkeinSaver extends BaseCheckpointSaver {
+  /** The thread's latest root checkpoint when the run first asked for it; null when it had none, undefined before. */
+  readonly started: CheckpointTuple | null | undefined;
+  /** Sends all writes so far; what is posted afterwards comes after them. */
+  flush(): void;
+  /** Drops the writes that were not sent yet: the thread goes with the run. */
+  discard(): void;
+  /** Later writes vanish: what an abandoned node still sends must not reach a thread that has moved on. */
+  close(): void;
+  /** Makes this tuple (or none) the one `getTuple` answers for the thread's latest root checkpoint. */
+  pretend(tuple: CheckpointTuple | undefined): void;
+}
+
+/** Channel values whose JSON is at most this long stay inside the checkpoint. */
+const INLINE_LIMIT = 256;
+/** Least time between two lots of checkpoint writes of an `async` run, milliseconds. */
+const GATHER_MS = 10;
+/** The same where the checkpoints go with the run: they only serve its retry. */
+const GATHER_TEMPORARY_MS = 50;
+/** Checkpoints whose stored forms are remembered; runs with many subgraphs touch several at once. */
+const REMEMBERED = 64;
+
+/** Writes that belong to fixed slots below zero and replace each other (LangGraph's WRITES_IDX_MAP). */
+const SPECIAL_WRITES: Readonly<Record<string, number>> = {
+  __error__: -1,
+  __scheduled__: -2,
+  __interrupt__: -3,
+  __resume__: -4,
+};
+
+/** Framework bookkeeping that is no metadata of a checkpoint (LangGraph's EXCLUDED_METADATA_KEYS). */
+export const EXCLUDED_METADATA: ReadonlySet<string> = new Set([
+  "thread_id",
+  "checkpoint_id",
+  "checkpoint_ns",
+  "checkpoint_map",
+  "langgraph_step",
+  "langgraph_node",
+  "langgraph_triggers",
+  "langgraph_path",
+  "langgraph_checkpoint_ns",
+]);
+
+/** How one channel value was stored: inside the checkpoint's JSON, or as a blob of this version. */
+type StoredForm =
+  | { readonly version: string; readonly inline: string }
+  | { readonly version: string; readonly blob: string };
+type StoredForms = ReadonlyMap<string, StoredForm>;
+
+type SaverClass = new (port: StoragePort, run: SaverRun | null) => SkeinSaver;
+const savers = new WeakMap<LangGraph, SaverClass>();
+
+export function makeSaver(langgraph: LangGraph, port: StoragePort, run: SaverRun | null): SkeinSaver {
+  let Saver = savers.get(langgraph);
+  if (Saver === undefined) {
+    Saver = saverClass(langgraph);
+    savers.set(langgraph, Saver);
+  }
+  return new Saver(port, run);
+}
+
+/** The newest root checkpoint of the run, as LangGraph gave it. */
+interface Memory {
+  tuple: CheckpointTuple | undefined;
+}
+
+interface RememberedWrite {
+  readonly task_path: string;
+  readonly idx: number;
+  readonly write: CheckpointPendingWrite;
+}
+
+const TASKS = "__pregel_tasks";
+
+function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): SaverClass {
+  const ordered = (writes: readonly WriteRow[]): WriteRow[] =>
+    [...writes].sort((a, b) => compareWrites([a.task_path, a.task_id, a.idx], [b.task_path, b.task_id, b.idx]));
+
+  class Saver extends Base implements SkeinSaver {
+    readonly #port: StoragePort;
+    readonly #run: SaverRun | null;
+    readonly #forms = new Map<string, StoredForms>();
+    readonly #writes = new Map<string, Map<string, RememberedWrite>>();
+    #memory: Memory | undefined;
+    #closed = false;
+    readonly #queue: WriteQueue;
+    started: CheckpointTuple | null | undefined;
+
+    constructor(port: StoragePort, run: SaverRun | null) {
+      super();
+      this.#port = port;
+      this.#run = run;
+      const gatherMs = run === null || run.durability === "sync" ? 0 : run.temporary ? GATHER_TEMPORARY_MS : GATHER_MS;
+      this.#queue = createWriteQueue(port, { gatherMs, onFailure: (error) => run?.onFailure?.(error) });
+    }
+
+    flush(): void {
+      this.#queue.flush();
+    }
+
+    discard(): void {
+      this.#queue.discard();
+    }
+
+    close(): void {
+      this.#closed = true;
+    }
+
+    pretend(tuple: CheckpointTuple | undefined): void {
+      this.#memory = { tuple };
+      this.#writes.clear();
+    }
+
+    /* ------------------------------------------------------------------------ reading */
+
+    async getTuple(config: RunnableConfig): Promise<CheckpointTuple | undefined> {
+      const { thread_id, checkpoint_ns, checkpoint_id } = keyOf(config);
+      if (thread_id === undefined) return undefined;
+      const isRoot = this.#run !== null && checkpoint_ns === "" && thread_id === this.#run.thread_id;
+      const held = isRoot && checkpoint_id === undefined ? this.#memory : undefined;
+      if (held !== undefined) return this.#recall(held.tuple);
+
+      const stored = await this.#stored({ thread_id, checkpoint_ns, checkpoint_id }, isRoot);
+      const tuple = stored === null ? undefined : await this.#tuple(stored);
+      if (isRoot && checkpoint_id === undefined && this.started === undefined) this.started = tuple ?? null;
+      return tuple;
+    }
+
+    async #stored({ thread_id, checkpoint_ns, checkpoint_id }: Key, isRoot: boolean): Promise<StoredCheckpoint | null> {
+      const latest = this.#run?.latest;
+      // It came with the job: true until the run has added to it.
+      const isCurrent = latest !== undefined && (latest === null || !this.#writes.has(latest.checkpoint_id));
+      if (isRoot && checkpoint_id === undefined && isCurrent) return latest;
+      // What this very run has just written must be there to be read.
+      await this.#queue.settled();
+      const query: CheckpointQuery = {
+        checkpoint_ns,
+        ...(thread_id === undefined ? {} : { thread_id }),
+        ...(checkpoint_id === undefined ? {} : { checkpoint_id }),
+      };
+      return this.#port.call({ op: "get_checkpoint", query });
+    }
+
+    override async *list(config: RunnableConfig, options?: CheckpointListOptions): AsyncGenerator<CheckpointTuple> {
+      const { thread_id, checkpoint_id } = keyOf(config);
+      const checkpoint_ns = config.configurable?.checkpoint_ns as string | undefined;
+      const before = options?.before?.configurable?.checkpoint_id as string | undefined;
+      const query: CheckpointQuery = {
+        ...(thread_id === undefined ? {} : { thread_id }),
+        ...(checkpoint_ns === undefined ? {} : { checkpoint_ns }),
+        ...(checkpoint_id === undefined ? {} : { checkpoint_id }),
+        ...(before === undefined ? {} : { before }),
+        ...(options?.limit === undefined ? {} : { limit: options.limit }),
+        ...(options?.filter === undefined ? {} : { filter: options.filter }),
+      };
+      await this.#queue.settled();
+      for (const stored of await this.#port.call({ op: "list_checkpoints", query })) yield this.#tuple(stored);
+    }
+
+    async #tuple(stored: StoredCheckpoint): Promise<CheckpointTuple> {
+      const checkpoint = (await this.#load(stored.checkpoint)) as Checkpoint;
+      const forms = new Map<string, StoredForm>();
+      // Values as JSON text, not as the revived objects: the text is what the next checkpoint can reuse.
+      for (const [channel, inline] of Object.entries(inlineValues(stored.checkpoint))) {
+        forms.set(channel, { version: String(checkpoint.channel_versions[channel]), inline });
+      }
+      for (const blob of stored.blobs) {
+        checkpoint.channel_values[blob.channel] = await this.#load(blob.value);
+        forms.set(blob.channel, { version: String(checkpoint.channel_versions[blob.channel]), blob: blob.version });
+      }
+      this.#remember(formsKey(stored.checkpoint_ns, stored.checkpoint_id), forms);
+      if (checkpoint.v < 4) await this.#migrateSends(stored, checkpoint);
+
+      const pendingWrites: CheckpointPendingWrite[] = [];
+      for (const { task_id, channel, value } of ordered(stored.writes)) {
+        pendingWrites.push([task_id, channel, await this.#load(value)]);
+      }
+      return tupleOf(
+        stored,
+        checkpoint,
+        JSON.parse(stored.metadata) as CheckpointMetadata,
+        stored.parent_checkpoint_id ?? undefined,
+        pendingWrites,
+      );
+    }
+
+    /** Checkpoints of old LangGraph versions have their Sends among the parent's writes; newer ones look in a channel. */
+    async #migrateSends(stored: StoredCheckpoint, checkpoint: Checkpoint): Promise<void> {
+      const { thread_id, checkpoint_ns, parent_checkpoint_id } = stored;
+      if (parent_checkpoint_id === null) return;
+      const query = { thread_id, checkpoint_ns, checkpoint_id: parent_checkpoint_id };
+      const parent = await this.#port.call({ op: "get_checkpoint", query });
+      const sends = ordered(parent?.writes ?? []).filter(({ channel }) => channel === TASKS);
+      checkpoint.channel_values[TASKS] = await Promise.all(sends.map(({ value }) => this.#load(value)));
+      const versions = Object.values(checkpoint.channel_versions).map(Number);
+      checkpoint.channel_versions[TASKS] = versions.length > 0 ? Math.max(...versions) : this.getNextVersion(undefined);
+    }
+
+    /** LangGraph changes the checkpoint it gets, so each asker gets maps of its own. */
+    #recall(tuple: CheckpointTuple | undefined): CheckpointTuple | undefined {
+      if (tuple === undefined) return undefined;
+      const writes = this.#writes.get(tuple.checkpoint.id);
+      const remembered = writes === undefined ? [] : [...writes.values()];
+      remembered.sort((a, b) => compareWrites([a.task_path, a.write[0], a.idx], [b.task_path, b.write[0], b.idx]));
+      return {
+        ...tuple,
+        checkpoint: {
+          ...tuple.checkpoint,
+          channel_values: { ...tuple.checkpoint.channel_values },
+          channel_versions: { ...tuple.checkpoint.channel_versions },
+          versions_seen: copySeen(tuple.checkpoint.versions_seen),
+        },
+        pendingWrites: [...(tuple.pendingWrites ?? []), ...remembered.map(({ write }) => write)],
+      };
+    }
+
+    /* ------------------------------------------------------------------------ writing */
+
+    async put(
+      config: RunnableConfig,
+      checkpoint: Checkpoint,
+      metadata: CheckpointMetadata,
+      newVersions: ChannelVersions,
+    ): Promise<RunnableConfig> {
+      const { thread_id, checkpoint_ns, checkpoint_id: parent } = keyOf(config);
+      if (thread_id === undefined)
+        throw new Error('A checkpoint needs a "thread_id" in the "configurable" of its config.');
+      const saved = {
+        configurable: { thread_id, checkpoint_ns, checkpoint_id: checkpoint.id },
+      } satisfies RunnableConfig;
+      if (this.#closed) return saved;
+
+      const parentForms = await this.#formsOf(thread_id, checkpoint_ns, parent);
+      const forms = new Map<string, StoredForm>();
+      const blobs: ChannelBlob[] = [];
+      for (const [channel, value] of Object.entries(checkpoint.channel_values)) {
+        const versioned = checkpoint.channel_versions[channel] !== undefined;
+        const version = String(checkpoint.channel_versions[channel]);
+        if (versioned && !(channel in newVersions)) {
+          // Nothing new: it stands where the parent has it, and a value the parent does not have is not to be stored.
+          const known = parentForms.get(channel);
+          if (known !== undefined) forms.set(channel, known);
+          continue;
+        }
+        const serialized = await this.#dump(value);
+        const inline = inlineText(serialized);
+        if (inline !== undefined) {
+          forms.set(channel, { version, inline });
+        } else {
+          const blob = `${version}@${checkpoint.id}`;
+          forms.set(channel, { version, blob });
+          blobs.push({ channel, version: blob, value: serialized });
+        }
+      }
+      this.#remember(formsKey(checkpoint_ns, checkpoint.id), forms);
+
+      const full = { ...this.#run?.metadata, ...metadata };
+      const row: CheckpointRow = {
+        thread_id,
+        checkpoint_ns,
+        checkpoint_id: checkpoint.id,
+        parent_checkpoint_id: parent ?? null,
+        checkpoint: ["json", checkpointJson(checkpoint, forms)],
+        metadata: toJson(full),
+        blob_versions: blobVersions(forms),
+      };
+      if (this.#run !== null && checkpoint_ns === "" && thread_id === this.#run.thread_id) {
+        this.#memory = { tuple: tupleOf(row, checkpoint, full as CheckpointMetadata, parent, []) };
+        // Writes of older checkpoints are history; those of this one may have come before it.
+        for (const id of this.#writes.keys()) if (id < checkpoint.id) this.#writes.delete(id);
+      }
+      await this.#write({
+        op: "put_checkpoint",
+        run_id: this.#run?.run_id ?? "",
+        row,
+        blobs,
+        durability: this.#run?.durability ?? "sync",
+      });
+      return saved;
+    }
+
+    async putWrites(config: RunnableConfig, writes: PendingWrite[], task_id: string, task_path = ""): Promise<void> {
+      const { thread_id, checkpoint_ns, checkpoint_id } = keyOf(config);
+      if (thread_id === undefined || checkpoint_id === undefined) {
+        const missing = thread_id === undefined ? "thread_id" : "checkpoint_id";
+        throw new Error(`Writes of a task need a "${missing}" in the "configurable" of their config.`);
+      }
+      if (this.#closed) return;
+      const replacing: WriteRow[] = [];
+      const keeping: WriteRow[] = [];
+      for (let i = 0; i < writes.length; i += 1) {
+        const [channel, value] = writes[i] as PendingWrite;
+        const idx = SPECIAL_WRITES[channel] ?? i;
+        if (checkpoint_ns === "") this.#rememberWrite(checkpoint_id, task_path, idx, [task_id, channel, value]);
+        const row: WriteRow = { task_id, task_path, idx, channel, value: await this.#dump(value) };
+        (idx < 0 ? replacing : keeping).push(row);
+      }
+      const key = { thread_id, checkpoint_ns, checkpoint_id };
+      const send = (rows: WriteRow[], keep_existing: boolean): Promise<void> =>
+        this.#write({ op: "put_writes", run_id: this.#run?.run_id ?? "", key, writes: rows, keep_existing });
+      await Promise.all([
+        ...(replacing.length > 0 ? [send(replacing, false)] : []),
+        ...(keeping.length > 0 ? [send(keeping, true)] : []),
+      ]);
+    }
+
+    async deleteThread(thread_id: string): Promise<void> {
+      await this.#port.call({ op: "delete_thread_checkpoints", run_id: this.#run?.run_id ?? "", thread_id });
+    }
+
+    /* ------------------------------------------------------------------------ helpers */
+
+    /**
+     * Unless the run is to wait for each step to be stored, LangGraph is told "done" at once and the queue keeps the
+     * order; the run flushes it before it reports its end, and the main thread stores before it settles.
+     */
+    async #write(call: WriteCall): Promise<void> {
+      const stored = this.#queue.add(call);
+      if (this.#run === null || this.#run.durability === "sync") await stored;
+    }
+
+    /** How the parent's values were stored; read again when that was too long ago to be remembered. */
+    async #formsOf(thread_id: string, checkpoint_ns: string, parent: string | undefined): Promise<StoredForms> {
+      if (parent === undefined) return new Map();
+      const key = formsKey(checkpoint_ns, parent);
+      const known = this.#forms.get(key);
+      if (known !== undefined) return known;
+      const query = { thread_id, checkpoint_ns, checkpoint_id: parent };
+      const stored = await this.#port.call({ op: "get_checkpoint", query });
+      if (stored !== null) await this.#tuple(stored);
+      return this.#forms.get(key) ?? new Map<string, StoredForm>();
+    }
+
+    #remember(key: string, forms: StoredForms): void {
+      this.#forms.set(key, forms);
+      if (this.#forms.size <= REMEMBERED) return;
+      for (const oldest of this.#forms.keys()) {
+        this.#forms.delete(oldest);
+        return;
+      }
+    }
+
+    #rememberWrite(checkpoint_id: string, task_path: string, idx: number, write: CheckpointPendingWrite): void {
+      if (this.#run === null) return;
+      let writes = this.#writes.get(checkpoint_id);
+      if (writes === undefined) {
+        writes = new Map();
+        this.#writes.set(checkpoint_id, writes);
+      }
+      const key = `${write[0]}:${idx}`;
+      if (idx >= 0 && writes.has(key)) return;
+      writes.set(key, { task_path, idx, write });
+    }
+
+    async #dump(value: unknown): Promise<Serialized> {
+      // The serde has nothing to add to these, and most writes are one of them.
+      if (value === null || typeof value === "string" || typeof value === "boolean") {
+        return ["json", JSON.stringify(value)];
+      }
+      return this.serde.dumpsTyped(value);
+    }
+
+    async #load([type, data]: Serialized): Promise<unknown> {
+      return this.serde.loadsTyped(type, data);
+    }
+  }
+  return Saver;
+}
+
+interface Key {
+  readonly thread_id: string | undefined;
+  readonly checkpoint_ns: string;
+  readonly checkpoint_id: string | undefined;
+}
+
+function keyOf({ configurable }: RunnableConfig): Key {
+  const checkpoint_id = (configurable?.checkpoint_id ?? configurable?.thread_ts) as string | undefined;
+  return {
+    thread_id: configurable?.thread_id as string | undefined,
+    checkpoint_ns: (configurable?.checkpoint_ns as string | undefined) ?? "",
+    checkpoint_id: checkpoint_id === "" ? undefined : (checkpoint_id ?? undefined),
+  };
+}
+
+function tupleOf(
+  { thread_id, checkpoint_ns, checkpoint_id }: { thread_id: string; checkpoint_ns: string; checkpoint_id: string },
+  checkpoint: Checkpoint,
+  metadata: CheckpointMetadata,
+  parent: string | undefined,
+  pendingWrites: CheckpointPendingWrite[],
+): CheckpointTuple {
+  return {
+    config: { configurable: { thread_id, checkpoint_ns, checkpoint_id } },
+    checkpoint,
+    metadata,
+    ...(parent === undefined
+      ? {}
+      : { parentConfig: { configurable: { thread_id, checkpoint_ns, checkpoint_id: parent } } }),
+    pendingWrites,
+  };
+}
+
+const formsKey = (checkpoint_ns: string, checkpoint_id: string): string => `${checkpoint_id}|${checkpoint_ns}`;
+
+function inlineText([type, data]: Serialized): string | undefined {
+  if (type !== "json" || data.length > INLINE_LIMIT) return undefined;
+  return typeof data === "string" ? data : Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("utf8");
+}
+
+/** The checkpoint's JSON, put together from the texts its values already have. */
+function checkpointJson(checkpoint: Checkpoint, forms: StoredForms): string {
+  const values: string[] = [];
+  for (const [channel, form] of forms) if ("inline" in form) values.push(`${JSON.stringify(channel)}:${form.inline}`);
+  const { channel_values: _, ...rest } = checkpoint;
+  return `${JSON.stringify(rest).slice(0, -1)},"channel_values":{${values.join(",")}}}`;
+}
+
+/** The inline values of a stored checkpoint, each as its JSON text. */
+function inlineValues([, data]: Serialized): Record<string, string> {
+  const text = typeof data === "string" ? data : Buffer.from(data).toString("utf8");
+  const { channel_values } = JSON.parse(text) as { channel_values?: Record<string, unknown> };
+  return Object.fromEntries(
+    Object.entries(channel_values ?? {}).map(([channel, value]) => [channel, JSON.stringify(value)]),
+  );
+}
+
+function blobVersions(forms: StoredForms): Record<string, string> {
+  const versions: Record<string, string> = {};
+  for (const [channel, form] of forms) if ("blob" in form) versions[channel] = form.blob;
+  return versions;
+}
+
+function copySeen(seen: Checkpoint["versions_seen"]): Checkpoint["versions_seen"] {
+  return Object.fromEntries(Object.entries(seen).map(([node, versions]) => [node, { ...versions }]));
+}
