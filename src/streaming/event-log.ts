@@ -1,0 +1,186 @@
+/**
+ * The events of one run, in order, numbered from 0. Readers own their position, so any number of them
+ * see every event and a slow one costs nothing.
+ *
+ * The newest events are in memory (the tail); older ones are in storage, so that a long run with a slow
+ * reader does not grow without bound. A resumable log stores its events *before* readers see them: an
+ * index a client has seen must mean the same event after a crash. Other logs go to storage only when
+ * their tail grows too big.
+ */
+import { unavailable } from "../errors.ts";
+import type { Json, WireEvent } from "../executor/protocol.ts";
+import type { RunEvent } from "./events.ts";
+
+/** Where a log keeps what does not stay in memory. Given by the engine; each write is fenced there. */
+export interface EventShelf {
+  /** Stores events under the run's current lease. False when the lease is lost: the events are void. */
+  store(log: { readonly run_id: string; readonly thread_id: string }, events: readonly RunEvent[]): Promise<boolean>;
+  /** Stored events after an index, oldest first; at most a page. */
+  load(run_id: string, after: number): Promise<readonly RunEvent[]>;
+}
+
+export interface EventLogOptions {
+  readonly run_id: string;
+  readonly thread_id: string;
+  readonly resumable: boolean;
+  /** Index of the first event this log will get; greater than 0 when earlier ones are in storage. */
+  readonly first: number;
+  /** Size of the tail above which it is cut, in characters of data. */
+  readonly tailLimit: number;
+  readonly shelf: EventShelf;
+  readonly onError: (error: unknown) => void;
+}
+
+export class EventLog {
+  readonly run_id: string;
+  readonly thread_id: string;
+  readonly resumable: boolean;
+  readonly #options: EventLogOptions;
+  /** Events `#tailStart …` that readers may see. */
+  #tail: RunEvent[] = [];
+  #tailStart: number;
+  #tailSize = 0;
+  /** Appended, not yet stored (resumable logs only). */
+  #unstored: RunEvent[] = [];
+  #storing: Promise<void> | undefined;
+  #next: number;
+  /** Events below this index are in storage. */
+  #storedTo: number;
+  #ended = false;
+  #output: Json | null = null;
+  readonly #subscribers = new Set<() => void>();
+
+  constructor(options: EventLogOptions) {
+    this.#options = options;
+    this.run_id = options.run_id;
+    this.thread_id = options.thread_id;
+    this.resumable = options.resumable;
+    this.#next = options.first;
+    this.#tailStart = options.first;
+    this.#storedTo = options.first;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** What `wait` answers; null when the run left none (error, cancel). */
+  get output(): Json | null {
+    return this.#output;
+  }
+
+  /** Characters held in memory. */
+  get size(): number {
+    return this.#tailSize;
+  }
+
+  /** True when some of this log's events are in storage. */
+  get hasStored(): boolean {
+    return this.#storedTo > 0 || this.#storing !== undefined;
+  }
+
+  /** Numbers the events and shows them to readers, after storing them when the log is resumable. */
+  append(events: readonly WireEvent[]): void {
+    if (this.#ended || events.length === 0) return;
+    const numbered = events.map(({ event, data }): RunEvent => ({ id: this.#next++, event, data }));
+    if (this.resumable) this.#storeThenPublish(numbered);
+    else this.#publish(numbered);
+  }
+
+  /** Resolves when everything appended so far is stored (resumable) and visible. */
+  async flush(): Promise<void> {
+    while (this.#storing !== undefined) await this.#storing;
+  }
+
+  /** No more events follow. Readers finish what is there and stop. */
+  end(output: Json | null): void {
+    this.#output = output;
+    this.#ended = true;
+    this.#notify();
+  }
+
+  /** Events after an index: from memory, or a page from storage. Empty when the reader has all there is. */
+  async read(after: number): Promise<readonly RunEvent[]> {
+    const from = Math.max(after + 1, 0);
+    if (from >= this.#tailStart) return this.#tail.slice(from - this.#tailStart);
+    const stored = await this.#options.shelf.load(this.run_id, after);
+    if (stored.length > 0) return stored;
+    throw unavailable(`the events after ${after} of run ${this.run_id} are no longer kept`);
+  }
+
+  /** Calls `hint` whenever the log grows or ends, until the returned function is called. */
+  subscribe(hint: () => void): () => void {
+    this.#subscribers.add(hint);
+    return () => this.#subscribers.delete(hint);
+  }
+
+  /** Readers that follow this log now. */
+  get readers(): number {
+    return this.#subscribers.size;
+  }
+
+  #notify(): void {
+    for (const hint of this.#subscribers) hint();
+  }
+
+  #publish(events: readonly RunEvent[]): void {
+    for (const event of events) {
+      this.#tail.push(event);
+      this.#tailSize += event.data.length;
+    }
+    this.#notify();
+    if (this.#tailSize > this.#options.tailLimit) this.#cutTail();
+  }
+
+  #storeThenPublish(events: readonly RunEvent[]): void {
+    this.#unstored.push(...events);
+    this.#storing ??= this.#storeAll().finally(() => {
+      this.#storing = undefined;
+    });
+  }
+
+  async #storeAll(): Promise<void> {
+    while (this.#unstored.length > 0) {
+      const batch = this.#unstored;
+      this.#unstored = [];
+      if (!(await this.#store(batch))) return;
+      this.#storedTo = lastId(batch) + 1;
+      this.#publish(batch);
+    }
+  }
+
+  /** Drops the older half of the tail from memory, once it is in storage. */
+  #cutTail(): void {
+    const keep = Math.ceil(this.#tail.length / 2);
+    const cut = this.#tail.slice(0, this.#tail.length - keep);
+    if (cut.length === 0) return;
+    if (this.resumable || lastId(cut) < this.#storedTo) this.#forget(cut.length);
+    else if (this.#storing === undefined) {
+      this.#storing = this.#spill(cut).finally(() => {
+        this.#storing = undefined;
+      });
+    }
+  }
+
+  async #spill(events: readonly RunEvent[]): Promise<void> {
+    if (!(await this.#store(events))) return;
+    this.#storedTo = lastId(events) + 1;
+    this.#forget(events.length);
+  }
+
+  #forget(count: number): void {
+    for (const event of this.#tail.splice(0, count)) this.#tailSize -= event.data.length;
+    this.#tailStart += count;
+  }
+
+  async #store(events: readonly RunEvent[]): Promise<boolean> {
+    try {
+      return await this.#options.shelf.store(this, events);
+    } catch (error) {
+      this.#options.onError(error);
+      return false;
+    }
+  }
+}
+
+const lastId = (events: readonly RunEvent[]): number => events[events.length - 1]?.id ?? -1;
