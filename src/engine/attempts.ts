@@ -1,0 +1,277 @@
+/**
+ * The attempts of runs this process holds: from the claim to the settled end. Decides nothing itself:
+ * `lifecycle.ts` says what an end means, `settle.ts` writes it; this file does one after the other and
+ * tells readers when it is true.
+ */
+import type { ErrorBody } from "../errors.ts";
+import type { CancelAction, Json, RunJob, Snapshot, StoredCheckpoint } from "../executor/protocol.ts";
+import type { Logger } from "../observability/logger.ts";
+import type { Metrics } from "../observability/metrics.ts";
+import type { RunRecord, Storage, Tx } from "../storage/storage.ts";
+import * as checkpoints from "../storage/tables/checkpoints.ts";
+import * as events from "../storage/tables/events.ts";
+import * as runs from "../storage/tables/runs.ts";
+import * as threads from "../storage/tables/threads.ts";
+import type { EventLog } from "../streaming/event-log.ts";
+import type { EventLogs } from "../streaming/event-logs.ts";
+import type { ExecutorThread, RunHold } from "./executor-thread.ts";
+import { type AttemptEnd, type AttemptFacts, afterAttempt, type Ending, type NextStep } from "./lifecycle.ts";
+import type { ExecutorPool } from "./pool.ts";
+import { eraseRun, settleOrErase } from "./settle.ts";
+
+export interface AttemptsOptions {
+  readonly storage: Storage;
+  readonly pool: ExecutorPool;
+  readonly logs: EventLogs;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly maxAttempts: number;
+  /** A run is stopped and ends `error` after this long, milliseconds. */
+  readonly runTimeoutMs: number;
+  /** How long a cancelled run may take to stop before it is settled without its executor, milliseconds. */
+  readonly cancelGraceMs: number;
+  /** A run was settled with a webhook in the outbox. */
+  readonly onWebhook: () => void;
+}
+
+/** One attempt in hand. */
+interface Attempt {
+  readonly run: RunRecord;
+  readonly hold: RunHold;
+  thread: ExecutorThread | undefined;
+  cancel: CancelAction | null;
+  timedOut: ErrorBody | null;
+  giveUp: NodeJS.Timeout | undefined;
+  /** Ends the attempt for us, whatever its executor thread does, and even if it has none yet. */
+  abandon: (end: AttemptEnd) => void;
+}
+
+export class Attempts {
+  readonly #options: AttemptsOptions;
+  readonly #held = new Map<string, Attempt>();
+  /** Runs that were on an executor thread when it died: they run alone next time. */
+  readonly #suspects = new Set<string>();
+
+  constructor(options: AttemptsOptions) {
+    this.#options = options;
+  }
+
+  /** Fencing token under which this process holds the run; undefined when it does not. */
+  fenceOf(run_id: string): number | undefined {
+    return this.#held.get(run_id)?.run.fence;
+  }
+
+  /** Executes a claimed run and records its end. */
+  async execute(run: RunRecord): Promise<void> {
+    const attempt = this.#hold(run);
+    const log = await this.#openLog(run, run.fence === 1);
+    const end = attempt.cancel === null ? await this.#perform(attempt, log) : cancelledEarly;
+    await this.#conclude(attempt, end, log);
+  }
+
+  /** A run whose lease ran out: its process died with it. No executor thread is to blame, so it is no suspect. */
+  async expire(run: RunRecord): Promise<void> {
+    const attempt = this.#hold(run);
+    const log = await this.#openLog(run, false);
+    await this.#conclude(attempt, { kind: "lost", reason: "the server process that held the run died" }, log);
+  }
+
+  #hold(run: RunRecord): Attempt {
+    const hold: RunHold = { fence: run.fence, failure: undefined };
+    const cancel = run.cancel_action;
+    const abandon = (): void => undefined;
+    const attempt: Attempt = { run, hold, thread: undefined, cancel, timedOut: null, giveUp: undefined, abandon };
+    this.#held.set(run.run_id, attempt);
+    return attempt;
+  }
+
+  /** Stops a run this process holds; true when it does. The end is recorded by the attempt itself. */
+  cancel(run_id: string, action: CancelAction): boolean {
+    const attempt = this.#held.get(run_id);
+    if (attempt === undefined) return false;
+    attempt.cancel = action;
+    this.#stop(attempt, action);
+    return true;
+  }
+
+  /** Hands back every run still in hand, without spending its attempt: the process is going down. */
+  abandonAll(): void {
+    for (const { abandon } of this.#held.values()) abandon({ kind: "drained" });
+  }
+
+  /**
+   * The log the attempt writes to. After a restart a resumable one goes on behind what is stored; what was stored
+   * of another had only spilled from memory, and its numbers start anew.
+   */
+  async #openLog(run: RunRecord, isNew: boolean): Promise<EventLog> {
+    const { logs, storage } = this.#options;
+    const { run_id, thread_id, kwargs } = run;
+    const options = { run_id, thread_id, resumable: kwargs.resumable, first: 0 };
+    const known = logs.get(run_id);
+    if (isNew || known?.hasStored === true) return logs.open(options);
+    if (kwargs.resumable) {
+      return logs.open({ ...options, first: (await storage.read((db) => events.last(db, run_id))) + 1 });
+    }
+    await storage.write((tx) => events.remove(tx, run_id), { durable: false });
+    return logs.open(options);
+  }
+
+  async #perform(attempt: Attempt, log: EventLog): Promise<AttemptEnd> {
+    const { runTimeoutMs } = this.#options;
+    const timer = setTimeout(() => this.#timeOut(attempt), Math.min(runTimeoutMs, 2 ** 31 - 1)).unref();
+    try {
+      return await this.#runOrAbandon(attempt, jobOf(attempt.run, await this.#latestCheckpoint(attempt.run)), log);
+    } finally {
+      clearTimeout(timer);
+      clearTimeout(attempt.giveUp);
+    }
+  }
+
+  #runOrAbandon(attempt: Attempt, job: RunJob, log: EventLog): Promise<AttemptEnd> {
+    const { run_id } = job;
+    const listener = { hold: attempt.hold, onEvents: log.append.bind(log) };
+    let abandoned = false;
+    return new Promise((resolve, reject) => {
+      attempt.abandon = (end) => {
+        abandoned = true;
+        attempt.thread?.abandon(run_id, end);
+        resolve(end);
+      };
+      const onPlaced = (thread: ExecutorThread): boolean => {
+        // A thread that does not answer gives the run back: then it is placed again.
+        const isFirst = attempt.thread === undefined;
+        attempt.thread = thread;
+        if (abandoned || attempt.cancel !== null) return false;
+        if (isFirst) log.append([{ event: "metadata", data: JSON.stringify({ run_id, attempt: job.attempt }) }]);
+        return true;
+      };
+      this.#options.pool.run(job, listener, this.#suspects.has(run_id), onPlaced).then(resolve, reject);
+    });
+  }
+
+  /** Read here and sent along: the executor need not ask, and a thread that is as new as its run has none. */
+  async #latestCheckpoint({ thread_id, fence, kwargs }: RunRecord): Promise<StoredCheckpoint | null> {
+    if (kwargs.temporary && fence === 1) return null;
+    return this.#options.storage.read((db) => checkpoints.get(db, { thread_id, checkpoint_ns: "" }));
+  }
+
+  #timeOut(attempt: Attempt): void {
+    const seconds = this.#options.runTimeoutMs / 1000;
+    attempt.timedOut = { error: "TimeoutError", message: `the run exceeded its time limit of ${seconds} s` };
+    this.#stop(attempt, "interrupt");
+  }
+
+  #stop(attempt: Attempt, action: CancelAction): void {
+    const { run, thread } = attempt;
+    // It still waits for an executor thread: there is nothing to stop.
+    if (thread === undefined) {
+      attempt.abandon(cancelledEarly);
+      return;
+    }
+    thread.cancel(run.run_id, action);
+    attempt.giveUp ??= setTimeout(() => {
+      this.#options.logger.warn({ run_id: run.run_id }, "run did not stop in time; settling it without its executor");
+      attempt.abandon(cancelledEarly);
+    }, this.#options.cancelGraceMs).unref();
+  }
+
+  async #conclude(attempt: Attempt, end: AttemptEnd, log: EventLog): Promise<void> {
+    const { run, cancel, timedOut } = attempt;
+    const facts: AttemptFacts = { attempt: run.attempt, maxAttempts: this.#options.maxAttempts, cancel, timedOut };
+    if (end.kind === "lost") this.#noteLoss(attempt, end.reason);
+    const next = afterAttempt(end, facts);
+    const written = await this.#record(attempt, next, log);
+    this.#held.delete(run.run_id);
+    if (next.kind === "requeue") return;
+    this.#suspects.delete(run.run_id);
+    if (written === undefined) this.#options.logs.drop(run.run_id);
+    else if (written.kind !== "requeue") this.#announce(run, written, log);
+  }
+
+  #noteLoss({ run, thread }: Attempt, reason: string): void {
+    if (thread !== undefined) this.#suspects.add(run.run_id);
+    this.#options.metrics.runAttemptsLost.inc();
+    this.#options.logger.warn({ run_id: run.run_id, attempt: run.attempt, reason }, "run lost its executor");
+  }
+
+  /**
+   * Writes the step and returns what was written: a cancel that was promised while the graph came to its end still
+   * counts. The last events of a resumable log ride in the same commit. Undefined: the lease was lost.
+   */
+  async #record({ run, hold }: Attempt, next: NextStep, log: EventLog): Promise<NextStep | undefined> {
+    const { storage } = this.#options;
+    // Events are stored under the lease, which the step below gives up.
+    await log.flush();
+    const now = Date.now();
+    if (next.kind === "requeue") {
+      const { spendAttempt } = next;
+      const write = (tx: Tx) => runs.release(tx, run.run_id, run.fence, { now, spend_attempt: spendAttempt });
+      return (await storage.write(write)) ? next : undefined;
+    }
+    if (next.kind === "erase") {
+      return (await storage.write((tx) => eraseRun(tx, run, run.fence, next.snapshot, now))) ? next : undefined;
+    }
+    const { ending } = next;
+    if (ending.error !== null) log.append([{ event: "error", data: JSON.stringify(ending.error) }]);
+    // A run that leaves nothing behind and calls nobody has nothing for the disk to remember.
+    const durable = !run.kwargs.temporary || run.kwargs.webhook !== null;
+    const settled = storage.write((tx) => settleOrErase(tx, run, sound(ending, hold), now), { durable });
+    const [written] = await Promise.all([settled, log.flush()]);
+    if (written?.kind === "erase") await this.#restoreThread(run);
+    return written;
+  }
+
+  /** After a rollback that came when the graph had already ended: the thread shows its newest checkpoint again. */
+  async #restoreThread({ graph_id, thread_id }: RunRecord): Promise<void> {
+    const config = { configurable: {} };
+    const answer = await this.#options.pool.ask({
+      ask: "state",
+      graph_id,
+      config,
+      thread_id,
+      checkpoint: {},
+      subgraphs: false,
+    });
+    const state = JSON.parse(answer) as {
+      readonly values: unknown;
+      readonly checkpoint: object | null;
+      readonly tasks: readonly { readonly id: string; readonly interrupts: unknown }[];
+    };
+    const values = state.checkpoint === null ? null : JSON.stringify(state.values);
+    const interrupts = JSON.stringify(Object.fromEntries(state.tasks.map((task) => [task.id, task.interrupts])));
+    const now = Date.now();
+    const change = { values, interrupts, updated_at: now, state_updated_at: now };
+    await this.#options.storage.write((tx) => threads.touch(tx, thread_id, change));
+  }
+
+  #announce(run: RunRecord, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
+    const { logs, metrics, onWebhook } = this.#options;
+    const status = next.kind === "erase" ? "rollback" : next.ending.status;
+    metrics.runsEnded.inc({ status });
+    metrics.runSeconds.observe((Date.now() - (run.started_at ?? Date.now())) / 1000);
+    logs.end(
+      log,
+      next.kind === "erase" ? null : finalOutput(next.ending.output, next.ending.error, next.ending.snapshot),
+    );
+    if (run.kwargs.webhook !== null) onWebhook();
+  }
+}
+
+/** What `wait` answers: the output; the error in `__error__`; for a cancelled run the values it left. */
+export function finalOutput(output: Json | null, error: ErrorBody | null, snapshot: Snapshot | null): Json | null {
+  if (error !== null) return `{"__error__":${JSON.stringify(error)}}`;
+  return output ?? snapshot?.values ?? null;
+}
+
+/** The end as the database can hold it: a run whose checkpoints could not be stored has failed, whatever its graph says. */
+function sound(ending: Ending, { failure }: RunHold): Ending {
+  if (failure === undefined) return ending;
+  return { status: "error", thread: "error", snapshot: null, output: null, error: failure };
+}
+
+const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
+
+function jobOf(run: RunRecord, latest: StoredCheckpoint | null): RunJob {
+  const { run_id, thread_id, assistant_id, graph_id, attempt, kwargs, metadata } = run;
+  return { run_id, thread_id, assistant_id, graph_id, attempt, resume: run.fence > 1, kwargs, metadata, latest };
+}

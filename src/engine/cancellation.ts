@@ -1,0 +1,38 @@
+/** Stopping runs. The intent is durable: it is on the run row before anyone is told. */
+import { conflict, notFound } from "../errors.ts";
+import type { CancelAction } from "../executor/protocol.ts";
+import type { RunRecord, Tx } from "../storage/storage.ts";
+import * as runs from "../storage/tables/runs.ts";
+import { eraseRun, settlePendingRun } from "./settle.ts";
+
+/** What a cancel did, for the caller to act on after the commit. */
+export type CancelEffect =
+  /** The run had not started: it has ended with this transaction. */
+  | { readonly kind: "ended"; readonly run: RunRecord; readonly action: CancelAction }
+  /** The run is running: whoever holds it must be told. */
+  | { readonly kind: "signal"; readonly run: RunRecord; readonly action: CancelAction };
+
+/** Cancels a run in the transaction. Not found and already ended are errors. */
+export async function cancelRun(
+  tx: Tx,
+  thread_id: string | null,
+  run_id: string,
+  action: CancelAction,
+  now: number,
+): Promise<CancelEffect> {
+  const run = await runs.find(tx, run_id);
+  if (run === undefined || (thread_id !== null && run.thread_id !== thread_id))
+    throw notFound(`Run ${run_id} not found`);
+  return cancelFound(tx, run, action, now);
+}
+
+export async function cancelFound(tx: Tx, run: RunRecord, action: CancelAction, now: number): Promise<CancelEffect> {
+  if (run.status === "running") {
+    await runs.setCancel(tx, run.run_id, action, now);
+    return { kind: "signal", run, action };
+  }
+  if (run.status !== "pending") throw conflict(`Run ${run.run_id} has already ended (status ${run.status})`);
+  if (action === "rollback") await eraseRun(tx, run, undefined, null, now);
+  else await settlePendingRun(tx, run, now);
+  return { kind: "ended", run, action };
+}

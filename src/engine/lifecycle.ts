@@ -1,0 +1,86 @@
+/** What an attempt's end means for its run and thread. Pure: the table of the run engine. */
+import type { ErrorBody } from "../errors.ts";
+import type { CancelAction, Json, Outcome, Snapshot } from "../executor/protocol.ts";
+import type { RunStatus } from "../schemas/runs.ts";
+import type { ThreadStatus } from "../schemas/threads.ts";
+
+/** How an attempt can end, seen from the main thread: as the executor says, or because the executor died. */
+export type AttemptEnd = Outcome | { readonly kind: "lost"; readonly reason: string };
+
+export type NextStep =
+  /** The run has ended. */
+  | { readonly kind: "settle"; readonly ending: Ending }
+  /** Another attempt follows; `spendAttempt` false takes this one back. */
+  | { readonly kind: "requeue"; readonly spendAttempt: boolean }
+  /** The run and its checkpoints go as if it had never been. */
+  | { readonly kind: "erase"; readonly snapshot: Snapshot | null };
+
+export interface Ending {
+  readonly status: Extract<RunStatus, "success" | "error" | "interrupted">;
+  /** Status of the thread when no other run is in flight. */
+  readonly thread: Exclude<ThreadStatus, "busy">;
+  readonly snapshot: Snapshot | null;
+  readonly output: Json | null;
+  readonly error: ErrorBody | null;
+}
+
+export interface AttemptFacts {
+  readonly attempt: number;
+  readonly maxAttempts: number;
+  /** The intent recorded on the run, if any. */
+  readonly cancel: CancelAction | null;
+  /** Set when the run had outlived its time limit. */
+  readonly timedOut: ErrorBody | null;
+}
+
+export function afterAttempt(end: AttemptEnd, facts: AttemptFacts): NextStep {
+  switch (end.kind) {
+    case "success":
+      return settle("success", "idle", end.snapshot, end.output, null);
+    case "interrupted":
+      return settle("interrupted", "interrupted", end.snapshot, end.output, null);
+    case "error":
+      return settle("error", "error", end.snapshot, null, end.error);
+    case "cancelled":
+      return afterCancel(end.snapshot, facts);
+    case "drained":
+      return facts.cancel === null ? { kind: "requeue", spendAttempt: false } : afterCancel(null, facts);
+    case "lost":
+      return afterLoss(end.reason, facts);
+    default:
+      return end satisfies never;
+  }
+}
+
+function afterCancel(snapshot: Snapshot | null, facts: AttemptFacts): NextStep {
+  if (facts.timedOut !== null) return settle("error", "error", snapshot, null, facts.timedOut);
+  if (facts.cancel === "rollback") return { kind: "erase", snapshot };
+  return settle("interrupted", waits(snapshot) ? "interrupted" : "idle", snapshot, null, null);
+}
+
+function afterLoss(reason: string, facts: AttemptFacts): NextStep {
+  if (facts.timedOut !== null) return settle("error", "error", null, null, facts.timedOut);
+  if (facts.cancel === "rollback") return { kind: "erase", snapshot: null };
+  if (facts.cancel === "interrupt") return settle("interrupted", "idle", null, null, null);
+  if (facts.attempt < facts.maxAttempts) return { kind: "requeue", spendAttempt: true };
+  return settle("error", "error", null, null, lostError(reason, facts));
+}
+
+/** The client's answer when the last attempt was lost: it says why, and that there were several. */
+export function lostError(reason: string, facts: Pick<AttemptFacts, "attempt" | "maxAttempts">): ErrorBody {
+  return { error: "RunLostError", message: `${reason} (attempt ${facts.attempt} of ${facts.maxAttempts})` };
+}
+
+/** A cancelled run leaves its thread waiting only when a dynamic interrupt was already pending. */
+const waits = (snapshot: Snapshot | null): boolean =>
+  snapshot?.interrupted === true && /"\s*:\s*\[\s*\{/.test(snapshot.interrupts);
+
+function settle(
+  status: Ending["status"],
+  thread: Ending["thread"],
+  snapshot: Snapshot | null,
+  output: Json | null,
+  error: ErrorBody | null,
+): NextStep {
+  return { kind: "settle", ending: { status, thread, snapshot, output, error } };
+}

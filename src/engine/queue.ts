@@ -1,0 +1,132 @@
+/**
+ * Claims runs that are ready and hands them to `execute`, at most `slots` at once. The queue itself is the
+ * runs table; this is the part that wakes up: on a nudge, when a delayed run falls due, when a slot frees.
+ */
+import type { RunRecord, Storage } from "../storage/storage.ts";
+import * as runs from "../storage/tables/runs.ts";
+
+export interface QueueOptions {
+  readonly storage: Storage;
+  readonly owner: string;
+  readonly slots: number;
+  readonly leaseMs: number;
+  /** Runs a claimed run to its end and records it. Must not reject. */
+  readonly execute: (run: RunRecord) => Promise<void>;
+  /** A lease ran out, or was found at start: decide what becomes of the run. */
+  readonly onExpired: (run: RunRecord) => Promise<void>;
+  readonly onError: (error: unknown, doing: string) => void;
+}
+
+/** setTimeout takes at most this many milliseconds. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+const RETRY_MS = 1000;
+
+export class Queue {
+  readonly #options: QueueOptions;
+  readonly #running = new Set<Promise<void>>();
+  #accepting = false;
+  #claiming: Promise<void> | undefined;
+  #again = false;
+  #dueTimer: NodeJS.Timeout | undefined;
+  #heartbeat: NodeJS.Timeout | undefined;
+
+  constructor(options: QueueOptions) {
+    this.#options = options;
+  }
+
+  /** Takes back what a dead process held (`alone`: no other process can hold anything), then starts to claim. */
+  async start({ alone }: { readonly alone: boolean }): Promise<void> {
+    if (alone) await this.#reclaim(Number.MAX_SAFE_INTEGER);
+    this.#accepting = true;
+    this.#heartbeat = setInterval(() => void this.#beat(), this.#options.leaseMs / 3).unref();
+    this.nudge();
+  }
+
+  get running(): number {
+    return this.#running.size;
+  }
+
+  /** There may be work. Call it when the write that makes work is queued: the claim then shares its commit. */
+  nudge(): void {
+    if (!this.#accepting) return;
+    if (this.#claiming !== undefined) this.#again = true;
+    else {
+      this.#claiming = this.#claimLoop().finally(() => {
+        this.#claiming = undefined;
+        if (this.#again) this.nudge();
+      });
+    }
+  }
+
+  /** No more claims. Resolves when the runs in hand have ended or were handed back. */
+  async stop(): Promise<void> {
+    this.#accepting = false;
+    clearTimeout(this.#dueTimer);
+    await this.#claiming;
+    while (this.#running.size > 0) await Promise.all(this.#running);
+    clearInterval(this.#heartbeat);
+  }
+
+  async #claimLoop(): Promise<void> {
+    try {
+      do {
+        this.#again = false;
+        const free = this.#options.slots - this.#running.size;
+        if (free <= 0) return;
+        if ((await this.#claim(free)) === free) this.#again = true;
+      } while (this.#again && this.#accepting);
+    } catch (error) {
+      this.#options.onError(error, "claiming runs");
+      this.#wakeIn(RETRY_MS);
+    }
+  }
+
+  async #claim(limit: number): Promise<number> {
+    const { storage, owner, leaseMs } = this.#options;
+    const { claimed, due } = await storage.write(
+      async (tx) => {
+        const now = Date.now();
+        const claimed = await runs.claim(tx, { owner, now, lease_ms: leaseMs, limit });
+        return { claimed, due: claimed.length < limit ? await runs.nextDue(tx, now) : undefined };
+      },
+      { durable: false },
+    );
+    for (const run of claimed) this.#run(run);
+    if (due !== undefined) this.#wakeIn(due - Date.now());
+    return claimed.length;
+  }
+
+  #run(run: RunRecord): void {
+    const ended: Promise<void> = this.#options
+      .execute(run)
+      .catch((error: unknown) => this.#options.onError(error, `run ${run.run_id}`))
+      .then(() => {
+        this.#running.delete(ended);
+        this.nudge();
+      });
+    this.#running.add(ended);
+  }
+
+  #wakeIn(ms: number): void {
+    clearTimeout(this.#dueTimer);
+    this.#dueTimer = setTimeout(() => this.nudge(), Math.min(Math.max(ms, 1), LONGEST_TIMER)).unref();
+  }
+
+  async #beat(): Promise<void> {
+    try {
+      const { storage, owner, leaseMs } = this.#options;
+      await storage.write((tx) => runs.extendLeases(tx, { owner, now: Date.now(), lease_ms: leaseMs }), {
+        durable: false,
+      });
+      await this.#reclaim(Date.now());
+    } catch (error) {
+      this.#options.onError(error, "renewing leases");
+    }
+  }
+
+  async #reclaim(now: number): Promise<void> {
+    const expired = await this.#options.storage.read((db) => runs.expired(db, now));
+    for (const run of expired) await this.#options.onExpired(run);
+    if (expired.length > 0) this.nudge();
+  }
+}

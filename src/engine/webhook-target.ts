@@ -1,0 +1,109 @@
+/**
+ * Which URLs a webhook may call. Checked when the run is created (what the text says) and again when the
+ * call connects (what the name resolves to), so that a name cannot be re-pointed in between.
+ */
+import { lookup } from "node:dns";
+import { isIP, type LookupFunction } from "node:net";
+import ipaddr from "ipaddr.js";
+import { Agent, request } from "undici";
+import type { WebhookSettings } from "../config.ts";
+import { invalid } from "../errors.ts";
+import { WebhookRefused } from "./webhooks.ts";
+
+/** Which targets the configuration permits. */
+export type WebhookPolicy = Omit<WebhookSettings, "enabled">;
+
+const TIMEOUT_MS = 10_000;
+const LOCAL_NAMES = new Set(["localhost", "host.docker.internal"]);
+
+/** Why the URL may not be called, or null. `base` is the server's own URL: relative webhooks call it. */
+export function refusal(url: string, base: string, policy: WebhookPolicy): string | null {
+  if (url.length > policy.maxUrlLength) return `is longer than ${policy.maxUrlLength} characters`;
+  if (!URL.canParse(url, base)) return "is not a URL";
+  const target = new URL(url, base);
+  if (target.protocol !== "https:" && target.protocol !== "http:") return "must be an http or https URL";
+  if (policy.requireHttps && target.protocol !== "https:") return "must use https";
+  const host = target.hostname
+    .replace(/^\[|\]$/g, "")
+    .replace(/\.$/, "")
+    .toLowerCase();
+  const local = LOCAL_NAMES.has(host) || host.endsWith(".localhost");
+  if (local && !policy.allowLoopback) return "targets this machine (webhooks.url.disable_loopback forbids it)";
+  const address = isIP(host) === 0 ? null : addressRefusal(host, policy);
+  if (address !== null) return address;
+  if (policy.allowedDomains !== null && !policy.allowedDomains.some((pattern) => matches(host, pattern))) {
+    return `targets ${host}, which is not in webhooks.url.allowed_domains`;
+  }
+  return portRefusal(target, local || (isIP(host) !== 0 && rangeOf(host) === "loopback"), policy);
+}
+
+/** Refuses a run's webhook at creation, naming the field. */
+export function checkWebhook(url: string, base: string, policy: WebhookPolicy): void {
+  const reason = refusal(url, base, policy);
+  if (reason !== null) throw invalid("webhook", reason);
+}
+
+/** A function that posts JSON to a webhook, refusing targets that resolve to forbidden addresses. */
+export function poster(
+  base: () => string,
+  policy: WebhookPolicy,
+): (url: string, payload: string, id: string) => Promise<number> {
+  const dispatcher = new Agent({ connect: { lookup: guardedLookup(policy), timeout: TIMEOUT_MS } });
+  return async (url, payload, id) => {
+    const reason = refusal(url, base(), policy);
+    if (reason !== null) throw new WebhookRefused(reason);
+    const response = await request(new URL(url, base()), {
+      method: "POST",
+      dispatcher,
+      body: payload,
+      headers: { "content-type": "application/json", "user-agent": "skein", "x-skein-webhook-id": id },
+      headersTimeout: TIMEOUT_MS,
+      bodyTimeout: TIMEOUT_MS,
+    });
+    await response.body.dump();
+    return response.statusCode;
+  };
+}
+
+function guardedLookup(policy: WebhookPolicy): LookupFunction {
+  return (hostname, options, callback) => {
+    lookup(hostname, { ...options, all: true }, (error, addresses) => {
+      if (error !== null) return callback(error, "", 0);
+      const bad = addresses.map(({ address }) => addressRefusal(address, policy)).find((reason) => reason !== null);
+      if (bad !== undefined && bad !== null) return callback(new WebhookRefused(`${hostname} ${bad}`), "", 0);
+      const [first] = addresses;
+      if (options.all === true) return callback(null, addresses);
+      return callback(null, first?.address ?? "", first?.family ?? 0);
+    });
+  };
+}
+
+function addressRefusal(address: string, policy: WebhookPolicy): string | null {
+  const range = rangeOf(address);
+  if (range === "loopback") {
+    return policy.allowLoopback ? null : "targets this machine (webhooks.url.disable_loopback forbids it)";
+  }
+  if (range === "unicast" || policy.allowPrivate) return null;
+  return `targets a ${range} address (webhooks.url.allow_private permits it)`;
+}
+
+/** `loopback`, `private`, `linkLocal`, `uniqueLocal`, `unspecified` …; `unicast` is the public internet. */
+function rangeOf(address: string): string {
+  const parsed = ipaddr.process(address);
+  // The old IPv4-compatible form `::127.0.0.1` has no public use.
+  const isCompatible = parsed.kind() === "ipv6" && parsed.toNormalizedString().startsWith("0:0:0:0:0:0:");
+  const range = isCompatible ? "loopback" : parsed.range();
+  return range === "unspecified" ? "loopback" : range;
+}
+
+function matches(host: string, pattern: string): boolean {
+  const lower = pattern.toLowerCase();
+  return lower.startsWith("*.") ? host.endsWith(lower.slice(1)) : host === lower;
+}
+
+function portRefusal(target: URL, isLoopback: boolean, policy: WebhookPolicy): string | null {
+  const port = target.port === "" ? (target.protocol === "https:" ? 443 : 80) : Number(target.port);
+  const allowed = policy.allowedPorts ?? (isLoopback ? null : [443, 80]);
+  if (allowed === null || allowed.includes(port)) return null;
+  return `targets port ${port}, which is not in webhooks.url.allowed_ports`;
+}
