@@ -1,0 +1,150 @@
+#!/usr/bin/env node
+/** `skein dev` and `skein start`. */
+import { Command } from "commander";
+import getPort, { portNumbers } from "get-port";
+import {
+  ConfigError,
+  type Flags,
+  loadProject,
+  type Mode,
+  type Project,
+  readSettings,
+  type Settings,
+} from "./config.ts";
+import { GraphLoadError } from "./engine/executor-thread.ts";
+import { PortInUseError } from "./http/listen.ts";
+import { createLogger, type Logger } from "./observability/logger.ts";
+import { type SkeinServer, startServer } from "./server.ts";
+import { StorageRefused } from "./storage/sqlite.ts";
+import { VERSION } from "./version.ts";
+
+const PORTS_TO_TRY = 100;
+
+async function main(): Promise<void> {
+  const program = new Command("skein").description("Agent Server for LangGraph.js").version(VERSION);
+  addServeCommand(program, "dev", "Serve a project and reload it when its graph files change.");
+  addServeCommand(program, "start", "Serve a project: no watching, JSON logs.");
+  await program.parseAsync();
+}
+
+function addServeCommand(program: Command, mode: Mode, description: string): void {
+  program
+    .command(mode)
+    .description(description)
+    .option("--config <path>", "langgraph.json, or its folder", ".")
+    .option("--host <host>", "address to listen on (default 127.0.0.1)")
+    .option("--port <port>", "port to listen on (default 2024)")
+    .option("--data <folder>", "folder of the database (default .skein beside the config)")
+    .option("--jobs <n>", "runs at once (default N_JOBS_PER_WORKER or 10)")
+    .option("--threads <n>", "executor threads (default: cores minus one, at least 1)")
+    .action((flags: Flags) => serve(mode, flags));
+}
+
+async function serve(mode: Mode, flags: Flags): Promise<void> {
+  try {
+    const project = loadProject(flags.config ?? ".", process.env);
+    const settings = readSettings(mode, flags, project);
+    const logger = createLogger({ level: settings.logLevel, pretty: mode === "dev" });
+    const server = await startOnPort(project, settings, logger);
+    announce(server, project, settings, logger);
+    const stopWatching = mode === "dev" ? await watch(server, flags, project, logger) : undefined;
+    stopOnSignals(async () => {
+      await stopWatching?.();
+      await server.stop();
+    }, logger);
+  } catch (error) {
+    refuse(error);
+  }
+}
+
+/** `dev` moves on to the next free port and says so; `start` refuses. */
+async function startOnPort(project: Project, settings: Settings, logger: Logger): Promise<SkeinServer> {
+  const port = settings.mode === "dev" ? await freePort(settings, logger) : settings.port;
+  try {
+    return await startServer(project, { ...settings, port }, logger);
+  } catch (error) {
+    throw explained(error, settings);
+  }
+}
+
+async function freePort({ host, port }: Settings, logger: Logger): Promise<number> {
+  if (port === 0) return 0;
+  const last = Math.min(65_535, port + PORTS_TO_TRY);
+  const free = await getPort({ host, port: portNumbers(port, last) });
+  if (free !== port) logger.warn(`port ${port} is taken, using ${free}`);
+  return free;
+}
+
+function explained(error: unknown, { portSource }: Settings): unknown {
+  return error instanceof PortInUseError ? new ConfigError(`${error.message} (asked for by ${portSource})`) : error;
+}
+
+function announce(server: SkeinServer, project: Project, settings: Settings, logger: Logger): void {
+  const graphs = server.graphs.map(({ graph_id }) => graph_id);
+  const facts = { url: server.url, graphs, data: server.location, threads: settings.threads, jobs: settings.jobs };
+  if (settings.mode === "start") {
+    logger.info({ ...facts, config: project.file }, "listening");
+    return;
+  }
+  logger.info(`Skein ${VERSION} serves ${graphs.join(", ")}`);
+  logger.info(`  API      ${server.url}`);
+  logger.info(`  Docs     ${server.url}/docs`);
+  logger.info(`  Data     ${server.location}`);
+  logger.info(
+    `  Threads  ${settings.threads} executor ${settings.threads === 1 ? "thread" : "threads"}, ${settings.jobs} runs at once`,
+  );
+}
+
+async function watch(
+  server: SkeinServer,
+  flags: Flags,
+  project: Project,
+  logger: Logger,
+): Promise<() => Promise<void>> {
+  const { watchProject } = await import("./watch.ts");
+  let reloading = Promise.resolve();
+  return watchProject(project.dir, (files) => {
+    reloading = reloading.then(async () => {
+      try {
+        const { graphs } = loadProject(flags.config ?? ".", process.env);
+        const loaded = await server.reload(graphs);
+        logger.info(`reloaded ${loaded.map(({ graph_id }) => graph_id).join(", ")} (${files.join(", ")} changed)`);
+      } catch (error) {
+        logger.error(`not reloaded, the code before keeps serving: ${textOf(error)}`);
+      }
+    });
+  });
+}
+
+/** The first signal drains, the second quits. */
+function stopOnSignals(stop: () => Promise<void>, logger: Logger): void {
+  let stopping = false;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (stopping) process.exit(130);
+    stopping = true;
+    logger.info(`${signal}: draining; once more to quit at once`);
+    stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        logger.error({ err: error }, "stopping failed");
+        process.exit(1);
+      },
+    );
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
+}
+
+function refuse(error: unknown): never {
+  process.stderr.write(`skein: ${textOf(error)}\n`);
+  process.exit(1);
+}
+
+/** Errors whose message says it all go without a stack; a graph's failure shows where in the user's code. */
+function textOf(error: unknown): string {
+  if (error instanceof ConfigError || error instanceof StorageRefused) return error.message;
+  if (error instanceof GraphLoadError) return `${error.message}\n${error.stack ?? ""}`;
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
+await main();

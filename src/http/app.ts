@@ -1,0 +1,82 @@
+/** The HTTP API: middleware in order, then one line per resource. */
+import { randomUUID } from "node:crypto";
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { MiddlewareHandler } from "hono";
+import type { Services } from "../services/contract.ts";
+import { cors } from "./cors.ts";
+import { errorResponse } from "./errors.ts";
+import { assistantRoutes } from "./routes/assistants.ts";
+import { runRoutes } from "./routes/runs.ts";
+import { statelessRunRoutes } from "./routes/stateless-runs.ts";
+import { systemRoutes } from "./routes/system.ts";
+import { threadRoutes } from "./routes/threads.ts";
+import {
+  type App,
+  type HttpContext,
+  type HttpEnv,
+  type HttpSettings,
+  type Logger,
+  type Observe,
+  setHeader,
+} from "./types.ts";
+
+export interface AppOptions {
+  readonly services: Services;
+  readonly settings: HttpSettings;
+  readonly logger: Logger;
+  readonly observe: Observe;
+}
+
+const DEFAULT_HEARTBEAT_MS = 5000;
+
+/** Builds the app. Needs @hono/node-server: streams are written to Node's response. */
+export function createApp({ services, settings, logger, observe }: AppOptions): App {
+  const app: App = new OpenAPIHono<HttpEnv>();
+  app.use("*", observed(observe), requestId, cors(settings.corsOrigins));
+  app.onError((error, c) => errorResponse(c, error, logger));
+
+  const { maxBodyBytes, heartbeatMs = DEFAULT_HEARTBEAT_MS } = settings;
+  const room = { app, services, logger, maxBodyBytes, heartbeatMs };
+  assistantRoutes(room);
+  threadRoutes(room);
+  runRoutes(room);
+  statelessRunRoutes(room);
+  systemRoutes(room, settings);
+
+  app.notFound((c) => unknownRoute(app, c));
+  return app;
+}
+
+function observed(observe: Observe): MiddlewareHandler<HttpEnv> {
+  return async (c, next) => {
+    const start = performance.now();
+    await next();
+    observe(c.get("route") ?? "unknown", c.req.method, c.res.status, performance.now() - start);
+  };
+}
+
+/** Ids of callers are kept when they are safe to log and to echo. */
+const SAFE_ID = /^[\w.:/+=-]{1,128}$/;
+
+const requestId: MiddlewareHandler<HttpEnv> = async (c, next) => {
+  const given = c.req.header("x-request-id");
+  const id = given !== undefined && SAFE_ID.test(given) ? given : randomUUID();
+  c.set("request_id", id);
+  setHeader(c, "x-request-id", id);
+  await next();
+};
+
+/** 405 when the path exists under another method, else 404. */
+function unknownRoute(app: App, c: HttpContext): Response {
+  const methods = app.routes.filter(({ method, path }) => method !== "ALL" && pathMatches(path, c.req.path));
+  if (methods.length === 0) return c.json({ detail: `Not Found: ${c.req.method} ${c.req.path}` }, 404);
+  const allowed = [...new Set(methods.map(({ method }) => method))].join(", ");
+  setHeader(c, "allow", allowed);
+  return c.json({ detail: `Method Not Allowed: ${c.req.method} ${c.req.path} (allowed: ${allowed})` }, 405);
+}
+
+function pathMatches(pattern: string, path: string): boolean {
+  const wanted = pattern.split("/");
+  const given = path.split("/");
+  return wanted.length === given.length && wanted.every((part, i) => part.startsWith(":") || part === given[i]);
+}

@@ -1,0 +1,87 @@
+/** The app on a port: node:http with the time limits and the ending a server behind proxies needs. */
+import { createServer, type Server } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import { getRequestListener } from "@hono/node-server";
+import { markEndedByServer } from "./connections.ts";
+import type { App } from "./types.ts";
+
+/** Longer than the idle time of common proxies, or they answer 502 for a request on a connection we just closed. */
+const KEEP_ALIVE_MS = 75_000;
+const SWEEP_MS = 50;
+
+/** Another process has the port. */
+export class PortInUseError extends Error {
+  override readonly name = "PortInUseError";
+  readonly host: string;
+  readonly port: number;
+
+  constructor(host: string, port: number, options?: ErrorOptions) {
+    super(`Port ${port} on ${host} is already in use`, options);
+    this.host = host;
+    this.port = port;
+  }
+}
+
+export interface Listening {
+  /** Where a client on this machine reaches it. */
+  readonly url: string;
+  readonly port: number;
+  /**
+   * Stops accepting, ends idle connections and resolves when the last request is answered.
+   * Requests that are still open after `graceMs` are cut off.
+   */
+  close(graceMs: number): Promise<void>;
+}
+
+/** Listens; port 0 takes a free one. Rejects with `PortInUseError`. */
+export async function listen(app: App, at: { host: string; port: number }): Promise<Listening> {
+  const server = createServer(getRequestListener(app.fetch));
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
+  const sockets = trackSockets(server);
+  await bind(server, at);
+  const { port } = server.address() as AddressInfo;
+  return { url: urlOf(at.host, port), port, close: (graceMs) => close(server, sockets, graceMs) };
+}
+
+function bind(server: Server, { host, port }: { host: string; port: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onError = (error: NodeJS.ErrnoException): void => {
+      reject(error.code === "EADDRINUSE" ? new PortInUseError(host, port, { cause: error }) : error);
+    };
+    server.once("error", onError);
+    server.listen(port, host, () => {
+      server.off("error", onError);
+      resolve();
+    });
+  });
+}
+
+function trackSockets(server: Server): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+  return sockets;
+}
+
+async function close(server: Server, sockets: ReadonlySet<Socket>, graceMs: number): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  // Node ends what is idle now; a connection whose request is answered later has to be ended then.
+  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
+  const force = setTimeout(() => {
+    for (const socket of sockets) {
+      markEndedByServer(socket);
+      socket.destroy();
+    }
+  }, graceMs);
+  await closed;
+  clearInterval(sweep);
+  clearTimeout(force);
+}
+
+/** A wildcard is no address a client can use. */
+function urlOf(host: string, port: number): string {
+  const name = host === "0.0.0.0" || host === "::" || host === "" ? "localhost" : host;
+  return `http://${name.includes(":") ? `[${name}]` : name}:${port}`;
+}

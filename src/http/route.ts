@@ -1,0 +1,160 @@
+/**
+ * The one way to add an operation: it lands in the served document and in the router from the same
+ * description, and its handler sees only values that passed the schemas.
+ */
+import { z } from "@hono/zod-openapi";
+import { ErrorResponse } from "../schemas/common.ts";
+import { type BodyRule, readBody } from "./body.ts";
+import { invalidInput } from "./issues.ts";
+import { cleanText } from "./json.ts";
+import type { App, HttpContext, Room } from "./types.ts";
+
+export type Tag = "Assistants" | "Threads" | "Thread Runs" | "Stateless Runs" | "System";
+
+const Nothing = z.object({});
+const Unset = z.undefined();
+
+/** A success as the document shows it. */
+export interface Answer {
+  readonly description: string;
+  readonly schema: z.ZodType;
+  /** Default `application/json`. */
+  readonly type?: string;
+  /** Names of headers worth documenting, with what they say. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface Operation<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType> {
+  readonly method: "get" | "post";
+  /** OpenAPI form: `/threads/{thread_id}`. */
+  readonly path: string;
+  readonly id: string;
+  readonly tag: Tag;
+  readonly summary: string;
+  readonly description?: string;
+  readonly params?: P;
+  readonly query?: Q;
+  /** Documented only: handlers read headers themselves. */
+  readonly headers?: z.ZodObject;
+  readonly body?: { readonly schema: B; readonly rule: BodyRule };
+  readonly answer: Answer;
+  /** Statuses of errors it may answer with. */
+  readonly errors: readonly (keyof typeof ERRORS)[];
+}
+
+export interface Input<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType> {
+  readonly params: z.output<P>;
+  readonly query: z.output<Q>;
+  readonly body: z.output<B>;
+}
+
+const ERRORS = {
+  404: "Not found",
+  409: "Conflict with the state of the resource",
+  413: "Body too large",
+  422: "Validation error",
+  500: "Server error",
+} as const;
+
+/** Documents and mounts an operation. */
+export function mount<
+  P extends z.ZodObject = typeof Nothing,
+  Q extends z.ZodObject = typeof Nothing,
+  B extends z.ZodType = typeof Unset,
+>(
+  room: Pick<Room, "app" | "maxBodyBytes">,
+  operation: Operation<P, Q, B>,
+  handler: (input: Input<P, Q, B>, c: HttpContext) => Response | Promise<Response>,
+): void {
+  document(room.app, operation);
+  const { method, path } = operation;
+  room.app.on(method.toUpperCase(), path.replaceAll(/\{(\w+)\}/g, ":$1"), async (c) => {
+    c.set("route", path);
+    try {
+      return await handler(await readInput(c, operation, room.maxBodyBytes), c);
+    } catch (thrown) {
+      // Hono hands only errors to `onError`; user code may throw anything.
+      throw thrown instanceof Error ? thrown : new Error(String(thrown), { cause: thrown });
+    }
+  });
+}
+
+async function readInput<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType>(
+  c: HttpContext,
+  { params, query, body }: Operation<P, Q, B>,
+  maxBodyBytes: number,
+): Promise<Input<P, Q, B>> {
+  // The absent schemas' types are their defaults, which only the type parameters know.
+  return {
+    params: params === undefined ? {} : check(params, readParams(c, params), "path"),
+    query: query === undefined ? {} : check(query, readQuery(c, query), "query"),
+    body: body === undefined ? undefined : check(body.schema, await readBody(c, body.rule, maxBodyBytes), "body"),
+  } as Input<P, Q, B>;
+}
+
+function check<S extends z.ZodType>(schema: S, value: unknown, whole: string): z.output<S> {
+  const result = schema.safeParse(value, { reportInput: true });
+  if (!result.success) throw invalidInput(result.error, whole);
+  return result.data;
+}
+
+function readParams(c: HttpContext, schema: z.ZodObject): Record<string, string> {
+  return Object.fromEntries(Object.keys(schema.shape).map((name) => [name, cleanText(c.req.param(name) ?? "")]));
+}
+
+/** Only names the schema knows; a name given once is a string, given more often an array. */
+function readQuery(c: HttpContext, schema: z.ZodObject): Record<string, string | string[]> {
+  const found: Record<string, string | string[]> = {};
+  const mark = c.req.url.indexOf("?");
+  if (mark === -1) return found;
+  const query = new URLSearchParams(c.req.url.slice(mark));
+  for (const name of Object.keys(schema.shape)) {
+    const values = query.getAll(name).map(cleanText);
+    if (values.length > 0) found[name] = values.length === 1 ? (values[0] ?? "") : values;
+  }
+  return found;
+}
+
+function document<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType>(
+  app: App,
+  operation: Operation<P, Q, B>,
+): void {
+  const { params, query, headers, body, description } = operation;
+  app.openAPIRegistry.registerPath({
+    method: operation.method,
+    path: operation.path,
+    operationId: operation.id,
+    tags: [operation.tag],
+    summary: operation.summary,
+    ...(description === undefined ? {} : { description }),
+    request: {
+      ...(params === undefined ? {} : { params }),
+      ...(query === undefined ? {} : { query }),
+      ...(headers === undefined ? {} : { headers }),
+      ...(body === undefined
+        ? {}
+        : { body: { required: body.rule === "required", content: { "application/json": { schema: body.schema } } } }),
+    },
+    responses: { 200: success(operation.answer), ...failures(operation.errors) },
+  });
+}
+
+function success(answer: Answer) {
+  const headers = Object.entries(answer.headers ?? {}).map(([name, description]) => [
+    name,
+    { description, schema: { type: "string" as const } },
+  ]);
+  return {
+    description: answer.description,
+    content: { [answer.type ?? "application/json"]: { schema: answer.schema } },
+    ...(headers.length === 0 ? {} : { headers: Object.fromEntries(headers) }),
+  };
+}
+
+function failures(statuses: readonly (keyof typeof ERRORS)[]) {
+  const entries = statuses.map((status) => [
+    status,
+    { description: ERRORS[status], content: { "application/json": { schema: ErrorResponse } } },
+  ]);
+  return Object.fromEntries(entries);
+}

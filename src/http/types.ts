@@ -1,0 +1,54 @@
+/** What the `http` room is given, and what it hangs on each request. */
+
+import type { HttpBindings } from "@hono/node-server";
+import type { OpenAPIHono } from "@hono/zod-openapi";
+import type { Context } from "hono";
+import type { Services } from "../services/contract.ts";
+
+/** The part of pino this room uses. */
+export interface Logger {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** Metrics hook, called once per answered request. `route` is the pattern, never the concrete path. */
+export type Observe = (route: string, method: string, status: number, ms: number) => void;
+
+export interface HttpSettings {
+  readonly maxBodyBytes: number;
+  readonly version: string;
+  /** `["*"]` for any. */
+  readonly corsOrigins: readonly string[];
+  /** Silence after which a stream or a waiting answer gets a sign of life. Default 5000. */
+  readonly heartbeatMs?: number | undefined;
+  /** How the server was started (`dev`, `start` …); shown in the served document. */
+  readonly mode: string;
+}
+
+export interface HttpEnv {
+  Bindings: HttpBindings;
+  Variables: { route: string; request_id: string };
+}
+
+export type App = OpenAPIHono<HttpEnv>;
+export type HttpContext = Context<HttpEnv>;
+
+/** What every route file gets: the app to mount on, and what to call. */
+export interface Room {
+  readonly app: App;
+  readonly services: Services;
+  readonly logger: Logger;
+  readonly maxBodyBytes: number;
+  readonly heartbeatMs: number;
+}
+
+/**
+ * Sets a header on whatever will be answered: a hono response, an error, or a stream written straight to the socket.
+ * Node merges these into `writeHead`, which also spares a web `Headers` object per request.
+ */
+export function setHeader(c: HttpContext, name: string, value: string): void {
+  const outgoing: HttpBindings["outgoing"] | undefined = c.env.outgoing;
+  if (outgoing === undefined) c.header(name, value);
+  else outgoing.setHeader(name, value);
+}

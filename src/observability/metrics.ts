@@ -1,0 +1,75 @@
+/** What the server counts. One registry per server, so two servers in a process do not mix. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+
+const PREFIX = "skein_";
+
+export interface GaugeSources {
+  readonly runsByStatus: () => Promise<Readonly<Record<string, number>>>;
+  readonly executors: () => { readonly threads: number; readonly running: number };
+}
+
+export class Metrics {
+  readonly registry = new Registry();
+  readonly runsCreated = this.#counter("runs_created_total", "Runs created.", []);
+  readonly runsEnded = this.#counter("runs_ended_total", "Runs that ended, by status.", ["status"]);
+  readonly runAttemptsLost = this.#counter("run_attempts_lost_total", "Attempts lost with their executor thread.", []);
+  readonly webhooks = this.#counter("webhooks_total", "Webhook calls, by outcome.", ["outcome"]);
+  readonly runSeconds = this.#histogram("run_duration_seconds", "Time from claim to settle of a run.", []);
+  readonly waitSeconds = this.#histogram(
+    "run_wait_seconds",
+    "Time a run waited between being ready and its claim.",
+    [],
+  );
+  readonly httpMs = new Histogram({
+    name: `${PREFIX}http_request_duration_ms`,
+    help: "HTTP requests by route, method and status; time to the response's headers.",
+    labelNames: ["route", "method", "status"],
+    buckets: [1, 2, 5, 10, 25, 50, 100, 250, 1000, 5000],
+    registers: [this.registry],
+  });
+
+  constructor(sources: GaugeSources) {
+    collectDefaultMetrics({ register: this.registry, prefix: PREFIX });
+    this.#gauges(sources);
+  }
+
+  #gauges(sources: GaugeSources): void {
+    new Gauge({
+      name: `${PREFIX}runs`,
+      help: "Runs in the database, by status.",
+      labelNames: ["status"],
+      registers: [this.registry],
+      // Must answer when the database is down: the gauge is then absent.
+      async collect() {
+        const counts = await sources.runsByStatus().catch(() => ({}));
+        this.reset();
+        for (const [status, count] of Object.entries(counts)) this.set({ status }, count);
+      },
+    });
+    new Gauge({
+      name: `${PREFIX}executor_threads`,
+      help: "Live executor threads.",
+      registers: [this.registry],
+      collect() {
+        this.set(sources.executors().threads);
+      },
+    });
+    new Gauge({
+      name: `${PREFIX}executor_runs`,
+      help: "Runs now on an executor thread.",
+      registers: [this.registry],
+      collect() {
+        this.set(sources.executors().running);
+      },
+    });
+  }
+
+  #counter(name: string, help: string, labelNames: string[]): Counter {
+    return new Counter({ name: PREFIX + name, help, labelNames, registers: [this.registry] });
+  }
+
+  #histogram(name: string, help: string, labelNames: string[]): Histogram {
+    const buckets = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120, 600];
+    return new Histogram({ name: PREFIX + name, help, labelNames, buckets, registers: [this.registry] });
+  }
+}

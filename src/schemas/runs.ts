@@ -1,0 +1,147 @@
+/**
+ * Runs on the wire and in the run row.
+ * Source: contract schemas RunCreateStateless, RunCreateStateful, Run, Command, Send.
+ */
+import { z } from "@hono/zod-openapi";
+import { CheckpointConfig, Config, JsonObject } from "./common.ts";
+
+export const STREAM_MODES = [
+  "values",
+  "messages",
+  "messages-tuple",
+  "tasks",
+  "checkpoints",
+  "updates",
+  "events",
+  "debug",
+  "custom",
+  "tools",
+] as const;
+export const StreamMode = z.enum(STREAM_MODES).openapi("StreamMode");
+export type StreamMode = z.infer<typeof StreamMode>;
+
+export const MultitaskStrategy = z.enum(["reject", "rollback", "interrupt", "enqueue"]);
+export type MultitaskStrategy = z.infer<typeof MultitaskStrategy>;
+
+export const RUN_STATUSES = ["pending", "running", "error", "success", "timeout", "interrupted"] as const;
+export const RunStatus = z.enum(RUN_STATUSES);
+export type RunStatus = z.infer<typeof RunStatus>;
+
+export const Durability = z.enum(["sync", "async", "exit"]);
+export type Durability = z.infer<typeof Durability>;
+
+export const Send = z.object({ node: z.string(), input: z.unknown() }).openapi("Send");
+export type Send = z.infer<typeof Send>;
+
+/** `goto` and `update` as contract; RemoteGraph also sends `lg_name` and `graph`, which are tolerated. */
+export const Command = z
+  .object({
+    update: z.union([JsonObject, z.array(z.unknown()), z.null()]).optional(),
+    resume: z.unknown().optional(),
+    goto: z.union([z.string(), Send, z.array(z.union([z.string(), Send])), z.null()]).optional(),
+    graph: z.string().nullish(),
+  })
+  .openapi("Command");
+export type Command = z.infer<typeof Command>;
+
+const Breakpoints = z.union([z.literal("*"), z.array(z.string())]);
+
+const createFields = {
+  assistant_id: z.string().describe("Id of an assistant, or of a graph (its default assistant)."),
+  input: z.unknown().optional().describe("Input of the graph: any JSON. Null resumes from the checkpoint."),
+  command: Command.nullish(),
+  metadata: JsonObject.nullish(),
+  config: Config.nullish(),
+  context: JsonObject.nullish(),
+  webhook: z.string().min(1).max(65_536).nullish(),
+  stream_mode: z
+    .union([StreamMode, z.array(StreamMode)])
+    .nullish()
+    .describe("Default: values."),
+  feedback_keys: z.array(z.string()).nullish().describe("Accepted; without a feedback service it has no effect."),
+  stream_subgraphs: z.boolean().nullish(),
+  stream_resumable: z.boolean().nullish(),
+  after_seconds: z.number().min(0).max(3_153_600_000).nullish(),
+  checkpoint_during: z.boolean().nullish().describe("Deprecated: true is durability `async`, false is `exit`."),
+  durability: Durability.nullish(),
+  interrupt_before: Breakpoints.nullish(),
+  interrupt_after: Breakpoints.nullish(),
+} as const;
+
+export const OnDisconnect = z.enum(["cancel", "continue"]);
+export const OnCompletion = z.enum(["delete", "keep"]);
+
+export const RunCreateStateless = z
+  .object({ ...createFields, on_completion: OnCompletion.nullish(), on_disconnect: OnDisconnect.nullish() })
+  .openapi("RunCreateStateless");
+export type RunCreateStateless = z.infer<typeof RunCreateStateless>;
+
+export const RunCreateStateful = z
+  .object({
+    ...createFields,
+    checkpoint: CheckpointConfig.nullish(),
+    checkpoint_id: z.string().nullish(),
+    multitask_strategy: MultitaskStrategy.nullish(),
+    if_not_exists: z.enum(["create", "reject"]).nullish(),
+    on_disconnect: OnDisconnect.nullish(),
+  })
+  .openapi("RunCreateStateful");
+export type RunCreateStateful = z.infer<typeof RunCreateStateful>;
+
+/** `stream_mode` by its camelCase name, `streamMode`, and so on for each field of a stateless run. */
+const SNAKE_BY_CAMEL: ReadonlyMap<string, string> = new Map(
+  Object.keys(RunCreateStateless.shape).map((name) => [
+    name.replaceAll(/_(\w)/g, (_, c: string) => c.toUpperCase()),
+    name,
+  ]),
+);
+
+/** The JS SDK's `createBatch` sends its own option names. A snake_case twin wins; values are left alone. */
+function withSnakeKeys(item: unknown): unknown {
+  if (typeof item !== "object" || item === null || Array.isArray(item)) return item;
+  const renamed = Object.entries(item).flatMap(([key, value]): [string, unknown][] => {
+    const snake = SNAKE_BY_CAMEL.get(key) ?? key;
+    return snake !== key && snake in item ? [] : [[snake, value]];
+  });
+  return Object.fromEntries(renamed);
+}
+
+export const RunBatch = z.array(z.preprocess(withSnakeKeys, RunCreateStateless)).min(1).openapi("RunBatchCreate");
+
+/** What a run was asked to do: normalised once at creation, stored on the run row, shown as `kwargs`. */
+export interface RunKwargs {
+  readonly input: unknown;
+  readonly command: Command | null;
+  readonly config: {
+    readonly tags?: readonly string[];
+    readonly recursion_limit?: number;
+    readonly configurable: Readonly<Record<string, unknown>>;
+    readonly metadata?: Readonly<Record<string, unknown>>;
+  };
+  readonly context: Readonly<Record<string, unknown>> | null;
+  readonly stream_mode: readonly StreamMode[];
+  readonly subgraphs: boolean;
+  readonly resumable: boolean;
+  readonly durability: Durability;
+  readonly interrupt_before: "*" | readonly string[] | null;
+  readonly interrupt_after: "*" | readonly string[] | null;
+  readonly webhook: string | null;
+  readonly feedback_keys: readonly string[] | null;
+  /** Stateless with `on_completion: delete`: the thread goes when the run ends. */
+  readonly temporary: boolean;
+}
+
+export const Run = z
+  .object({
+    run_id: z.uuid(),
+    thread_id: z.uuid(),
+    assistant_id: z.uuid(),
+    created_at: z.iso.datetime(),
+    updated_at: z.iso.datetime(),
+    status: RunStatus,
+    metadata: JsonObject,
+    kwargs: JsonObject,
+    multitask_strategy: MultitaskStrategy,
+  })
+  .openapi("Run");
+export type Run = Omit<z.infer<typeof Run>, "kwargs"> & { kwargs: RunKwargs };

@@ -1,0 +1,237 @@
+/** Wires the parts, starts them in order and stops them in reverse. The only file that imports from every room. */
+import { hostname } from "node:os";
+import { v4 as uuid4 } from "uuid";
+import type { Project, Settings } from "./config.ts";
+import { Attempts } from "./engine/attempts.ts";
+import { ExecutorPool } from "./engine/pool.ts";
+import { Queue } from "./engine/queue.ts";
+import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
+import { storageHandler } from "./engine/storage-calls.ts";
+import { checkWebhook, poster } from "./engine/webhook-target.ts";
+import { Webhooks } from "./engine/webhooks.ts";
+import type { GraphSpec, Json, LoadedGraph, Question } from "./executor/protocol.ts";
+import { createApp } from "./http/app.ts";
+import { type Listening, listen } from "./http/listen.ts";
+import type { Logger } from "./observability/logger.ts";
+import { Metrics } from "./observability/metrics.ts";
+import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
+import type { Services } from "./services/contract.ts";
+import { Runs } from "./services/runs.ts";
+import { System } from "./services/system.ts";
+import { Threads } from "./services/threads.ts";
+import { openSqlite } from "./storage/sqlite.ts";
+import type { Storage } from "./storage/storage.ts";
+import * as runs from "./storage/tables/runs.ts";
+import { EventLogs } from "./streaming/event-logs.ts";
+import { VERSION } from "./version.ts";
+
+export interface SkeinServer {
+  readonly url: string;
+  readonly port: number;
+  /** Where the data lies. */
+  readonly location: string;
+  readonly graphs: readonly LoadedGraph[];
+  /** Loads changed graph code; new runs use it. Rejects, and keeps the old code, when a graph does not load. */
+  reload(graphs: readonly GraphSpec[]): Promise<readonly LoadedGraph[]>;
+  /** Takes no new runs, drains those in hand or hands them back, then closes everything. */
+  stop(): Promise<void>;
+}
+
+/** Characters of a run's newest events kept in memory: a long answer of a chat model fits. */
+const TAIL_LIMIT = 2 * 1024 * 1024;
+const ENDED_LIMIT = 16 * 1024 * 1024;
+const KEEP_ENDED_MS = 30_000;
+const SILENT_MS = 500;
+const SPARE_IDLE_MS = 30_000;
+const SPARE_THREADS = 4;
+const CANCEL_GRACE_MS = 5000;
+/** Time for the last answers to reach their clients when the server stops. */
+const CLOSE_GRACE_MS = 1000;
+
+/** Starts a server. Rejects with GraphLoadError, StorageRefused, PortInUseError when it cannot serve. */
+export async function startServer(project: Project, settings: Settings, logger: Logger): Promise<SkeinServer> {
+  const stack: (() => unknown)[] = [];
+  try {
+    return await assemble(project, settings, logger, stack);
+  } catch (error) {
+    for (const undo of stack.reverse()) await undo();
+    throw error;
+  }
+}
+
+async function assemble(
+  project: Project,
+  settings: Settings,
+  logger: Logger,
+  stack: (() => unknown)[],
+): Promise<SkeinServer> {
+  const onError = (error: unknown, doing: string): void => logger.error({ err: error }, `${doing} failed`);
+
+  // The slow part first: executor threads load the graphs while the database opens.
+  let storage: Storage | undefined;
+  const pool = makePool(project, settings, logger, (requests) => {
+    if (storage === undefined) throw new Error("storage is not open yet");
+    return storageHandler(storage)(requests);
+  });
+  stack.push(() => pool.close());
+  const loading = pool.start();
+  loading.catch(() => undefined);
+
+  const database = await openSqlite({ dir: settings.dataDir, onError: (error: unknown) => onError(error, "storage") });
+  storage = database;
+  stack.push(() => database.close());
+  let graphs = await loading;
+  await syncDefaultAssistants(database, project.graphs, Date.now());
+  await sweepLeftovers(database);
+
+  const metrics = new Metrics({
+    runsByStatus: () => database.read((db) => runs.countByStatus(db)),
+    executors: () => ({ threads: pool.size, running: pool.running }),
+  });
+  const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
+  const logs = new EventLogs({
+    shelf,
+    onError: (error) => onError(error, "storing events"),
+    keepEndedMs: KEEP_ENDED_MS,
+    endedLimit: ENDED_LIMIT,
+    tailLimit: TAIL_LIMIT,
+    onForget: (log) => {
+      if (!log.resumable && log.hasStored) {
+        shelf.remove(log.run_id).catch((error: unknown) => onError(error, "removing spilled events"));
+      }
+    },
+  });
+  stack.push(() => logs.close());
+
+  let server_url = "http://127.0.0.1";
+  const webhooks = new Webhooks({
+    storage: database,
+    logger,
+    metrics,
+    post: poster(() => server_url, project.webhooks),
+  });
+  stack.push(() => webhooks.stop());
+
+  const attempts: Attempts = new Attempts({
+    storage: database,
+    pool,
+    logs,
+    logger,
+    metrics,
+    maxAttempts: settings.maxAttempts,
+    runTimeoutMs: settings.runTimeoutMs,
+    cancelGraceMs: CANCEL_GRACE_MS,
+    onWebhook: () => webhooks.nudge(),
+  });
+  const queue = new Queue({
+    storage: database,
+    owner: `${hostname()}:${process.pid}:${uuid4()}`,
+    slots: settings.jobs,
+    leaseMs: settings.leaseMs,
+    execute: (run) => attempts.execute(run),
+    onExpired: (run) => attempts.expire(run),
+    onError,
+  });
+
+  const ask = (question: Question): Promise<Json> => pool.ask(question);
+  const services: Services = {
+    assistants: new Assistants({ storage: database, ask }),
+    threads: new Threads({ storage: database, ask }),
+    runs: new Runs({
+      storage: database,
+      logs,
+      logger,
+      metrics,
+      ask,
+      nudge: () => queue.nudge(),
+      signalCancel: (run_id, action) => void attempts.cancel(run_id, action),
+      onWebhook: () => webhooks.nudge(),
+      checkWebhook: project.webhooks.enabled ? (url) => checkWebhook(url, server_url, project.webhooks) : null,
+    }),
+    system: new System({ storage: database, metrics, graphs: () => graphs }),
+  };
+
+  const app = createApp({
+    services,
+    settings: {
+      maxBodyBytes: settings.maxBodyBytes,
+      version: VERSION,
+      corsOrigins: [...settings.corsOrigins],
+      mode: settings.mode,
+    },
+    logger,
+    observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
+  });
+  const listening: Listening = await listen(app, { host: settings.host, port: settings.port });
+  stack.push(() => listening.close(0));
+  server_url = listening.url;
+  pool.listening(server_url);
+  await queue.start({ alone: true });
+  webhooks.nudge();
+  const sweep = setInterval(
+    () => sweepEvents(database, settings.resumableTtlMs).catch((error: unknown) => onError(error, "sweeping events")),
+    Math.min(Math.max(settings.resumableTtlMs / 4, 1000), 30_000),
+  ).unref();
+
+  return {
+    url: listening.url,
+    port: listening.port,
+    location: database.location,
+    get graphs() {
+      return graphs;
+    },
+    async reload(specs) {
+      graphs = await pool.reload(specs);
+      await syncDefaultAssistants(database, specs, Date.now());
+      return graphs;
+    },
+    async stop() {
+      clearInterval(sweep);
+      await drain(queue, pool, attempts, settings.shutdownGraceMs, logger);
+      // What has ended is answered; followers of a run that was handed back are cut off, so that they come again.
+      await listening.close(CLOSE_GRACE_MS);
+      await webhooks.stop();
+      logs.close();
+      await pool.close();
+      await database.close();
+    },
+  };
+}
+
+function makePool(
+  project: Project,
+  settings: Settings,
+  logger: Logger,
+  onStorage: ReturnType<typeof storageHandler>,
+): ExecutorPool {
+  return new ExecutorPool({
+    size: settings.threads,
+    limit: settings.threads + SPARE_THREADS,
+    settings: { graphs: project.graphs, project_dir: project.dir, server_url: "" },
+    thread: {
+      env: { ...project.env },
+      heapMb: settings.executorHeapMb,
+      execArgv: settings.mode === "dev" ? ["--enable-source-maps"] : [],
+      onStorage,
+    },
+    silentMs: SILENT_MS,
+    spareIdleMs: SPARE_IDLE_MS,
+    onDeath: (reason) => logger.error({ reason }, "an executor thread died; it is replaced"),
+  });
+}
+
+/** Runs stop at their next superstep boundary; those that do not in time are handed back as they are. */
+async function drain(
+  queue: Queue,
+  pool: ExecutorPool,
+  attempts: Attempts,
+  graceMs: number,
+  logger: Logger,
+): Promise<void> {
+  if (queue.running > 0) logger.info({ runs: queue.running, grace_ms: graceMs }, "draining");
+  const stopped = queue.stop();
+  pool.drain();
+  const timer = setTimeout(() => attempts.abandonAll(), graceMs);
+  await stopped;
+  clearTimeout(timer);
+}

@@ -1,0 +1,73 @@
+/**
+ * What HTTP (and later MCP, A2A and streaming v2) may ask of the product. Services hold the rules;
+ * they know neither HTTP nor SQL text.
+ */
+import type { CancelAction, Json } from "../executor/protocol.ts";
+import type { Assistant, AssistantFilter, AssistantSearch } from "../schemas/assistants.ts";
+import type { CheckpointConfig } from "../schemas/common.ts";
+import type { Run, RunCreateStateful, RunCreateStateless, StreamMode } from "../schemas/runs.ts";
+import type { Thread, ThreadCreate } from "../schemas/threads.ts";
+import type { RunEvent } from "../streaming/events.ts";
+
+export interface AssistantsService {
+  get(id: string): Promise<Assistant>;
+  search(request: AssistantSearch): Promise<{ items: readonly Partial<Assistant>[]; total: number }>;
+  count(filter: AssistantFilter): Promise<number>;
+  graph(id: string, xray: boolean | number): Promise<Json>;
+  subgraphs(id: string, namespace: string | null, recurse: boolean): Promise<Json>;
+  schemas(id: string): Promise<Json>;
+}
+
+export interface ThreadsService {
+  create(request: ThreadCreate): Promise<Thread>;
+  get(thread_id: string): Promise<Thread>;
+  /** ThreadState as JSON text. */
+  state(thread_id: string, checkpoint: CheckpointConfig, subgraphs: boolean): Promise<Json>;
+}
+
+/** How a caller follows a run. */
+export interface FollowOptions {
+  /** Index of the last event the reader has; -1 from the start. */
+  readonly after: number;
+  /** Only events of these modes (and `metadata`, `error`); null for all. */
+  readonly modes: readonly StreamMode[] | null;
+  readonly signal: AbortSignal;
+}
+
+export interface RunsService {
+  /** The only way a run comes to be. Stateful when `thread_id` is given. */
+  create(thread_id: string, request: RunCreateStateful): Promise<Run>;
+  createStateless(request: RunCreateStateless): Promise<Run>;
+  /** All or none. */
+  createBatch(requests: readonly RunCreateStateless[]): Promise<readonly Run[]>;
+  /** `thread_id` null: by run id alone (stateless paths). 404 when unknown. */
+  get(thread_id: string | null, run_id: string): Promise<Run>;
+  list(
+    thread_id: string,
+    page: { limit: number; offset: number; status: Run["status"] | null },
+  ): Promise<readonly Run[]>;
+  /** Checks that the run (or its kept log) exists, then follows it to its end; the run is settled before the iterable ends. */
+  follow(thread_id: string | null, run_id: string, options: FollowOptions): Promise<AsyncIterable<readonly RunEvent[]>>;
+  /** The run's final output as JSON text: values, with `__interrupt__` or `{"__error__": …}`. Resolves after the run is settled. */
+  wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json>;
+  /** Durable intent; with `wait`, resolves when the run has ended. Conflict when it has already ended. */
+  cancel(thread_id: string, run_id: string, action: CancelAction, wait: boolean): Promise<void>;
+  /** A client left that had asked for the run to stop with it. Never throws: logged. */
+  cancelOnDisconnect(run_id: string): void;
+}
+
+export interface SystemService {
+  /** Throws when the database does not answer. */
+  checkDatabase(): Promise<void>;
+  info(): Readonly<Record<string, unknown>>;
+  /** Prometheus text. */
+  metricsText(): Promise<string>;
+  metricsJson(): Promise<Readonly<Record<string, unknown>>>;
+}
+
+export interface Services {
+  readonly assistants: AssistantsService;
+  readonly threads: ThreadsService;
+  readonly runs: RunsService;
+  readonly system: SystemService;
+}

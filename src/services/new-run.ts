@@ -1,0 +1,126 @@
+/** From a request to a run row: assistant and run merged, defaults filled in. Pure but for ids. */
+import { v7 as uuid7 } from "uuid";
+import type { CheckpointConfig, Config } from "../schemas/common.ts";
+import type { Durability, RunCreateStateful, RunCreateStateless, RunKwargs, StreamMode } from "../schemas/runs.ts";
+import type { AssistantRecord, RunRecord } from "../storage/storage.ts";
+
+export type NewRun = Omit<RunRecord, "seq">;
+
+export interface NewRunOptions {
+  readonly assistant: AssistantRecord;
+  readonly thread_id: string;
+  readonly request: RunCreateStateless | RunCreateStateful;
+  readonly temporary: boolean;
+  readonly now: number;
+}
+
+/** Keys of `configurable` that the server sets; a client's are dropped. */
+const OWN_KEYS = new Set(["thread_id", "run_id", "graph_id", "assistant_id"]);
+const OWN_PREFIXES = ["__pregel_", "langgraph_auth_"];
+
+export function newRun({ assistant, thread_id, request, temporary, now }: NewRunOptions): NewRun {
+  const run_id = uuid7();
+  const { assistant_id, graph_id } = assistant;
+  const metadata = { ...assistant.metadata, ...request.metadata, graph_id, assistant_id };
+  return {
+    run_id,
+    thread_id,
+    assistant_id,
+    graph_id,
+    status: "pending",
+    metadata,
+    kwargs: kwargsOf(assistant, request, temporary),
+    multitask_strategy: ("multitask_strategy" in request ? request.multitask_strategy : null) ?? "enqueue",
+    not_before: now + Math.round((request.after_seconds ?? 0) * 1000),
+    attempt: 0,
+    fence: 0,
+    lease_owner: null,
+    lease_expires_at: null,
+    cancel_action: null,
+    error: null,
+    checkpoint_id: null,
+    created_at: now,
+    updated_at: now,
+    started_at: null,
+    ended_at: null,
+  };
+}
+
+function kwargsOf(
+  assistant: AssistantRecord,
+  request: RunCreateStateless | RunCreateStateful,
+  temporary: boolean,
+): RunKwargs {
+  const checkpoint = "checkpoint" in request || "checkpoint_id" in request ? checkpointOf(request) : {};
+  return {
+    input: request.input ?? null,
+    command: request.command ?? null,
+    config: mergeConfig(assistant.config as Config, request.config ?? {}, checkpoint),
+    context: mergeContext(assistant.context, request.context),
+    stream_mode: streamModes(request.stream_mode),
+    subgraphs: request.stream_subgraphs ?? false,
+    resumable: request.stream_resumable ?? false,
+    durability: durabilityOf(request.durability, request.checkpoint_during),
+    interrupt_before: request.interrupt_before ?? null,
+    interrupt_after: request.interrupt_after ?? null,
+    webhook: request.webhook ?? null,
+    feedback_keys: request.feedback_keys ?? null,
+    temporary,
+  };
+}
+
+/** `durability` wins over the deprecated `checkpoint_during`; neither: async. */
+export function durabilityOf(
+  durability: Durability | null | undefined,
+  during: boolean | null | undefined,
+): Durability {
+  if (durability != null) return durability;
+  if (during == null) return "async";
+  return during ? "async" : "exit";
+}
+
+export function streamModes(asked: StreamMode | readonly StreamMode[] | null | undefined): readonly StreamMode[] {
+  const modes = asked == null ? [] : typeof asked === "string" ? [asked] : asked;
+  return modes.length === 0 ? ["values"] : [...new Set(modes)];
+}
+
+/** Run wins over assistant; tags are joined. */
+function mergeConfig(base: Config, own: Config, checkpoint: Record<string, unknown>): RunKwargs["config"] {
+  const tags = [...new Set([...(base.tags ?? []), ...(own.tags ?? [])])];
+  const recursion_limit = own.recursion_limit ?? base.recursion_limit;
+  return {
+    ...(tags.length > 0 ? { tags } : {}),
+    ...(recursion_limit === undefined ? {} : { recursion_limit }),
+    configurable: { ...strip(base.configurable), ...strip(own.configurable), ...checkpoint },
+  };
+}
+
+function mergeContext(
+  base: Readonly<Record<string, unknown>>,
+  own: Record<string, unknown> | null | undefined,
+): Readonly<Record<string, unknown>> | null {
+  if (own == null && Object.keys(base).length === 0) return null;
+  return { ...base, ...own };
+}
+
+function strip(configurable: Record<string, unknown> | undefined): Record<string, unknown> {
+  const entries = Object.entries(configurable ?? {});
+  return Object.fromEntries(
+    entries.filter(([key]) => !OWN_KEYS.has(key) && !OWN_PREFIXES.some((p) => key.startsWith(p))),
+  );
+}
+
+function checkpointOf({
+  checkpoint,
+  checkpoint_id,
+}: {
+  checkpoint?: CheckpointConfig | null | undefined;
+  checkpoint_id?: string | null | undefined;
+}): Record<string, unknown> {
+  const id = checkpoint?.checkpoint_id ?? checkpoint_id;
+  return {
+    ...(id == null ? {} : { checkpoint_id: id }),
+    ...(checkpoint?.checkpoint_ns ? { checkpoint_ns: checkpoint.checkpoint_ns } : {}),
+    ...(checkpoint?.checkpoint_map == null ? {} : { checkpoint_map: checkpoint.checkpoint_map }),
+  };
+}
