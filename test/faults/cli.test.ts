@@ -1,0 +1,202 @@
+/** What `skein start` and `skein dev` promise on the command line. Every refusal says which setting, and exits 1. */
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { http, ok } from "../support/http.ts";
+import { eventually, FIXTURES, project, put, startServer, tempDir } from "../support/server.ts";
+import { openSse } from "../support/sse.ts";
+import { cli, linesOf, listenOn, newThread, openGate, startRun } from "./support.ts";
+
+const says = (word: string): string => `
+  import { Annotation, START, StateGraph } from "@langchain/langgraph";
+  const State = Annotation.Root({ said: Annotation() });
+  export const graph = new StateGraph(State).addNode("say", () => ({ said: ${JSON.stringify(word)} })).addEdge(START, "say").compile();`;
+
+const lastLine = (output: string): string => output.trim().split("\n").at(-1) ?? "";
+
+describe("a port that is taken", () => {
+  test.each([
+    ["--port", (port: number) => ({ args: ["--port", `${port}`], env: {} })],
+    ["LANGGRAPH_SERVER_PORT", (port: number) => ({ args: [], env: { LANGGRAPH_SERVER_PORT: `${port}` } })],
+  ])("start refuses, and says that %s asked for it", async (source, ask) => {
+    await using other = await listenOn(() => {});
+    await using data = await tempDir();
+    const { args, env } = ask(other.port);
+    const { code, output } = await cli(["start", "--config", FIXTURES, "--data", data.dir, ...args], { env });
+    expect(code).toBe(1);
+    expect(lastLine(output)).toMatch(new RegExp(`\\b${other.port}\\b.*in use.*${source}`));
+  });
+
+  test("dev takes the next free one and says so", async () => {
+    await using other = await listenOn(() => {});
+    await using own = await project({ "say.mjs": says("hello") });
+    await using server = await startServer({ project: own, command: "dev", args: ["--port", `${other.port}`] });
+    expect(Number(new URL(server.url).port)).toBeGreaterThan(other.port);
+    expect(server.output).toMatch(new RegExp(`port ${other.port} is taken, using ${new URL(server.url).port}`));
+    expect((await http(server.url).get("/ok")).status).toBe(200);
+  });
+});
+
+describe("a graph that does not load", () => {
+  test.each([
+    ["throws", 'throw new TypeError("broken on purpose");', /TypeError: broken on purpose/],
+    ["does not parse", "export const graph = (;", /SyntaxError/],
+    ["imports what is not there", 'import "nowhere-to-be-found";', /nowhere-to-be-found/],
+    ["exports something else", "export const graph = 7;", /graph/],
+    ["exports another name", "export const other = 7;", /graph/],
+    ["exits", "process.exit(0);", /exit/],
+  ])("that %s is named with its file and the cause", async (_, source, cause) => {
+    await using broken = await project({ "fine.mjs": says("fine"), "broken.mjs": source });
+    const { code, output } = await cli(["start", "--config", broken.dir, "--port", "0"]);
+    expect(code).toBe(1);
+    expect(output).toMatch(cause);
+    expect(output).toContain('"broken"');
+    expect(output).toContain(join(broken.dir, "broken.mjs"));
+    expect(output).not.toContain("listening");
+  });
+});
+
+describe("refuses", () => {
+  const start = (...args: string[]) => cli(["start", "--port", "0", ...args]);
+
+  test("a missing langgraph.json, file or folder", async () => {
+    await using empty = await tempDir();
+    for (const path of [empty.dir, join(empty.dir, "langgraph.json"), join(empty.dir, "nowhere")]) {
+      const { code, output } = await start("--config", path);
+      expect(code).toBe(1);
+      expect(lastLine(output)).toContain(path);
+      expect(lastLine(output)).toContain("does not exist");
+    }
+  });
+
+  test("a langgraph.json that is not one", async () => {
+    for (const [text, why] of [
+      ["{ graphs", /langgraph\.json.*not JSON/],
+      ["{}", /langgraph\.json.*graphs/],
+      ['{"graphs":{"a":"./nowhere.mjs:graph"}}', /"a".*nowhere\.mjs does not exist/],
+      ['{"graphs":{"a":7}}', /langgraph\.json.*graphs\.a/],
+    ] as const) {
+      await using own = await project({ "langgraph.json": text });
+      const { code, output } = await start("--config", own.dir);
+      expect(code).toBe(1);
+      expect(output).toMatch(why);
+      expect(output).not.toContain("    at ");
+    }
+  });
+
+  test("unknown flags and commands", async () => {
+    expect(await start("--config", FIXTURES, "--wrokers", "2")).toMatchObject({
+      code: 1,
+      output: expect.stringContaining("--wrokers"),
+    });
+    expect(await cli(["serve"])).toMatchObject({ code: 1, output: expect.stringContaining("serve") });
+  });
+
+  test.each([
+    [["--port", "eighty"], {}, "--port"],
+    [["--port", "70000"], {}, "--port"],
+    [["--jobs", "0"], {}, "--jobs"],
+    [["--jobs", "1.5"], {}, "--jobs"],
+    [["--threads", "-1"], {}, "--threads"],
+    [[], { LANGGRAPH_SERVER_PORT: "x" }, "LANGGRAPH_SERVER_PORT"],
+    [[], { N_JOBS_PER_WORKER: "many" }, "N_JOBS_PER_WORKER"],
+    [[], { BG_JOB_MAX_RETRIES: "0" }, "BG_JOB_MAX_RETRIES"],
+    [[], { BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS: "soon" }, "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS"],
+    [[], { RESUMABLE_STREAM_TTL_SECONDS: "-5" }, "RESUMABLE_STREAM_TTL_SECONDS"],
+    [[], { SKEIN_EXECUTOR_HEAP_MB: "1" }, "SKEIN_EXECUTOR_HEAP_MB"],
+    [[], { HTTP_MAX_REQUEST_BODY_BYTES: "10MB" }, "HTTP_MAX_REQUEST_BODY_BYTES"],
+    [[], { LOG_LEVEL: "loud" }, "LOG_LEVEL"],
+  ])("a bad value: %j %j", async (args, env, setting) => {
+    const { code, output } = await cli(["start", "--config", FIXTURES, ...args], { env });
+    expect(code).toBe(1);
+    expect(output.trim().split("\n")).toHaveLength(1);
+    expect(output).toContain(setting);
+  });
+
+  test("a data folder that another server uses", async () => {
+    await using server = await startServer();
+    const { code, output } = await start("--config", FIXTURES, "--data", server.data);
+    expect(code).toBe(1);
+    expect(lastLine(output)).toMatch(/[Aa]nother Skein process/);
+    expect(lastLine(output)).toContain(server.data);
+    expect((await http(server.url).get("/ok?check_db=1")).status).toBe(200);
+  });
+});
+
+test("start says where it listens, what it serves, where the data lies and how many threads, as JSON", async () => {
+  await using server = await startServer({ args: ["--threads", "2", "--jobs", "3"] });
+  expect(server.logs().find(({ msg }) => msg === "listening")).toMatchObject({
+    url: server.url,
+    graphs: expect.arrayContaining(["plain", "agent"]),
+    data: join(server.data, "skein.db"),
+    threads: 2,
+    jobs: 3,
+  });
+});
+
+test("dev says the same for people", async () => {
+  await using own = await project({ "say.mjs": says("hello") });
+  await using server = await startServer({ project: own, command: "dev", args: ["--threads", "1"] });
+  await eventually(() => server.output.includes("Threads"));
+  for (const fact of [server.url, "say", join(server.data, "skein.db"), "1 executor thread,"]) {
+    expect(server.output).toContain(fact);
+  }
+});
+
+describe("dev", () => {
+  const say = async (url: string): Promise<string> =>
+    (await ok(http(url).post<{ said: string }>("/runs/wait", { assistant_id: "say", input: {} }))).said;
+
+  test("reloads when a file that a graph imports changes, and keeps the old code when the new one is broken", async () => {
+    const source = says("").replace('""', "word").replace("import", 'import { word } from "./lib/word.mjs";\n  import');
+    await using own = await project({ "say.mjs": source, "lib/word.mjs": 'export const word = "one";' });
+    await using server = await startServer({ project: own, command: "dev" });
+    const word = join(own.dir, "lib", "word.mjs");
+    expect(await say(server.url)).toBe("one");
+    await put(word, 'export const word = "two";');
+    await eventually(async () => (await say(server.url)) === "two");
+
+    await put(word, 'export let word; throw new Error("half written");');
+    await eventually(() => /not reloaded.*half written/s.test(server.output));
+    expect(await say(server.url)).toBe("two");
+
+    await put(word, 'export const word = "three";');
+    await eventually(async () => (await say(server.url)) === "three");
+
+    await put(join(own.dir, "langgraph.json"), "{ not json");
+    await eventually(() => /not reloaded.*langgraph\.json/s.test(server.output));
+    expect(await say(server.url)).toBe("three");
+
+    await put(join(own.dir, "shout.mjs"), says("LOUD"));
+    const graphs = { say: "./say.mjs:graph", shout: "./shout.mjs:graph" };
+    await put(join(own.dir, "langgraph.json"), JSON.stringify({ graphs }));
+    const shout = { assistant_id: "shout", input: {} };
+    await eventually(async () => (await http(server.url).post("/runs/wait", shout)).body?.said === "LOUD");
+    expect(await server.stop()).toEqual({ code: 0, signal: null });
+  });
+
+  test("a run in flight ends with the code it began with", async () => {
+    const gated = (word: string): string => `
+      import { existsSync, appendFileSync } from "node:fs";
+      import { setTimeout as delay } from "node:timers/promises";
+      import { Annotation, START, StateGraph } from "@langchain/langgraph";
+      const State = Annotation.Root({ gate: Annotation(), log: Annotation(), said: Annotation() });
+      async function say({ gate, log }) {
+        if (log) appendFileSync(log, "start\\n");
+        while (gate && !existsSync(gate)) await delay(10);
+        return { said: "${word}" };
+      }
+      export const graph = new StateGraph(State).addNode("say", say).addEdge(START, "say").compile();`;
+    await using own = await project({ "say.mjs": gated("old") });
+    await using server = await startServer({ project: own, command: "dev" });
+    const [gate, log] = [join(server.data, "gate.1"), join(server.data, "log")];
+    const input = { gate, log };
+    const run = await startRun(server, await newThread(server), { assistant_id: "say", input });
+    await using stream = await openSse(`${server.url}/threads/${run.thread_id}/runs/${run.run_id}/stream`);
+    await eventually(() => linesOf(log).length === 1);
+    await put(join(own.dir, "say.mjs"), gated("new"));
+    await eventually(async () => (await say(server.url)) === "new");
+    openGate(join(server.data, "gate"), 1);
+    expect((await stream.rest()).at(-1)?.data).toContain('"said":"old"');
+    expect(linesOf(log)).toHaveLength(1);
+  });
+});

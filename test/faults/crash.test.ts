@@ -1,0 +1,236 @@
+/** kill -9, and start again: the database is the truth. */
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { http, ok } from "../support/http.ts";
+import { eventually, project, startServer } from "../support/server.ts";
+import { openSse } from "../support/sse.ts";
+import {
+  attemptsOf,
+  ended,
+  idsOf,
+  linesOf,
+  listenOn,
+  newThread,
+  nextNodes,
+  openGate,
+  query,
+  startRun,
+  threadStatus,
+  upTo,
+} from "./support.ts";
+
+test("a run that is killed twice goes on from its last checkpoint, and its stream has no gap and no repeat", async () => {
+  await using server = await startServer();
+  const [gate, log] = [join(server.data, "gate"), join(server.data, "log")];
+  const thread_id = await newThread(server);
+  const body = {
+    assistant_id: "slow",
+    input: { gate, log },
+    stream_mode: ["updates", "values"],
+    stream_resumable: true,
+  };
+  const stream = await openSse(`${server.url}/threads/${thread_id}/runs/stream`, { body });
+  const place = String(stream.headers["content-location"]);
+  openGate(gate, 1);
+  const seen = await stream.until(({ data }) => data === '{"one":{"steps":[1]}}');
+  await nextNodes(server, thread_id, "two");
+  await eventually(() => linesOf(log).includes("start 2"));
+
+  await server.restart("SIGKILL");
+  await eventually(() => linesOf(log).filter((line) => line === "start 2").length === 2);
+  expect(await threadStatus(server, thread_id)).toBe("busy");
+  openGate(gate, 2);
+  await nextNodes(server, thread_id, "three");
+  await eventually(() => linesOf(log).includes("start 3"));
+
+  await server.restart("SIGKILL");
+  const last = seen.at(-1)?.id ?? "";
+  await using joined = await openSse(`${server.url}${place}/stream`, { lastEventId: last });
+  openGate(gate, 3);
+  seen.push(...(await joined.rest()));
+
+  expect(joined.complete).toBe(true);
+  expect(idsOf(seen)).toEqual(upTo(seen.length));
+  expect(attemptsOf(seen)).toEqual([1, 2, 3]);
+  expect(seen.filter(({ event }) => event === "updates").map(({ data }) => data)).toEqual([
+    '{"one":{"steps":[1]}}',
+    '{"two":{"steps":[2]}}',
+    '{"three":{"steps":[3]}}',
+  ]);
+  expect(await ok(http(server.url).get(place))).toMatchObject({ status: "success" });
+  expect(await threadStatus(server, thread_id)).toBe("idle");
+  expect(linesOf(log)).toEqual([
+    ...["start 1", "end 1", "start 2"],
+    ...["start 2", "end 2", "start 3"],
+    ...["start 3", "end 3"],
+  ]);
+  const all = await openSse(`${server.url}${place}/stream`, { lastEventId: "-1" });
+  expect((await all.rest()).map(({ raw }) => raw)).toEqual(seen.map(({ raw }) => raw));
+  expect(await ok(http(server.url).get(`${place}/join`))).toMatchObject({ steps: [1, 2, 3] });
+});
+
+test("kills at any moment repeat at most the step they hit, and leave out none", async () => {
+  await using server = await startServer();
+  const file = join(server.data, "ticks");
+  const steps = 40;
+  const run = await startRun(server, await newThread(server), {
+    assistant_id: "counter",
+    input: { steps, file, delay_ms: 5 },
+    config: { recursion_limit: 100 },
+  });
+  for (const at of [10, 25]) {
+    await eventually(() => linesOf(file).length >= at, { every: 1 });
+    await server.restart("SIGKILL");
+  }
+  expect((await ended(server, run)).status).toBe("success");
+  const ticks = linesOf(file).map(Number);
+  expect([...new Set(ticks)]).toEqual(upTo(steps).map((index) => index + 1));
+  // Under `durability: async` (the default) the checkpoint of the step before may still be on its way.
+  expect(ticks.length).toBeLessThanOrEqual(steps + 2 * 2);
+});
+
+test("a run whose process dies with every attempt ends with an error that says so, in its stream too", async () => {
+  await using server = await startServer({ env: { BG_JOB_MAX_RETRIES: "2" } });
+  const [gate, log] = [join(server.data, "gate"), join(server.data, "log")];
+  const run = await startRun(server, await newThread(server), {
+    assistant_id: "slow",
+    input: { gate, log },
+    stream_resumable: true,
+  });
+  for (const attempt of [1, 2]) {
+    await eventually(() => linesOf(log).length === attempt);
+    await server.restart("SIGKILL");
+  }
+  expect((await ended(server, run)).status).toBe("error");
+  expect(await threadStatus(server, run.thread_id)).toBe("error");
+  const error = { error: "RunLostError", message: expect.stringMatching(/process.* died.*attempt 2 of 2/) };
+  await using stream = await openSse(`${server.url}/threads/${run.thread_id}/runs/${run.run_id}/stream`);
+  const frames = await stream.rest();
+  expect(idsOf(frames)).toEqual(upTo(frames.length));
+  expect(frames.at(-1)?.event).toBe("error");
+  expect(JSON.parse(frames.at(-1)?.data ?? "")).toEqual(error);
+  expect(await ok(http(server.url).get(`/threads/${run.thread_id}/runs/${run.run_id}/join`))).toEqual({
+    __error__: error,
+  });
+});
+
+test("runs that were cut off and take long do not hold up new ones", async () => {
+  await using server = await startServer({ args: ["--threads", "1", "--jobs", "30"] });
+  const [gate, log] = [join(server.data, "gate"), join(server.data, "log")];
+  const body = { assistant_id: "slow", input: { gate, log } };
+  const runs = await Promise.all(upTo(20).map(async () => startRun(server, await newThread(server), body)));
+  await eventually(() => linesOf(log).length === runs.length);
+  await server.restart("SIGKILL");
+  await eventually(() => linesOf(log).length === 2 * runs.length);
+  const plain = { assistant_id: "plain", input: {} };
+  await ok(http(server.url).post("/runs/wait", plain, { signal: AbortSignal.timeout(5000) }));
+  openGate(gate, 1, 2, 3);
+  for (const run of runs) expect((await ended(server, run)).status).toBe("success");
+});
+
+test("a spilled log that is not kept does not come back in the next attempt", async () => {
+  const source = `
+    import { existsSync, appendFileSync } from "node:fs";
+    import { setTimeout as delay } from "node:timers/promises";
+    import { Annotation, START, StateGraph } from "@langchain/langgraph";
+    const State = Annotation.Root({ gate: Annotation(), log: Annotation() });
+    async function talk({ gate, log }, { writer }) {
+      appendFileSync(log, "start\\n");
+      const attempt = existsSync(gate) ? 2 : 1;
+      for (let i = 0; i < 60; i++) {
+        writer({ attempt, i, text: "x".repeat(100_000) });
+        await delay(1);
+      }
+      appendFileSync(log, "written\\n");
+      while (!existsSync(gate)) await delay(10);
+      return {};
+    }
+    export const graph = new StateGraph(State).addNode("talk", talk).addEdge(START, "talk").compile();`;
+  await using talker = await project({ "talk.mjs": source });
+  await using server = await startServer({ project: talker });
+  const [gate, log] = [join(server.data, "gate.1"), join(server.data, "log")];
+  const run = await startRun(server, await newThread(server), {
+    assistant_id: "talk",
+    input: { gate, log },
+    stream_mode: ["custom"],
+  });
+  await eventually(() => linesOf(log).includes("written"));
+  await server.kill("SIGKILL");
+  expect(query(server.data, "select * from event_chunks").length).toBeGreaterThan(0);
+  openGate(join(server.data, "gate"), 1);
+  await server.start();
+  await using stream = await openSse(`${server.url}/threads/${run.thread_id}/runs/${run.run_id}/stream`);
+  const frames = await stream.rest();
+  const custom = frames.filter(({ event }) => event === "custom").map(({ data }) => JSON.parse(data ?? ""));
+  expect(custom.map(({ attempt, i }) => [attempt, i])).toEqual(upTo(60).map((i) => [2, i]));
+  expect(idsOf(frames)).toEqual(upTo(frames.length));
+  expect(server.logs().filter(({ level }) => Number(level) >= 50)).toEqual([]);
+});
+
+test("a webhook that was not delivered is delivered after a crash", async () => {
+  const calls: string[] = [];
+  let accept = false;
+  await using receiver = await listenOn((request, response) => {
+    let body = "";
+    request.setEncoding("utf8").on("data", (text: string) => {
+      body += text;
+    });
+    request.on("end", () => {
+      calls.push(body);
+      // The first call hangs: the server dies with it in flight.
+      if (accept) response.end();
+    });
+  });
+  const graph = `
+    import { Annotation, START, StateGraph } from "@langchain/langgraph";
+    const State = Annotation.Root({ said: Annotation() });
+    export const graph = new StateGraph(State).addNode("say", () => ({ said: "hello" })).addEdge(START, "say").compile();`;
+  await using caller = await project({ "say.mjs": graph }, { webhooks: { url: { disable_loopback: false } } });
+  await using server = await startServer({ project: caller });
+  const run = await startRun(server, await newThread(server), {
+    assistant_id: "say",
+    input: {},
+    webhook: `${receiver.url}/hook`,
+  });
+  await eventually(() => calls.length === 1);
+  expect((await ended(server, run)).status).toBe("success");
+  await server.kill("SIGKILL");
+  expect(query(server.data, "select * from webhooks")).toHaveLength(1);
+  accept = true;
+  await server.start();
+  await eventually(() => calls.length === 2);
+  const [first, second] = calls.map((text) => JSON.parse(text));
+  expect(second).toMatchObject({ run_id: run.run_id, status: "success", values: { said: "hello" }, error: null });
+  expect({ ...second, webhook_sent_at: "" }).toEqual({ ...first, webhook_sent_at: "" });
+  await eventually(async () => /outcome="delivered"\} 1/.test((await http(server.url).get("/metrics")).text));
+  await server.restart("SIGKILL");
+  await ok(http(server.url).post("/runs/wait", { assistant_id: "say", input: {} }));
+  expect(calls).toHaveLength(2);
+});
+
+test("a delayed run survives a restart, takes no slot and starts no sooner", async () => {
+  await using server = await startServer({ args: ["--jobs", "1"] });
+  const log = join(server.data, "log");
+  const asked = Date.now();
+  const run = await startRun(server, await newThread(server), {
+    assistant_id: "slow",
+    input: { log },
+    after_seconds: 6,
+    stream_resumable: true,
+  });
+  const plain = { assistant_id: "plain", input: {} };
+  await ok(http(server.url).post("/runs/wait", plain));
+  await server.restart("SIGKILL");
+  await ok(http(server.url).post("/runs/wait", plain));
+  await server.restart("SIGTERM");
+  await ok(http(server.url).post("/runs/wait", plain));
+  expect(linesOf(log)).toEqual([]);
+  expect(Date.now() - asked).toBeLessThan(6000);
+  await eventually(() => linesOf(log).length > 0, { every: 5 });
+  const waited = Date.now() - asked;
+  expect(waited).toBeGreaterThanOrEqual(6000);
+  expect(waited).toBeLessThan(8000);
+  expect((await ended(server, run)).status).toBe("success");
+  await using stream = await openSse(`${server.url}/threads/${run.thread_id}/runs/${run.run_id}/stream`);
+  expect(attemptsOf(await stream.rest())).toEqual([1]);
+});

@@ -1,0 +1,230 @@
+/** A scripted stand-in for the services, so that the HTTP room can be tested alone. The only fake in the project. */
+import { notFound } from "../../src/errors.ts";
+import { createApp } from "../../src/http/app.ts";
+import { type Listening, listen } from "../../src/http/listen.ts";
+import type { HttpSettings, Logger } from "../../src/http/types.ts";
+import type { Assistant } from "../../src/schemas/assistants.ts";
+import type { Run } from "../../src/schemas/runs.ts";
+import type { Thread } from "../../src/schemas/threads.ts";
+import type { Services } from "../../src/services/contract.ts";
+import type { RunEvent } from "../../src/streaming/events.ts";
+
+export const THREAD_ID = "11111111-1111-4111-8111-111111111111";
+export const RUN_ID = "01a201ac-37ea-70bc-aefb-df0d1fdc743b";
+export const UNKNOWN_ID = "00000000-0000-4000-8000-000000000000";
+const NOW = "2026-11-22T05:13:12.000Z";
+
+export const ASSISTANT: Assistant = {
+  assistant_id: "fe096781-5601-53d2-b2f6-0d3403f7e9ca",
+  graph_id: "agent",
+  config: {},
+  context: {},
+  created_at: NOW,
+  updated_at: NOW,
+  metadata: {},
+  version: 1,
+  name: "agent",
+  description: null,
+};
+
+export const THREAD: Thread = {
+  thread_id: THREAD_ID,
+  created_at: NOW,
+  updated_at: NOW,
+  state_updated_at: NOW,
+  metadata: {},
+  config: {},
+  status: "idle",
+  values: null,
+  interrupts: {},
+};
+
+export const RUN: Run = {
+  run_id: RUN_ID,
+  thread_id: THREAD_ID,
+  assistant_id: ASSISTANT.assistant_id,
+  created_at: NOW,
+  updated_at: NOW,
+  status: "pending",
+  metadata: {},
+  kwargs: {
+    input: null,
+    command: null,
+    config: { configurable: {} },
+    context: null,
+    stream_mode: ["values"],
+    subgraphs: false,
+    resumable: false,
+    durability: "async",
+    interrupt_before: null,
+    interrupt_after: null,
+    webhook: null,
+    feedback_keys: null,
+    temporary: false,
+  },
+  multitask_strategy: "enqueue",
+};
+
+export const event = (id: number, name: string, data: unknown): RunEvent => ({
+  id,
+  event: name,
+  data: JSON.stringify(data),
+});
+
+export interface Call {
+  readonly name: string;
+  readonly args: readonly unknown[];
+}
+
+/** What a test may script; everything else answers something plausible. */
+export interface Script {
+  events: (signal: AbortSignal) => AsyncIterable<readonly RunEvent[]>;
+  wait: (signal: AbortSignal) => Promise<string>;
+  checkDatabase: () => Promise<void>;
+  create: () => Promise<Run>;
+  assistants: { items: readonly Partial<Assistant>[]; total: number };
+}
+
+async function* noEvents(): AsyncGenerator<readonly RunEvent[]> {}
+
+export interface Harness extends AsyncDisposable {
+  readonly url: string;
+  readonly port: number;
+  readonly listening: Listening;
+  readonly calls: Call[];
+  readonly logged: { level: string; fields: object; message: string }[];
+  readonly observed: unknown[][];
+  /** Arguments of the last call of a service function. */
+  last(name: string): readonly unknown[];
+  fetch(path: string, init?: RequestInit): Promise<Response>;
+  post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>;
+}
+
+/** An app with fake services on a free port. */
+export async function start(script: Partial<Script> = {}, settings: Partial<HttpSettings> = {}): Promise<Harness> {
+  const calls: Call[] = [];
+  const logged: Harness["logged"] = [];
+  const observed: unknown[][] = [];
+  const log = (level: string) => (fields: object, message: string) => void logged.push({ level, fields, message });
+  const logger: Logger = { info: log("info"), warn: log("warn"), error: log("error") };
+  const app = createApp({
+    services: fakeServices(script, (name, ...args) => void calls.push({ name, args })),
+    settings: { maxBodyBytes: 100_000, version: "9.9.9", corsOrigins: ["*"], mode: "test", ...settings },
+    logger,
+    observe: (...args) => void observed.push(args),
+  });
+  const listening = await listen(app, { host: "127.0.0.1", port: 0 });
+  const fetchPath = (path: string, init?: RequestInit) => fetch(`${listening.url}${path}`, init);
+  return {
+    url: listening.url,
+    port: listening.port,
+    listening,
+    calls,
+    logged,
+    observed,
+    last: (name) => calls.findLast((call) => call.name === name)?.args ?? [],
+    fetch: fetchPath,
+    post: (path, body, headers = { "content-type": "application/json" }) => {
+      const text = typeof body === "string" || body === undefined ? body : JSON.stringify(body);
+      return fetchPath(path, { method: "POST", headers, ...(text === undefined ? {} : { body: text }) });
+    },
+    [Symbol.asyncDispose]: () => listening.close(0),
+  };
+}
+
+function fakeServices(script: Partial<Script>, record: (name: string, ...args: unknown[]) => void): Services {
+  const known = (id: string) => {
+    if (id === UNKNOWN_ID) throw notFound(`Run ${id} not found`);
+  };
+  return {
+    assistants: {
+      async get(id) {
+        record("assistants.get", id);
+        if (id === "missing") throw notFound(`Assistant ${id} not found`);
+        if (id === "broken") throw new Error("password=hunter2");
+        return ASSISTANT;
+      },
+      async search(request) {
+        record("assistants.search", request);
+        return script.assistants ?? { items: [ASSISTANT], total: 1 };
+      },
+      async count(filter) {
+        record("assistants.count", filter);
+        return 7;
+      },
+      async graph(id, xray) {
+        record("assistants.graph", id, xray);
+        return `{"nodes":[],"edges":[]}`;
+      },
+      async subgraphs(id, namespace, recurse) {
+        record("assistants.subgraphs", id, namespace, recurse);
+        return "{}";
+      },
+      async schemas(id) {
+        record("assistants.schemas", id);
+        return `{"graph_id":"agent"}`;
+      },
+    },
+    threads: {
+      async create(request) {
+        record("threads.create", request);
+        return THREAD;
+      },
+      async get(id) {
+        record("threads.get", id);
+        return THREAD;
+      },
+      async state(id, checkpoint, subgraphs) {
+        record("threads.state", id, checkpoint, subgraphs);
+        return `{"values":{}}`;
+      },
+    },
+    runs: {
+      async create(thread_id, request) {
+        record("runs.create", thread_id, request);
+        return script.create === undefined ? RUN : script.create();
+      },
+      async createStateless(request) {
+        record("runs.createStateless", request);
+        return RUN;
+      },
+      async createBatch(requests) {
+        record("runs.createBatch", requests);
+        return requests.map(() => RUN);
+      },
+      async get(thread_id, run_id) {
+        record("runs.get", thread_id, run_id);
+        known(run_id);
+        return RUN;
+      },
+      async list(thread_id, page) {
+        record("runs.list", thread_id, page);
+        return [RUN];
+      },
+      async follow(thread_id, run_id, options) {
+        record("runs.follow", thread_id, run_id, options);
+        known(run_id);
+        return (script.events ?? noEvents)(options.signal);
+      },
+      async wait(thread_id, run_id, signal) {
+        record("runs.wait", thread_id, run_id);
+        known(run_id);
+        return script.wait === undefined ? `{"foo":"done"}` : script.wait(signal);
+      },
+      async cancel(thread_id, run_id, action, wait) {
+        record("runs.cancel", thread_id, run_id, action, wait);
+      },
+      cancelOnDisconnect(run_id) {
+        record("runs.cancelOnDisconnect", run_id);
+      },
+    },
+    system: {
+      async checkDatabase() {
+        await script.checkDatabase?.();
+      },
+      info: () => ({ version: "9.9.9" }),
+      metricsText: async () => "skein_up 1\n",
+      metricsJson: async () => ({ up: 1 }),
+    },
+  };
+}

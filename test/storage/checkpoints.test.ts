@@ -1,0 +1,226 @@
+import { expect, test } from "vitest";
+import type { ChannelBlob, CheckpointRow, WriteRow } from "../../src/executor/protocol.ts";
+import type { Storage } from "../../src/storage/storage.ts";
+import * as checkpoints from "../../src/storage/tables/checkpoints.ts";
+import { openTemp } from "./support.ts";
+
+const bytes = (text: string): Uint8Array => Buffer.from(text);
+
+const row = (checkpoint_id: string, change: Partial<CheckpointRow> = {}): CheckpointRow => ({
+  thread_id: "t",
+  checkpoint_ns: "",
+  checkpoint_id,
+  parent_checkpoint_id: null,
+  checkpoint: ["json", bytes(`{"id":"${checkpoint_id}"}`)],
+  metadata: "{}",
+  blob_versions: {},
+  ...change,
+});
+
+const blob = (channel: string, version: string): ChannelBlob => ({
+  channel,
+  version,
+  value: ["json", bytes(`${channel}@${version}`)],
+});
+
+const pending = (task_id: string, idx: number, text = "v", task_path = ""): WriteRow => ({
+  task_id,
+  task_path,
+  idx,
+  channel: "c",
+  value: ["json", bytes(text)],
+});
+
+const put = (storage: Storage, at: CheckpointRow, blobs: readonly ChannelBlob[] = [], run: string | null = "run-1") =>
+  storage.write((tx) => checkpoints.put(tx, run, at, blobs));
+
+const putWrites = (storage: Storage, at: CheckpointRow, writes: readonly WriteRow[], keep: boolean, run = "run-1") =>
+  storage.write((tx) => checkpoints.putWrites(tx, run, at, writes, keep));
+
+const get = (storage: Storage, query: Parameters<typeof checkpoints.get>[1]) =>
+  storage.read((db) => checkpoints.get(db, query));
+
+const listIds = async (storage: Storage, query: Parameters<typeof checkpoints.list>[1]) =>
+  (await storage.read((db) => checkpoints.list(db, query))).map((found) => found.checkpoint_id);
+
+const blobTexts = (found: { readonly blobs: readonly ChannelBlob[] } | null) =>
+  found?.blobs.map((each) => Buffer.from(each.value[1] as Uint8Array).toString());
+
+test("a checkpoint comes back with the values it names and its pending writes in order", async () => {
+  const storage = await openTemp();
+  const first = row("1", { blob_versions: { a: "1", b: "1" } });
+  const second = row("2", { parent_checkpoint_id: "1", blob_versions: { b: "1", a: "2" }, metadata: '{"step":1}' });
+  await put(storage, first, [blob("a", "1"), blob("b", "1")]);
+  await put(storage, second, [blob("a", "2")]);
+  await putWrites(storage, second, [pending("t2", 0, "x", "~b"), pending("t1", 1), pending("t1", 0)], true);
+  await putWrites(storage, second, [pending("t9", -1, "x", "~a")], true);
+
+  const found = await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "2" });
+  const { blobs, writes, ...rest } = found ?? expect.fail("not found");
+  expect(rest).toEqual(second);
+  const value = found?.checkpoint[1] as Uint8Array;
+  expect(value.buffer.byteLength).toBe(value.byteLength); // a message carries the whole buffer
+  expect(blobTexts({ blobs })).toEqual(["b@1", "a@2"]);
+  expect(writes.map((each) => [each.task_id, each.idx])).toEqual([
+    ["t1", 0],
+    ["t1", 1],
+    ["t9", -1],
+    ["t2", 0],
+  ]);
+  expect(writes[0]).toEqual(pending("t1", 0));
+  expect(blobTexts(await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "1" }))).toEqual([
+    "a@1",
+    "b@1",
+  ]);
+});
+
+test("without an id the latest of the thread and namespace", async () => {
+  const storage = await openTemp();
+  await put(storage, row("2"));
+  await put(storage, row("1"));
+  await put(storage, row("3", { checkpoint_ns: "sub|x:1" }));
+  await put(storage, row("9", { thread_id: "other" }));
+  expect((await get(storage, { thread_id: "t" }))?.checkpoint_id).toBe("2");
+  expect((await get(storage, { thread_id: "t", checkpoint_ns: "sub|x:1" }))?.checkpoint_id).toBe("3");
+  expect(await get(storage, { thread_id: "nobody" })).toBeNull();
+  expect(await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "3" })).toBeNull();
+  expect(await storage.read((db) => checkpoints.latestOf(db, "t"))).toBe("2");
+  expect(await storage.read((db) => checkpoints.latestOf(db, "nobody"))).toBeNull();
+});
+
+test("putting again replaces the checkpoint; a value of a version stays", async () => {
+  const storage = await openTemp();
+  await put(storage, row("1", { blob_versions: { a: "1" } }), [blob("a", "1")]);
+  const again = row("1", { metadata: '{"again":true}', blob_versions: { a: "1" } });
+  await put(storage, again, [{ ...blob("a", "1"), value: ["json", bytes("other")] }]);
+  const found = await get(storage, { thread_id: "t" });
+  expect(found?.metadata).toBe('{"again":true}');
+  expect(blobTexts(found)).toEqual(["a@1"]);
+});
+
+test("pending writes are kept or replaced as asked", async () => {
+  const storage = await openTemp();
+  const at = row("1");
+  await put(storage, at);
+  await putWrites(storage, at, [pending("t", 0, "old")], true);
+  await putWrites(storage, at, [pending("t", 0, "new"), pending("t", 1, "more")], true);
+  const texts = async () =>
+    (await get(storage, { thread_id: "t" }))?.writes.map((each) => Buffer.from(each.value[1] as Uint8Array).toString());
+  expect(await texts()).toEqual(["old", "more"]);
+  await putWrites(storage, at, [pending("t", 0, "new")], false);
+  expect(await texts()).toEqual(["new", "more"]);
+});
+
+test("many writes and values at once", async () => {
+  const storage = await openTemp();
+  const channels = Array.from({ length: 100 }, (_, index) => `c${index}`);
+  const versions = Object.fromEntries(channels.map((channel) => [channel, "1"]));
+  const at = row("1", { blob_versions: versions });
+  await put(
+    storage,
+    at,
+    channels.map((channel) => blob(channel, "1")),
+  );
+  await putWrites(
+    storage,
+    at,
+    channels.map((_, index) => pending("t", index)),
+    true,
+  );
+  const found = await get(storage, { thread_id: "t" });
+  expect(found?.blobs).toHaveLength(100);
+  expect(found?.writes.map((each) => each.idx)).toEqual(channels.map((_, index) => index));
+});
+
+test("list: newest first, before, limit, thread and namespace optional", async () => {
+  const storage = await openTemp();
+  for (const id of ["1", "2", "3"]) await put(storage, row(id));
+  await put(storage, row("4", { checkpoint_ns: "sub" }));
+  await put(storage, row("5", { thread_id: "other" }));
+  expect(await listIds(storage, {})).toEqual(["5", "4", "3", "2", "1"]);
+  expect(await listIds(storage, { thread_id: "t" })).toEqual(["4", "3", "2", "1"]);
+  expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "", before: "3" })).toEqual(["2", "1"]);
+  expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "", limit: 1 })).toEqual(["3"]);
+  expect(await listIds(storage, { thread_id: "t", checkpoint_id: "2" })).toEqual(["2"]);
+});
+
+test("list gives each checkpoint its own values and writes", async () => {
+  const storage = await openTemp();
+  await put(storage, row("1", { blob_versions: { a: "1", b: "1" } }), [blob("a", "1"), blob("b", "1")]);
+  await put(storage, row("2", { blob_versions: { a: "2", b: "1" } }), [blob("a", "2")]);
+  await put(storage, row("1", { thread_id: "other", blob_versions: { a: "1" } }), [blob("a", "1")]);
+  await putWrites(storage, row("1"), [pending("t", 0, "one")], true);
+  const found = await storage.read((db) => checkpoints.list(db, { thread_id: "t" }));
+  expect(found.map(blobTexts)).toEqual([
+    ["a@2", "b@1"],
+    ["a@1", "b@1"],
+  ]);
+  expect(found.map((each) => each.writes.length)).toEqual([0, 1]);
+});
+
+test("the metadata filter is exact: types count, and each key", async () => {
+  const storage = await openTemp();
+  const metadata = [
+    { kind: 1 },
+    { kind: "1" },
+    { kind: true },
+    { kind: null },
+    { kind: { a: [1] } },
+    { kind: 1, 'odd "key" $.x': "y" },
+    {},
+  ];
+  for (const [index, value] of metadata.entries()) {
+    await put(storage, row(String(index), { metadata: JSON.stringify(value) }));
+  }
+  const matching = (filter: Record<string, unknown>) => listIds(storage, { thread_id: "t", filter });
+  expect(await matching({ kind: 1 })).toEqual(["5", "0"]);
+  expect(await matching({ kind: "1" })).toEqual(["1"]);
+  expect(await matching({ kind: true })).toEqual(["2"]);
+  expect(await matching({ kind: false })).toEqual([]);
+  expect(await matching({ kind: null })).toEqual(["3"]);
+  expect(await matching({ kind: { a: [1] } })).toEqual(["4"]);
+  expect(await matching({ kind: 1, 'odd "key" $.x': "y" })).toEqual(["5"]);
+  expect(await matching({})).toHaveLength(7);
+  expect(await matching({ kind: undefined })).toHaveLength(7);
+});
+
+test("rollback takes what the runs wrote and leaves every value that is still named", async () => {
+  const storage = await openTemp();
+  await put(storage, row("1", { blob_versions: { a: "1" } }), [blob("a", "1")], "kept");
+  await put(storage, row("2", { blob_versions: { a: "2", b: "2" } }), [blob("a", "2"), blob("b", "2")], "gone");
+  await put(storage, row("3", { blob_versions: { a: "2" } }), [], "kept");
+  await put(storage, row("2", { checkpoint_ns: "sub", blob_versions: { a: "2" } }), [blob("a", "2")], "gone");
+  await putWrites(storage, row("1"), [pending("mine", 0)], true, "kept");
+  await putWrites(storage, row("1"), [pending("theirs", 0)], true, "gone");
+  await put(storage, row("2", { thread_id: "other", blob_versions: { a: "1" } }), [blob("a", "1")], "gone");
+
+  await storage.write((tx) => checkpoints.removeForRuns(tx, "t", ["gone"]));
+  expect(await listIds(storage, { thread_id: "t" })).toEqual(["3", "1"]);
+  expect(blobTexts(await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "3" }))).toEqual(["a@2"]);
+  const first = await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "1" });
+  expect(first?.writes.map((each) => each.task_id)).toEqual(["mine"]);
+  expect(blobTexts(await get(storage, { thread_id: "other" }))).toEqual(["a@1"]);
+  const left = await storage.read((db) =>
+    db
+      .selectFrom("checkpoint_blobs")
+      .select(["checkpoint_ns", "channel", "version"])
+      .where("thread_id", "=", "t")
+      .execute(),
+  );
+  expect(left.map((each) => [each.checkpoint_ns, each.channel, each.version])).toEqual([
+    ["", "a", "1"],
+    ["", "a", "2"],
+  ]);
+});
+
+test("removing a thread removes all of it and nothing else", async () => {
+  const storage = await openTemp();
+  await put(storage, row("1", { blob_versions: { a: "1" } }), [blob("a", "1")]);
+  await put(storage, row("1", { thread_id: "other", blob_versions: { a: "1" } }), [blob("a", "1")]);
+  await putWrites(storage, row("1"), [pending("t", 0)], true);
+  await storage.write((tx) => checkpoints.removeThread(tx, "t"));
+  expect(await listIds(storage, {})).toEqual(["1"]);
+  expect(blobTexts(await get(storage, { thread_id: "other" }))).toEqual(["a@1"]);
+  await put(storage, row("1", { blob_versions: { a: "1" } }));
+  expect(await get(storage, { thread_id: "t" })).toMatchObject({ blobs: [], writes: [] });
+});

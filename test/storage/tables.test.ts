@@ -1,0 +1,195 @@
+import { expect, test } from "vitest";
+import type { AssistantRecord, ThreadRecord } from "../../src/storage/storage.ts";
+import * as assistants from "../../src/storage/tables/assistants.ts";
+import * as checkpoints from "../../src/storage/tables/checkpoints.ts";
+import * as events from "../../src/storage/tables/events.ts";
+import * as runs from "../../src/storage/tables/runs.ts";
+import * as threads from "../../src/storage/tables/threads.ts";
+import * as webhooks from "../../src/storage/tables/webhooks.ts";
+import { NOW, newRun, openTemp } from "./support.ts";
+
+const assistant = (assistant_id: string, change: Partial<AssistantRecord> = {}): AssistantRecord => ({
+  assistant_id,
+  graph_id: "agent",
+  name: assistant_id,
+  description: null,
+  config: { configurable: { a: 1 } },
+  context: {},
+  metadata: { created_by: "system" },
+  version: 1,
+  created_at: NOW,
+  updated_at: NOW,
+  ...change,
+});
+
+test("a default assistant is inserted once and takes over name and description only", async () => {
+  const storage = await openTemp();
+  const upsert = (record: AssistantRecord) => storage.write((tx) => assistants.upsertDefault(tx, record));
+  const find = () => storage.read((db) => assistants.find(db, "a"));
+  await upsert(assistant("a"));
+  expect(await find()).toEqual(assistant("a"));
+  await upsert(assistant("a", { updated_at: NOW + 1 }));
+  expect(await find()).toEqual(assistant("a"));
+  await upsert(assistant("a", { description: "new", version: 9, created_at: NOW + 2, updated_at: NOW + 2 }));
+  expect(await find()).toEqual(assistant("a", { description: "new", updated_at: NOW + 2 }));
+});
+
+test("defaults of graphs no longer configured go; assistants of clients stay", async () => {
+  const storage = await openTemp();
+  await storage.write(async (tx) => {
+    await assistants.upsertDefault(tx, assistant("keep"));
+    await assistants.upsertDefault(tx, assistant("drop"));
+    await assistants.upsertDefault(tx, assistant("client", { metadata: { created_by: "user" } }));
+    await assistants.deleteDefaultsExcept(tx, ["keep"]);
+  });
+  const left = await storage.read((db) => assistants.search(db, { sort_by: "name", sort_order: "asc" }));
+  expect(left.map((each) => each.assistant_id)).toEqual(["client", "keep"]);
+});
+
+test("assistants are searched by graph, name and metadata, sorted and paged", async () => {
+  const storage = await openTemp();
+  await storage.write(async (tx) => {
+    await assistants.upsertDefault(tx, assistant("1", { name: "Alpha 100%", created_at: NOW + 1 }));
+    await assistants.upsertDefault(tx, assistant("2", { name: "beta", graph_id: "other", created_at: NOW + 2 }));
+    await assistants.upsertDefault(tx, assistant("3", { name: "ALPHA_x", metadata: { team: "x" }, created_at: NOW }));
+  });
+  const found = async (query: assistants.AssistantQuery) =>
+    (await storage.read((db) => assistants.search(db, query))).map((each) => each.assistant_id);
+  expect(await found({})).toEqual(["2", "1", "3"]);
+  expect(await found({ name: "alpha" })).toEqual(["1", "3"]);
+  expect(await found({ name: "0%" })).toEqual(["1"]);
+  expect(await found({ graph_id: "other" })).toEqual(["2"]);
+  expect(await found({ metadata: { team: "x" } })).toEqual(["3"]);
+  expect(await found({ sort_by: "assistant_id", sort_order: "asc", limit: 1, offset: 1 })).toEqual(["2"]);
+  expect(await storage.read((db) => assistants.count(db, { name: "alpha" }))).toBe(2);
+});
+
+const thread = (thread_id: string): ThreadRecord => ({
+  thread_id,
+  status: "idle",
+  metadata: { a: { b: null } },
+  config: {},
+  values: null,
+  interrupts: "{}",
+  created_at: NOW,
+  updated_at: NOW,
+  state_updated_at: NOW,
+});
+
+test("a thread's id is taken once; touch changes what it is given", async () => {
+  const storage = await openTemp();
+  const insert = (record: ThreadRecord) => storage.write((tx) => threads.insert(tx, record));
+  expect(await insert(thread("t"))).toBe(true);
+  expect(await insert({ ...thread("t"), metadata: {} })).toBe(false);
+  expect(await storage.read((db) => threads.find(db, "t"))).toEqual(thread("t"));
+
+  const touch = (change: threads.ThreadChange) => storage.write((tx) => threads.touch(tx, "t", change));
+  await touch({ status: "busy", updated_at: NOW + 1 });
+  await touch({
+    values: '{"x":1}',
+    interrupts: '{"i":[]}',
+    metadata: {},
+    updated_at: NOW + 2,
+    state_updated_at: NOW + 2,
+  });
+  const changed = { ...thread("t"), status: "busy", values: '{"x":1}', interrupts: '{"i":[]}', metadata: {} };
+  expect(await storage.read((db) => threads.find(db, "t"))).toEqual({
+    ...changed,
+    updated_at: NOW + 2,
+    state_updated_at: NOW + 2,
+  });
+  await touch({ values: null, updated_at: NOW + 3 });
+  expect((await storage.read((db) => threads.find(db, "t")))?.values).toBeNull();
+});
+
+test("removing a thread takes its runs and checkpoints and leaves event logs and its neighbours", async () => {
+  const storage = await openTemp();
+  const run = newRun({ thread_id: "t" });
+  await storage.write(async (tx) => {
+    for (const thread_id of ["t", "u"]) {
+      await threads.insert(tx, thread(thread_id));
+      const key = { thread_id, checkpoint_ns: "", checkpoint_id: "1", parent_checkpoint_id: null };
+      await checkpoints.put(tx, null, { ...key, checkpoint: ["json", "{}"], metadata: "{}", blob_versions: {} }, []);
+    }
+    await runs.insert(tx, run);
+    await events.open(tx, run.run_id, "t");
+    await threads.remove(tx, "t");
+  });
+  await storage.read(async (db) => {
+    expect(await threads.find(db, "t")).toBeUndefined();
+    expect(await runs.find(db, run.run_id)).toBeUndefined();
+    expect(await checkpoints.latestOf(db, "t")).toBeNull();
+    expect(await events.log(db, run.run_id)).toBeDefined();
+    expect(await threads.find(db, "u")).toBeDefined();
+    expect(await checkpoints.latestOf(db, "u")).toBe("1");
+  });
+});
+
+test("event chunks are read from any event on", async () => {
+  const storage = await openTemp();
+  const chunks = [0, 3, 4].map((first, index) => ({
+    run_id: "r",
+    first,
+    last: [2, 3, 9][index] ?? 0,
+    events: `[${index}]`,
+  }));
+  await storage.write(async (tx) => {
+    await events.open(tx, "r", "t");
+    await events.open(tx, "r", "t");
+    for (const chunk of chunks) await events.append(tx, chunk);
+    await events.append(tx, { run_id: "s", first: 0, last: 100, events: "[]" });
+  });
+  const read = (after: number, max = 10) => storage.read((db) => events.read(db, "r", after, max));
+  expect(await read(-1)).toEqual(chunks);
+  expect(await read(0)).toEqual(chunks);
+  expect(await read(2)).toEqual(chunks.slice(1));
+  expect(await read(5)).toEqual(chunks.slice(2));
+  expect(await read(9)).toEqual([]);
+  expect(await read(-1, 1)).toEqual(chunks.slice(0, 1));
+  expect(await storage.read((db) => events.last(db, "r"))).toBe(9);
+  expect(await storage.read((db) => events.last(db, "none"))).toBe(-1);
+});
+
+test("logs that have ended are swept, open ones stay", async () => {
+  const storage = await openTemp();
+  await storage.write(async (tx) => {
+    for (const run_id of ["old", "young", "open"]) {
+      await events.open(tx, run_id, "t");
+      await events.append(tx, { run_id, first: 0, last: 0, events: "[]" });
+    }
+    await events.end(tx, "old", NOW);
+    await events.end(tx, "young", NOW + 10);
+  });
+  expect(await storage.write((tx) => events.sweep(tx, NOW + 1))).toBe(1);
+  await storage.read(async (db) => {
+    expect(await events.log(db, "old")).toBeUndefined();
+    expect(await events.last(db, "old")).toBe(-1);
+    expect(await events.log(db, "young")).toEqual({ run_id: "young", thread_id: "t", ended_at: NOW + 10 });
+    expect(await events.last(db, "young")).toBe(0);
+    expect(await events.log(db, "open")).toMatchObject({ ended_at: null });
+  });
+  await storage.write((tx) => events.remove(tx, "open"));
+  expect(await storage.read((db) => events.last(db, "open"))).toBe(-1);
+});
+
+test("webhooks wait, are put off, and go", async () => {
+  const storage = await openTemp();
+  const call = (webhook_id: string, next_attempt_at: number) => {
+    return { webhook_id, run_id: "r", url: "http://x", payload: "{}", attempts: 0, next_attempt_at, created_at: NOW };
+  };
+  await storage.write(async (tx) => {
+    await webhooks.insert(tx, call("late", NOW + 100));
+    await webhooks.insert(tx, call("b", NOW));
+    await webhooks.insert(tx, call("a", NOW - 1));
+  });
+  const due = async (now: number, limit = 10) =>
+    (await storage.read((db) => webhooks.due(db, now, limit))).map((each) => each.webhook_id);
+  expect(await due(NOW)).toEqual(["a", "b"]);
+  expect(await due(NOW, 1)).toEqual(["a"]);
+  expect(await storage.read((db) => webhooks.nextDue(db, NOW))).toBe(NOW + 100);
+  expect(await storage.read((db) => webhooks.nextDue(db, NOW + 100))).toBeUndefined();
+  await storage.write((tx) => webhooks.reschedule(tx, "a", 1, NOW + 50));
+  await storage.write((tx) => webhooks.remove(tx, "b"));
+  expect(await due(NOW)).toEqual([]);
+  expect(await storage.read((db) => webhooks.due(db, NOW + 50, 10))).toEqual([{ ...call("a", NOW + 50), attempts: 1 }]);
+});
