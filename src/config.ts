@@ -199,11 +199,14 @@ export function readSettings(mode: Mode, flags: Flags, project: Project): Settin
 
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 /** What servers in Python call them. */
-const PYTHON_LEVELS: Readonly<Record<string, string>> = { warning: "warn", critical: "fatal" };
+const PYTHON_LEVELS: ReadonlyMap<string, string> = new Map([
+  ["warning", "warn"],
+  ["critical", "fatal"],
+]);
 
 function logLevel(text: string | undefined): string {
   const given = (text?.trim() || "info").toLowerCase();
-  const level = PYTHON_LEVELS[given] ?? given;
+  const level = PYTHON_LEVELS.get(given) ?? given;
   if (LOG_LEVELS.includes(level)) return level;
   throw new ConfigError(`LOG_LEVEL must be one of ${LOG_LEVELS.join(", ")}, not "${text}"`);
 }

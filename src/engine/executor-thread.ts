@@ -2,6 +2,7 @@
  * One executor thread, seen from the main thread: posts work, hands back what comes out, and says why
  * when the thread dies. Knows no database; it is told what to do with storage calls.
  */
+import { inspect } from "node:util";
 import { Worker } from "node:worker_threads";
 import { type ErrorBody, errorBody, SkeinError } from "../errors.ts";
 import type {
@@ -231,8 +232,8 @@ export class ExecutorThread {
 
   #watch(ready: (graphs: readonly LoadedGraph[]) => void, failed: (error: Error) => void): void {
     this.#worker.on("message", (batch: Batch<FromExecutor>) => this.#receive(batch, ready, failed));
-    this.#worker.on("error", (error: Error & { code?: string }) => {
-      this.#cause ??= describeDeath(error);
+    this.#worker.on("error", (thrown: unknown) => {
+      this.#cause ??= describeDeath(thrown);
     });
     this.#worker.on("exit", (code) => {
       this.#die(this.#cause ?? `the executor thread ended: user code called process.exit(${code})`);
@@ -338,8 +339,11 @@ export class GraphQuestionError extends Error {
   }
 }
 
-function describeDeath(error: Error & { code?: string }): string {
-  if (error.code === "ERR_WORKER_OUT_OF_MEMORY")
+/** What was thrown crossed from another thread: it need not be an Error any more, nor ever have been one. */
+function describeDeath(thrown: unknown): string {
+  const error = thrown as Partial<Error & { code: string }> | null | undefined;
+  if (error?.code === "ERR_WORKER_OUT_OF_MEMORY")
     return "the executor thread ran out of memory: user code filled its heap";
+  if (typeof error?.message !== "string") return `the executor thread died of an uncaught ${inspect(thrown)}`;
   return `the executor thread died of an uncaught ${error.name}: ${error.message}`;
 }

@@ -70,12 +70,12 @@ const GATHER_TEMPORARY_MS = 50;
 const REMEMBERED = 64;
 
 /** Writes that belong to fixed slots below zero and replace each other (LangGraph's WRITES_IDX_MAP). */
-const SPECIAL_WRITES: Readonly<Record<string, number>> = {
-  __error__: -1,
-  __scheduled__: -2,
-  __interrupt__: -3,
-  __resume__: -4,
-};
+const SPECIAL_WRITES: ReadonlyMap<string, number> = new Map([
+  ["__error__", -1],
+  ["__scheduled__", -2],
+  ["__interrupt__", -3],
+  ["__resume__", -4],
+]);
 
 /** Framework bookkeeping that is no metadata of a checkpoint (LangGraph's EXCLUDED_METADATA_KEYS). */
 export const EXCLUDED_METADATA: ReadonlySet<string> = new Set([
@@ -283,9 +283,9 @@ function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): Sa
       const forms = new Map<string, StoredForm>();
       const blobs: ChannelBlob[] = [];
       for (const [channel, value] of Object.entries(checkpoint.channel_values)) {
-        const versioned = checkpoint.channel_versions[channel] !== undefined;
+        const versioned = Object.hasOwn(checkpoint.channel_versions, channel);
         const version = String(checkpoint.channel_versions[channel]);
-        if (versioned && !(channel in newVersions)) {
+        if (versioned && !Object.hasOwn(newVersions, channel)) {
           // Nothing new: it stands where the parent has it, and a value the parent does not have is not to be stored.
           const known = parentForms.get(channel);
           if (known !== undefined) forms.set(channel, known);
@@ -339,7 +339,7 @@ function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): Sa
       const keeping: WriteRow[] = [];
       for (let i = 0; i < writes.length; i += 1) {
         const [channel, value] = writes[i] as PendingWrite;
-        const idx = SPECIAL_WRITES[channel] ?? i;
+        const idx = SPECIAL_WRITES.get(channel) ?? i;
         if (checkpoint_ns === "") this.#rememberWrite(checkpoint_id, task_path, idx, [task_id, channel, value]);
         const row: WriteRow = { task_id, task_path, idx, channel, value: await this.#dump(value) };
         (idx < 0 ? replacing : keeping).push(row);

@@ -98,6 +98,17 @@ describe.each(WAYS)("$name", (way) => {
     expect(await way.output(api, harmless)).toEqual(harmless.input);
   });
 
+  test("names that every object has: at worst the run's own error, never the executor's death", async () => {
+    const names = ["constructor", "toString", "valueOf", "hasOwnProperty", "isPrototypeOf"];
+    const update = { value: 1, ...Object.fromEntries(names.map((name) => [name, name])) };
+    for (const given of [update, Object.entries(update)]) {
+      const output = await way.output(api, { assistant_id: "plain", command: { update: given } });
+      // LangGraph looks channels up in plain objects, and stumbles.
+      expect(output).toMatchObject({ __error__: { error: "TypeError" } });
+    }
+    expect(await way.output(api, { ...plain, config: { configurable: update } })).toMatchObject({ value: 4 });
+  });
+
   test("NUL bytes and lone surrogates become U+FFFD", async () => {
     const item = '{"assistant_id":"functional","input":{"a":"x\\u0000y","b":"\\ud800","c":"\\ud83d\\ude42"}}';
     const output = await way.output(api, JSON.parse(item));
