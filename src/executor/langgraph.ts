@@ -8,6 +8,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { BaseCheckpointSaver, BaseStore } from "@langchain/langgraph-checkpoint";
+import { type ContextProvider, lightenUntracedCalls, type RunTreeClass } from "./untraced.ts";
 
 /* ------------------------------------------------------------ what we know of LangGraph */
 
@@ -163,6 +164,7 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
   const checkpointFolder = packageFolder("@langchain/langgraph-checkpoint", join(folder, "package.json"));
   const checkpoint =
     checkpointFolder === undefined ? {} : ((await importer(checkpointFolder, cjs)(".")) as CheckpointModule);
+  await lightenCore(folder, cjs);
   return {
     Command: main.Command,
     Send: main.Send,
@@ -179,6 +181,18 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
       }
     },
   };
+}
+
+/** LangChain's core as this copy of LangGraph gets it, with the LangSmith that core gets. */
+async function lightenCore(folder: string, cjs: boolean): Promise<void> {
+  const core = packageFolder("@langchain/core", join(folder, "package.json"));
+  const langsmith = core === undefined ? undefined : packageFolder("langsmith", join(core, "package.json"));
+  if (core === undefined || langsmith === undefined) return;
+  const { AsyncLocalStorageProviderSingleton: provider } = (await importer(core, cjs)("./singletons")) as {
+    AsyncLocalStorageProviderSingleton: ContextProvider;
+  };
+  const { RunTree } = (await importer(langsmith, cjs)("./run_trees")) as { RunTree: RunTreeClass };
+  lightenUntracedCalls(provider, RunTree);
 }
 
 function importer(folder: string, cjs: boolean): Importer {
