@@ -143,7 +143,7 @@ async function assemble(
       logger,
       metrics,
       ask,
-      nudge: () => queue.nudge(),
+      queue,
       signalCancel: (run_id, action) => void attempts.cancel(run_id, action),
       onWebhook: () => webhooks.nudge(),
       checkWebhook: project.webhooks.enabled ? (url) => checkWebhook(url, server_url, project.webhooks) : null,

@@ -62,11 +62,11 @@ export class Attempts {
   }
 
   /** Executes a claimed run and records its end. */
-  async execute(run: RunRecord): Promise<void> {
+  async execute(run: RunRecord): Promise<"ended" | "requeued"> {
     const attempt = this.#hold(run);
     const log = await this.#openLog(run, run.fence === 1);
     const end = attempt.cancel === null ? await this.#perform(attempt, log) : cancelledEarly;
-    await this.#conclude(attempt, end, log);
+    return this.#conclude(attempt, end, log);
   }
 
   /** A run whose lease ran out: its process died with it. No executor thread is to blame, so it is no suspect. */
@@ -77,7 +77,7 @@ export class Attempts {
   }
 
   #hold(run: RunRecord): Attempt {
-    const hold: RunHold = { fence: run.fence, failure: undefined };
+    const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1 };
     const cancel = run.cancel_action;
     const abandon = (): void => undefined;
     const attempt: Attempt = { run, hold, thread: undefined, cancel, timedOut: null, giveUp: undefined, abandon };
@@ -175,17 +175,18 @@ export class Attempts {
     }, this.#options.cancelGraceMs).unref();
   }
 
-  async #conclude(attempt: Attempt, end: AttemptEnd, log: EventLog): Promise<void> {
+  async #conclude(attempt: Attempt, end: AttemptEnd, log: EventLog): Promise<"ended" | "requeued"> {
     const { run, cancel, timedOut } = attempt;
     const facts: AttemptFacts = { attempt: run.attempt, maxAttempts: this.#options.maxAttempts, cancel, timedOut };
     if (end.kind === "lost") this.#noteLoss(attempt, end.reason);
     const next = afterAttempt(end, facts);
     const written = await this.#record(attempt, next, log);
     this.#held.delete(run.run_id);
-    if (next.kind === "requeue") return;
+    if (next.kind === "requeue") return "requeued";
     this.#suspects.delete(run.run_id);
     if (written === undefined) this.#options.logs.drop(run.run_id);
     else if (written.kind !== "requeue") this.#announce(run, written, log);
+    return "ended";
   }
 
   #noteLoss({ run, thread }: Attempt, reason: string): void {
@@ -215,7 +216,7 @@ export class Attempts {
     if (ending.error !== null) log.append([{ event: "error", data: JSON.stringify(ending.error) }]);
     // A run that leaves nothing behind and calls nobody has nothing for the disk to remember.
     const durable = !run.kwargs.temporary || run.kwargs.webhook !== null;
-    const settled = storage.write((tx) => settleOrErase(tx, run, sound(ending, hold), now), { durable });
+    const settled = storage.write((tx) => settleOrErase(tx, run, hold, sound(ending, hold), now), { durable });
     const [written] = await Promise.all([settled, log.flush()]);
     if (written?.kind === "erase") await this.#restoreThread(run);
     return written;

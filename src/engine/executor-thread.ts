@@ -28,6 +28,8 @@ export interface RunHold {
   readonly fence: number;
   /** Set when a write failed: what comes after it must not be stored as if it had not. */
   failure: ErrorBody | undefined;
+  /** The run may have checkpoints or writes in storage. */
+  hasStored: boolean;
 }
 
 /** What an attempt tells while it runs. */

@@ -11,10 +11,19 @@ export interface QueueOptions {
   readonly slots: number;
   readonly leaseMs: number;
   /** Runs a claimed run to its end and records it. Must not reject. */
-  readonly execute: (run: RunRecord) => Promise<void>;
+  readonly execute: (run: RunRecord) => Promise<"ended" | "requeued">;
   /** A lease ran out, or was found at start: decide what becomes of the run. */
   readonly onExpired: (run: RunRecord) => Promise<void>;
   readonly onError: (error: unknown, doing: string) => void;
+}
+
+/** A slot kept for a run that is about to be made: it is born claimed, and begins as soon as it is committed. */
+export interface Slot {
+  /** Whose lease the run carries, and for how long. */
+  readonly lease: { readonly owner: string; readonly ms: number };
+  begin(run: RunRecord): void;
+  /** The run was not made, or has to wait like others. Harmless after `begin`. */
+  release(): void;
 }
 
 /** setTimeout takes at most this many milliseconds. */
@@ -26,6 +35,8 @@ export class Queue {
   readonly #running = new Set<Promise<void>>();
   #accepting = false;
   #claiming: Promise<void> | undefined;
+  /** Ready runs may wait for a slot: whoever is new queues behind them. */
+  #backlog = true;
   #again = false;
   #dueTimer: NodeJS.Timeout | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
@@ -58,6 +69,22 @@ export class Queue {
     }
   }
 
+  /** A slot for a run that nothing is in front of; undefined when it has to be claimed in its turn. */
+  reserve(): Slot | undefined {
+    const { slots, owner, leaseMs } = this.#options;
+    if (!this.#accepting || this.#backlog || this.#claiming !== undefined || this.#running.size >= slots)
+      return undefined;
+    let decide!: (run: RunRecord | undefined) => void;
+    const decided = new Promise<RunRecord | undefined>((resolve) => {
+      decide = resolve;
+    });
+    this.#occupy(async () => {
+      const run = await decided;
+      return run === undefined ? "ended" : this.#execute(run);
+    });
+    return { lease: { owner, ms: leaseMs }, begin: decide, release: () => decide(undefined) };
+  }
+
   /** No more claims. Resolves when the runs in hand have ended or were handed back. */
   async stop(): Promise<void> {
     this.#accepting = false;
@@ -72,8 +99,10 @@ export class Queue {
       do {
         this.#again = false;
         const free = this.#options.slots - this.#running.size;
+        this.#backlog = true;
         if (free <= 0) return;
-        if ((await this.#claim(free)) === free) this.#again = true;
+        this.#backlog = (await this.#claim(free)) === free;
+        if (this.#backlog) this.#again = true;
       } while (this.#again && this.#accepting);
     } catch (error) {
       this.#options.onError(error, "claiming runs");
@@ -91,20 +120,29 @@ export class Queue {
       },
       { durable: false },
     );
-    for (const run of claimed) this.#run(run);
+    for (const run of claimed) this.#occupy(() => this.#execute(run));
     if (due !== undefined) this.#wakeIn(due - Date.now());
     return claimed.length;
   }
 
-  #run(run: RunRecord): void {
-    const ended: Promise<void> = this.#options
-      .execute(run)
-      .catch((error: unknown) => this.#options.onError(error, `run ${run.run_id}`))
-      .then(() => {
-        this.#running.delete(ended);
-        this.nudge();
-      });
-    this.#running.add(ended);
+  /** Holds a slot while `work` lasts, then looks for runs that the slot, or the run's thread, kept waiting. */
+  #occupy(work: () => Promise<"ended" | "requeued" | "thread free">): void {
+    const over: Promise<void> = work().then((outcome) => {
+      this.#running.delete(over);
+      if (this.#backlog || outcome !== "ended") this.nudge();
+    });
+    this.#running.add(over);
+  }
+
+  async #execute(run: RunRecord): Promise<"ended" | "requeued" | "thread free"> {
+    try {
+      const outcome = await this.#options.execute(run);
+      // Others wait on a thread of its own only by a client that guessed its id.
+      return outcome === "ended" && !run.kwargs.temporary ? "thread free" : outcome;
+    } catch (error) {
+      this.#options.onError(error, `run ${run.run_id}`);
+      return "requeued";
+    }
   }
 
   #wakeIn(ms: number): void {

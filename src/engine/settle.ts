@@ -10,19 +10,26 @@ import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
+import type { RunHold } from "./executor-thread.ts";
 import type { Ending, NextStep } from "./lifecycle.ts";
 import { webhookFor } from "./webhook-payload.ts";
 
 /** Ends a run that is held under `run.fence`. False when the lease is lost: nothing is written. */
-export async function settleRun(tx: Tx, run: RunRecord, ending: Ending, now: number): Promise<boolean> {
+async function settleRun(tx: Tx, run: RunRecord, hold: RunHold, ending: Ending, now: number): Promise<boolean> {
   const checkpoint_id = ending.snapshot?.checkpoint_id ?? null;
   const { status, error } = ending;
-  // A temporary thread goes with its run: there is no row to bring up to date.
-  const held = run.kwargs.temporary
-    ? await runs.isHeld(tx, run.run_id, run.fence)
-    : await runs.settle(tx, run.run_id, run.fence, { status, error, checkpoint_id, now });
-  if (!held) return false;
-  await finish(tx, { ...run, status, updated_at: now, ended_at: now }, ending, now);
+  const { run_id, fence, thread_id } = run;
+  const settled: RunRecord = { ...run, status, updated_at: now, ended_at: now };
+  if (run.kwargs.temporary) {
+    // The thread goes with its run: there is no row to bring up to date.
+    if (!(await runs.removeHeld(tx, { run_id, fence }))) return false;
+    await leaveBehind(tx, settled, ending, now);
+    await threads.remove(tx, thread_id, { hasCheckpoints: hold.hasStored });
+    return true;
+  }
+  if (!(await runs.settle(tx, run_id, fence, { status, error, checkpoint_id, now }))) return false;
+  await leaveBehind(tx, settled, ending, now);
+  await updateThread(tx, thread_id, ending.thread, ending.snapshot, now);
   return true;
 }
 
@@ -33,6 +40,7 @@ export async function settleRun(tx: Tx, run: RunRecord, ending: Ending, now: num
 export async function settleOrErase(
   tx: Tx,
   run: RunRecord,
+  hold: RunHold,
   ending: Ending,
   now: number,
 ): Promise<NextStep | undefined> {
@@ -44,14 +52,16 @@ export async function settleOrErase(
   }
   const told: Ending =
     asked === "interrupt" && ending.status === "success" ? { ...ending, status: "interrupted" } : ending;
-  return (await settleRun(tx, run, told, now)) ? { kind: "settle", ending: told } : undefined;
+  return (await settleRun(tx, run, hold, told, now)) ? { kind: "settle", ending: told } : undefined;
 }
 
 /** Ends a run that was never claimed (cancelled while pending). False when it is no longer pending. */
 export async function settlePendingRun(tx: Tx, run: RunRecord, now: number): Promise<boolean> {
   if (!(await runs.settlePending(tx, run.run_id, { status: "interrupted", now }))) return false;
   const ending: Ending = { status: "interrupted", thread: "idle", snapshot: null, output: null, error: null };
-  await finish(tx, { ...run, status: "interrupted", updated_at: now, ended_at: now }, ending, now);
+  await leaveBehind(tx, { ...run, status: "interrupted", updated_at: now, ended_at: now }, ending, now);
+  if (run.kwargs.temporary) await threads.remove(tx, run.thread_id);
+  else await updateThread(tx, run.thread_id, ending.thread, ending.snapshot, now);
   return true;
 }
 
@@ -77,13 +87,12 @@ async function isPending(tx: Tx, run_id: string): Promise<boolean> {
   return (await runs.find(tx, run_id))?.status === "pending";
 }
 
-async function finish(tx: Tx, run: RunRecord, ending: Ending, now: number): Promise<void> {
+/** What outlives a run whatever becomes of its thread: the webhook to send, and the end of events that are kept. */
+async function leaveBehind(tx: Tx, run: RunRecord, ending: Ending, now: number): Promise<void> {
   if (run.kwargs.webhook !== null) {
     await webhooks.insert(tx, webhookFor(run, { values: await valuesFor(tx, run, ending), error: ending.error }, now));
   }
   if (run.kwargs.resumable) await events.end(tx, run.run_id, now);
-  if (run.kwargs.temporary) await threads.remove(tx, run.thread_id);
-  else await updateThread(tx, run.thread_id, ending.thread, ending.snapshot, now);
 }
 
 async function valuesFor(tx: Tx, run: RunRecord, ending: Ending): Promise<Json | null> {

@@ -73,6 +73,7 @@ async function applyAll(tx: Tx, requests: readonly WriteRequest[]): Promise<Read
   const replies = new Map<StorageRequest, Reply>();
   for (const request of requests) {
     if (!held.has(request.call.run_id)) continue;
+    if (request.hold !== undefined) request.hold.hasStored = true;
     await apply(tx, request.call);
     replies.set(request, { ok: true, value: null });
   }

@@ -24,13 +24,11 @@ export function lightenUntracedCalls(provider: ContextProvider, RunTree: RunTree
   const runWithConfig = provider.runWithConfig.bind(provider);
   const Untraced = untracedClass(RunTree);
   provider.runWithConfig = (config, callback, avoidCreatingRootRunTree) => {
-    if (avoidCreatingRootRunTree === true || hasTracer(config) || environmentTraces()) {
-      return runWithConfig(config, callback, avoidCreatingRootRunTree);
-    }
     const storage = provider.getInstance();
     const around = storage.getStore();
-    // A trace or context variables of the user's own: LangChain knows what to do with them.
-    if (around !== undefined && !(around instanceof Untraced)) {
+    // What is called from an untraced call is untraced. Any other surrounding is the user's own, and LangChain's to handle.
+    const untraced = around === undefined ? !environmentTraces() : around instanceof Untraced;
+    if (!untraced || avoidCreatingRootRunTree === true || hasTracer(config)) {
       return runWithConfig(config, callback, avoidCreatingRootRunTree);
     }
     return storage.run(new Untraced({ [CONFIG]: config }), callback);

@@ -46,6 +46,23 @@ export function newRun({ assistant, thread_id, request, temporary, now }: NewRun
   };
 }
 
+/** The run as its first claim makes it. */
+export function claimed(
+  run: NewRun,
+  { owner, ms }: { readonly owner: string; readonly ms: number },
+  now: number,
+): NewRun {
+  return {
+    ...run,
+    status: "running",
+    attempt: 1,
+    fence: 1,
+    lease_owner: owner,
+    lease_expires_at: now + ms,
+    started_at: now,
+  };
+}
+
 function kwargsOf(
   assistant: AssistantRecord,
   request: RunCreateStateless | RunCreateStateful,

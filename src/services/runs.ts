@@ -3,6 +3,7 @@ import { v7 as uuid7 } from "uuid";
 import { finalOutput } from "../engine/attempts.ts";
 import { type CancelEffect, cancelFound, cancelRun } from "../engine/cancellation.ts";
 import { decide } from "../engine/multitask.ts";
+import type { Slot } from "../engine/queue.ts";
 import { runToWire } from "../engine/wire.ts";
 import { conflict, notFound } from "../errors.ts";
 import type { CancelAction, Json, Question } from "../executor/protocol.ts";
@@ -22,7 +23,7 @@ import { follow, untilEnd } from "../streaming/follow.ts";
 import { eventFilter } from "../streaming/modes.ts";
 import { assistantIdOf } from "./assistants.ts";
 import type { FollowOptions, RunsService } from "./contract.ts";
-import { type NewRun, newRun } from "./new-run.ts";
+import { claimed, type NewRun, newRun } from "./new-run.ts";
 
 export interface RunsOptions {
   readonly storage: Storage;
@@ -30,8 +31,8 @@ export interface RunsOptions {
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly ask: (question: Question) => Promise<Json>;
-  /** There may be a run to claim. */
-  readonly nudge: () => void;
+  /** Where runs wait for a slot, or are given one at once. */
+  readonly queue: { nudge(): void; reserve(): Slot | undefined };
   /** Tells whoever holds the run to stop it. */
   readonly signalCancel: (run_id: string, action: CancelAction) => void;
   /** A run ended with a webhook in the outbox. */
@@ -51,25 +52,24 @@ export class Runs implements RunsService {
 
   async create(thread_id: string, asked: RunCreateStateful): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
-    const { run, effects } = await this.#commit((tx, now) => createOnThread(tx, thread_id, request, now));
+    const { run, effects } = await this.#commit((tx, now, slot) => createOnThread(tx, thread_id, request, slot, now));
     await this.#act(effects);
-    return runToWire(run);
+    return asMade(run);
   }
 
   async createStateless(request: RunCreateStateless): Promise<Run> {
-    const [run] = await this.createBatch([request]);
-    if (run === undefined) throw new Error("a batch of one made no run");
-    return run;
+    const allowed = this.#withAllowedWebhook(request);
+    return asMade((await this.#commit((tx, now, slot) => createWithThread(tx, allowed, slot, now))).run);
   }
 
   async createBatch(asked: readonly RunCreateStateless[]): Promise<readonly Run[]> {
     const requests = asked.map((request) => this.#withAllowedWebhook(request));
-    const created = await this.#commit(async (tx, now) => {
+    const { made } = await this.#commit(async (tx, now) => {
       const made: RunRecord[] = [];
-      for (const request of requests) made.push(await createWithThread(tx, request, now));
-      return made;
+      for (const request of requests) made.push((await createWithThread(tx, request, undefined, now)).run);
+      return { run: undefined, made };
     });
-    return created.map(runToWire);
+    return made.map(asMade);
   }
 
   async get(thread_id: string | null, run_id: string): Promise<Run> {
@@ -136,18 +136,38 @@ export class Runs implements RunsService {
     return request;
   }
 
-  /** Commits the creation; the claim is queued behind it so that both share one commit. */
-  async #commit<T>(work: (tx: Tx, now: number) => Promise<T>): Promise<T> {
-    const { storage, nudge, metrics } = this.#options;
-    const committed = storage.write((tx) => work(tx, Date.now()));
-    nudge();
-    const result = await committed;
-    metrics.runsCreated.inc();
-    return result;
+  /**
+   * Commits the creation. A run that was given the slot begins with the commit; others are claimed: the claim is queued
+   * right behind the creation, so that both share one commit.
+   */
+  async #commit<T extends { readonly run: RunRecord | undefined }>(
+    work: (tx: Tx, now: number, slot: Slot | undefined) => Promise<T>,
+  ): Promise<T> {
+    const { storage, queue, metrics } = this.#options;
+    const slot = queue.reserve();
+    let run: RunRecord | undefined;
+    const onCommitted = (): void => {
+      if (run?.status === "running") slot?.begin(run);
+      else queue.nudge();
+    };
+    const make = async (tx: Tx): Promise<T> => {
+      const result = await work(tx, Date.now(), slot);
+      run = result.run;
+      return result;
+    };
+    try {
+      const committed = storage.write(make, slot === undefined ? {} : { onCommitted });
+      if (slot === undefined) queue.nudge();
+      const result = await committed;
+      metrics.runsCreated.inc();
+      return result;
+    } finally {
+      slot?.release();
+    }
   }
 
   async #act(effects: readonly CancelEffect[]): Promise<void> {
-    const { logs, metrics, signalCancel, onWebhook, nudge } = this.#options;
+    const { logs, metrics, signalCancel, onWebhook, queue } = this.#options;
     for (const effect of effects) {
       if (effect.kind === "signal") signalCancel(effect.run.run_id, effect.action);
       else {
@@ -155,7 +175,7 @@ export class Runs implements RunsService {
         const log = logs.get(effect.run.run_id);
         if (log !== undefined) logs.end(log, null);
         if (effect.run.kwargs.webhook !== null) onWebhook();
-        nudge();
+        queue.nudge();
       }
     }
   }
@@ -218,18 +238,31 @@ async function assistantFor(tx: Tx, assistant_id: string): Promise<AssistantReco
 }
 
 /** A stateless run: its thread comes to be with it. */
-async function createWithThread(tx: Tx, request: RunCreateStateless, now: number): Promise<RunRecord> {
+async function createWithThread(
+  tx: Tx,
+  request: RunCreateStateless,
+  slot: Slot | undefined,
+  now: number,
+): Promise<{ run: RunRecord }> {
   const assistant = await assistantFor(tx, request.assistant_id);
   const thread_id = uuid7();
   const run = newRun({ assistant, thread_id, request, temporary: request.on_completion !== "keep", now });
   await threads.insert(tx, newThread(thread_id, "busy", runStamp(run), now));
-  return runs.insert(tx, run);
+  return { run: await runs.insert(tx, startable(run, slot, now)) };
 }
+
+/** Claimed at once where nothing is in its way and a slot is kept for it. */
+const startable = (run: NewRun, slot: Slot | undefined, now: number): NewRun =>
+  slot === undefined || run.not_before > now ? run : claimed(run, slot.lease, now);
+
+/** As a creation answers: the run as it was made, whatever has become of it since. */
+const asMade = (run: RunRecord): Run => runToWire({ ...run, status: "pending" });
 
 async function createOnThread(
   tx: Tx,
   thread_id: string,
   request: RunCreateStateful,
+  slot: Slot | undefined,
   now: number,
 ): Promise<{ run: RunRecord; effects: readonly CancelEffect[] }> {
   const assistant = await assistantFor(tx, request.assistant_id);
@@ -238,7 +271,7 @@ async function createOnThread(
   const run = newRun({ assistant, thread_id, request, temporary: false, now });
   await requireCheckpoint(tx, run);
   const effects = await makeRoom(tx, run, inFlight, now);
-  const inserted = await runs.insert(tx, run);
+  const inserted = await runs.insert(tx, inFlight.length > 0 ? run : startable(run, slot, now));
   const metadata = { ...thread.metadata, ...runStamp(run) };
   await threads.touch(tx, thread_id, { status: "busy", metadata, updated_at: now });
   return { run: inserted, effects };

@@ -12,6 +12,7 @@
 import { unavailable } from "../errors.ts";
 import type { LibsqlConnection } from "./libsql.ts";
 import type { LogSync } from "./log-sync.ts";
+import type { WriteOptions } from "./storage.ts";
 
 /** Keeps one batch from holding the event loop for long. */
 const MAX_BATCH = 200;
@@ -20,20 +21,30 @@ const IDLE_MS = 500;
 interface Job {
   readonly work: () => Promise<unknown>;
   readonly durable: boolean;
+  readonly onCommitted: () => void;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
 }
 
 /** How a job went; its caller is told after COMMIT. */
 interface Verdict {
+  readonly committed: () => void;
   readonly tell: () => void;
   /** The disk did not take it after all. */
   readonly refuse: (error: unknown) => void;
 }
 
+const nothing = (): void => undefined;
+
+const done = (job: Job, value: unknown): Verdict => ({
+  committed: job.onCommitted,
+  tell: () => job.resolve(value),
+  refuse: job.reject,
+});
+
 const failed = (job: Job, error: unknown): Verdict => {
   const tell = (): void => job.reject(error);
-  return { tell, refuse: tell };
+  return { committed: nothing, tell, refuse: tell };
 };
 
 export class GroupCommit {
@@ -53,10 +64,10 @@ export class GroupCommit {
     this.#onError = onError;
   }
 
-  submit<T>(work: () => Promise<T>, durable: boolean): Promise<T> {
+  submit<T>(work: () => Promise<T>, { durable = true, onCommitted = nothing }: WriteOptions): Promise<T> {
     if (this.#closed) return Promise.reject(unavailable("the database is closed"));
     return new Promise<T>((resolve, reject) => {
-      this.#waiting.push({ work, durable, resolve: resolve as Job["resolve"], reject });
+      this.#waiting.push({ work, durable, onCommitted, resolve: resolve as Job["resolve"], reject });
       this.#flushing ??= this.#flushAll();
     });
   }
@@ -101,9 +112,9 @@ export class GroupCommit {
   async #commit(batch: readonly Job[]): Promise<Verdict[]> {
     try {
       this.#connection.exec("BEGIN IMMEDIATE");
-      const verdicts: Verdict[] = [];
-      for (const job of batch) verdicts.push(await this.#inSavepoint(job));
+      const verdicts = await this.#runAll(batch);
       this.#connection.exec("COMMIT");
+      for (const { committed } of verdicts) committed();
       return verdicts;
     } catch (error) {
       this.#rollback();
@@ -111,12 +122,21 @@ export class GroupCommit {
     }
   }
 
+  /** A work that is alone in its transaction needs no savepoint: it is all there is to take back. */
+  async #runAll([first, ...rest]: readonly Job[]): Promise<Verdict[]> {
+    if (first === undefined) return [];
+    if (rest.length === 0) return [done(first, await first.work())];
+    const verdicts: Verdict[] = [];
+    for (const job of [first, ...rest]) verdicts.push(await this.#inSavepoint(job));
+    return verdicts;
+  }
+
   async #inSavepoint(job: Job): Promise<Verdict> {
     this.#connection.exec("SAVEPOINT work");
     try {
       const value = await job.work();
       this.#connection.exec("RELEASE work");
-      return { tell: () => job.resolve(value), refuse: job.reject };
+      return done(job, value);
     } catch (error) {
       // On a full disk or an I/O error SQLite itself takes back the whole transaction: nothing is left to save.
       if (!this.#connection.inTransaction) throw error;

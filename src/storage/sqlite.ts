@@ -136,7 +136,7 @@ class SqliteStorage implements Storage {
   }
 
   write<T>(work: (tx: Tx) => Promise<T>, options: WriteOptions = {}): Promise<T> {
-    return this.#commits.submit(() => work(this.#parts.writerDb), options.durable ?? true);
+    return this.#commits.submit(() => work(this.#parts.writerDb), options);
   }
 
   close(): Promise<void> {

@@ -21,6 +21,8 @@ export type Tx = Kysely<Database>;
 export interface WriteOptions {
   /** False lets a power cut (not a crash) take the write back; for writes nobody was told about. Default true. */
   readonly durable?: boolean;
+  /** Called when the write is committed, which a crash does not undo, before it is on the disk and the promise settles. */
+  readonly onCommitted?: () => void;
 }
 
 export interface Storage {

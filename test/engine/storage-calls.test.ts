@@ -37,11 +37,11 @@ test("a write under a stale fencing token changes nothing", async () => {
   const storage = await openTemp();
   const run = await claim(storage);
   const handle = storageHandler(storage);
-  const stale: RunHold = { fence: run.fence - 1, failure: undefined };
+  const stale: RunHold = { fence: run.fence - 1, failure: undefined, hasStored: false };
   const [refused] = await handle([put(run, stale, "1")]);
   expect(refused).toMatchObject({ ok: false, error: { error: "FencedError" } });
   expect(await stored(storage, run.thread_id)).toEqual([]);
-  const [taken] = await handle([put(run, { fence: run.fence, failure: undefined }, "1")]);
+  const [taken] = await handle([put(run, { fence: run.fence, failure: undefined, hasStored: false }, "1")]);
   expect(taken).toEqual({ ok: true, value: null });
 });
 
@@ -49,7 +49,7 @@ test("after a checkpoint that could not be stored, no later one of the attempt i
   const storage = await openTemp();
   const run = await claim(storage);
   const handle = storageHandler(storage);
-  const hold: RunHold = { fence: run.fence, failure: undefined };
+  const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: false };
   // libsql cannot bind a boolean: the statement fails as a full disk would make it fail.
   const broken = put(run, hold, true as unknown as string);
   const replies = await Promise.all([handle([broken]), handle([put(run, hold, randomUUID())])]);

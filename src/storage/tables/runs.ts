@@ -222,6 +222,19 @@ export async function isHeld(tx: Tx, run_id: string, fence: number): Promise<boo
   return (await heldOf(tx, [{ run_id, fence }])).has(run_id);
 }
 
+const deleteHeld = prepared<Held>((db, slots) =>
+  db
+    .deleteFrom("runs")
+    .where("run_id", "=", slots.run_id)
+    .where("fence", "=", slots.fence)
+    .where("status", "=", RUNNING),
+);
+
+/** Ends a running run that leaves no row; false, and nothing deleted, when the token is stale. */
+export async function removeHeld(tx: Tx, held: Held): Promise<boolean> {
+  return changed(await deleteHeld(tx, held));
+}
+
 export interface Settlement {
   readonly status: RunStatus;
   readonly error: ErrorBody | null;

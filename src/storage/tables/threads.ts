@@ -97,11 +97,14 @@ const deleteRuns = prepared<{ thread_id: string }>((db, slots) =>
   db.deleteFrom("runs").where("thread_id", "=", slots.thread_id),
 );
 
-/** Deletes the thread with its runs and all its checkpoints. Event logs stay: readers may still follow them. */
-export async function remove(tx: Tx, thread_id: string): Promise<void> {
+/**
+ * Deletes the thread with its runs and all its checkpoints; who knows that it has none saves the look. Event logs
+ * stay: readers may still follow them.
+ */
+export async function remove(tx: Tx, thread_id: string, { hasCheckpoints = true } = {}): Promise<void> {
   await deleteRow(tx, { thread_id });
   await deleteRuns(tx, { thread_id });
-  await checkpoints.removeThread(tx, thread_id);
+  if (hasCheckpoints) await checkpoints.removeThread(tx, thread_id);
 }
 
 const toRow = (record: ThreadRecord): Row => ({
