@@ -7,6 +7,7 @@ import { ExecutorPool } from "./engine/pool.ts";
 import { Queue } from "./engine/queue.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
+import { Sweeps } from "./engine/sweeps.ts";
 import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { Webhooks } from "./engine/webhooks.ts";
 import type { GraphSpec, Json, LoadedGraph, Question } from "./executor/protocol.ts";
@@ -168,10 +169,17 @@ async function assemble(
   pool.listening(server_url);
   await queue.start({ alone: true });
   webhooks.nudge();
-  const sweep = setInterval(
-    () => sweepEvents(database, settings.resumableTtlMs).catch((error: unknown) => onError(error, "sweeping events")),
-    Math.min(Math.max(settings.resumableTtlMs / 4, 1000), 30_000),
-  ).unref();
+  const sweeps = new Sweeps(
+    [
+      {
+        name: "sweeping events",
+        everyMs: Math.min(Math.max(settings.resumableTtlMs / 4, 1000), 30_000),
+        run: () => sweepEvents(database, settings.resumableTtlMs),
+      },
+    ],
+    onError,
+  );
+  stack.push(() => sweeps.stop());
 
   return {
     url: listening.url,
@@ -186,7 +194,7 @@ async function assemble(
       return graphs;
     },
     async stop() {
-      clearInterval(sweep);
+      await sweeps.stop();
       await drain(queue, pool, attempts, settings.shutdownGraceMs, logger);
       // What has ended is answered; followers of a run that was handed back are cut off, so that they come again.
       await listening.close(CLOSE_GRACE_MS);

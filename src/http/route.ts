@@ -9,7 +9,7 @@ import { invalidInput } from "./issues.ts";
 import { cleanText } from "./json.ts";
 import type { App, HttpContext, Room } from "./types.ts";
 
-export type Tag = "Assistants" | "Threads" | "Thread Runs" | "Stateless Runs" | "System";
+export type Tag = "Assistants" | "Threads" | "Thread Runs" | "Stateless Runs" | "Crons" | "Store" | "System";
 
 const Nothing = z.object({});
 const Unset = z.undefined();
@@ -25,7 +25,7 @@ export interface Answer {
 }
 
 export interface Operation<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType> {
-  readonly method: "get" | "post";
+  readonly method: "get" | "post" | "put" | "patch" | "delete";
   /** OpenAPI form: `/threads/{thread_id}`. */
   readonly path: string;
   readonly id: string;
@@ -38,6 +38,8 @@ export interface Operation<P extends z.ZodObject, Q extends z.ZodObject, B exten
   readonly headers?: z.ZodObject;
   readonly body?: { readonly schema: B; readonly rule: BodyRule };
   readonly answer: Answer;
+  /** The answer may also be, or always is, an empty 204. */
+  readonly empty?: "sometimes" | "always";
   /** Statuses of errors it may answer with. */
   readonly errors: readonly (keyof typeof ERRORS)[];
 }
@@ -135,8 +137,16 @@ function document<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodT
         ? {}
         : { body: { required: body.rule === "required", content: { "application/json": { schema: body.schema } } } }),
     },
-    responses: { 200: success(operation.answer), ...failures(operation.errors) },
+    responses: { ...successes(operation), ...failures(operation.errors) },
   });
+}
+
+function successes({ answer, empty }: Pick<Operation<never, never, never>, "answer" | "empty">) {
+  const nothing = { description: "Done; no body." };
+  return {
+    ...(empty === "always" ? {} : { 200: success(answer) }),
+    ...(empty === undefined ? {} : { 204: nothing }),
+  };
 }
 
 function success(answer: Answer) {

@@ -9,15 +9,15 @@ import {
   Subgraphs,
 } from "../../schemas/assistants.ts";
 import { QueryBoolean, QueryXray } from "../../schemas/query.ts";
+import { PAGE_HEADERS, paginate } from "../pagination.ts";
 import { jsonText } from "../respond.ts";
 import { mount } from "../route.ts";
-import { type HttpContext, type Room, setHeader } from "../types.ts";
+import type { Room } from "../types.ts";
 
 const tag = "Assistants";
 const params = z.object({
   assistant_id: z.string().min(1).describe("Id of an assistant, or of a graph (its default assistant)."),
 });
-const DEFAULT_LIMIT = 10;
 
 export function assistantRoutes(room: Room): void {
   const { assistants } = room.services;
@@ -34,16 +34,13 @@ export function assistantRoutes(room: Room): void {
       answer: {
         description: "A page of assistants.",
         schema: z.array(Assistant.partial()),
-        headers: {
-          "X-Pagination-Total": "How many assistants match in all.",
-          "X-Pagination-Next": "Offset of the next page; absent on the last.",
-        },
+        headers: PAGE_HEADERS,
       },
       errors: [422],
     },
     async ({ body }, c) => {
       const { items, total } = await assistants.search(body);
-      paginate(c, { offset: body.offset ?? 0, limit: body.limit ?? DEFAULT_LIMIT, total });
+      paginate(c, body, total);
       return c.json(items);
     },
   );
@@ -145,9 +142,4 @@ export function assistantRoutes(room: Room): void {
     },
     async ({ params: { assistant_id } }, c) => jsonText(c, await assistants.schemas(assistant_id)),
   );
-}
-
-function paginate(c: HttpContext, { offset, limit, total }: { offset: number; limit: number; total: number }): void {
-  setHeader(c, "x-pagination-total", String(total));
-  if (offset + limit < total) setHeader(c, "x-pagination-next", String(offset + limit));
 }
