@@ -4,7 +4,7 @@
  * tells readers when it is true.
  */
 import type { ErrorBody } from "../errors.ts";
-import type { CancelAction, Json, RunJob, Snapshot, StoredCheckpoint } from "../executor/protocol.ts";
+import type { CancelAction, Json, RunJob, Snapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { RunRecord, Storage, Tx } from "../storage/storage.ts";
@@ -46,11 +46,15 @@ interface Attempt {
   abandon: (end: AttemptEnd) => void;
 }
 
+const LEFT_REMEMBERED = 10_000;
+
 export class Attempts {
   readonly #options: AttemptsOptions;
   readonly #held = new Map<string, Attempt>();
   /** Runs that were on an executor thread when it died: they run alone next time. */
   readonly #suspects = new Set<string>();
+  /** Checkpoints at which threads' last runs ended, and the executor thread that has the state at hand. Oldest first. */
+  readonly #left = new Map<string, { readonly thread: ExecutorThread; readonly checkpoint_id: string }>();
 
   constructor(options: AttemptsOptions) {
     this.#options = options;
@@ -150,9 +154,28 @@ export class Attempts {
   }
 
   /** Read here and sent along: the executor need not ask, and a thread that is as new as its run has none. */
-  async #latestCheckpoint({ thread_id, fence, kwargs }: RunRecord): Promise<StoredCheckpoint | null> {
+  async #latestCheckpoint({ thread_id, fence, kwargs }: RunRecord): Promise<NonNullable<RunJob["latest"]> | null> {
     if (kwargs.temporary && fence === 1) return null;
-    return this.#options.storage.read((db) => checkpoints.get(db, { thread_id, checkpoint_ns: "" }));
+    return this.#options.storage.read(async (db) => {
+      const left = this.#left.get(thread_id);
+      if (left?.thread.isReady === true && (await checkpoints.latestOf(db, thread_id)) === left.checkpoint_id) {
+        return { known: left.checkpoint_id };
+      }
+      return checkpoints.get(db, { thread_id, checkpoint_ns: "" });
+    });
+  }
+
+  /** Notes where a thread's state stands, for its next run. */
+  #noteLeft({ run, thread }: Attempt, { status, snapshot }: Ending): void {
+    this.#left.delete(run.thread_id);
+    const checkpoint_id = snapshot?.checkpoint_id ?? null;
+    if (status !== "success" || thread === undefined || checkpoint_id === null || run.kwargs.temporary) return;
+    this.#left.set(run.thread_id, { thread, checkpoint_id });
+    if (this.#left.size <= LEFT_REMEMBERED) return;
+    for (const oldest of this.#left.keys()) {
+      this.#left.delete(oldest);
+      return;
+    }
   }
 
   #timeOut(attempt: Attempt): void {
@@ -184,6 +207,7 @@ export class Attempts {
     this.#held.delete(run.run_id);
     if (next.kind === "requeue") return "requeued";
     this.#suspects.delete(run.run_id);
+    if (written?.kind === "settle") this.#noteLeft(attempt, written.ending);
     if (written === undefined) this.#options.logs.drop(run.run_id);
     else if (written.kind !== "requeue") this.#announce(run, written, log);
     return "ended";
@@ -272,7 +296,7 @@ function sound(ending: Ending, { failure }: RunHold): Ending {
 
 const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
 
-function jobOf(run: RunRecord, latest: StoredCheckpoint | null): RunJob {
+function jobOf(run: RunRecord, latest: NonNullable<RunJob["latest"]> | null): RunJob {
   const { run_id, thread_id, assistant_id, graph_id, attempt, kwargs, metadata } = run;
   return { run_id, thread_id, assistant_id, graph_id, attempt, resume: run.fence > 1, kwargs, metadata, latest };
 }

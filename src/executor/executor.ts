@@ -1,5 +1,6 @@
 /** The executor behind its port: graphs by id, runs in flight, and what each message does. */
 import { answer, UnknownGraph } from "./inspect.ts";
+import { KeptThreads } from "./kept-threads.ts";
 import { loadFailure, loadGraph, type ProjectGraph } from "./load.ts";
 import { setServerUrl } from "./loopback.ts";
 import { createPort, type ExecutorPort } from "./port.ts";
@@ -31,6 +32,7 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
   const runs = new Map<string, RunningRun>();
   /** Cancels of runs that came while the graphs were still loading. */
   const early = new Map<string, CancelAction>();
+  const kept = new KeptThreads();
   const begin = paced(BEGIN_PER_TURN);
   let draining = false;
   setServerUrl(settings.server_url);
@@ -48,7 +50,7 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
       port.post({ type: "finished", run_id: job.run_id, outcome });
       return;
     }
-    const running = startRun(project, job, port);
+    const running = startRun(project, job, port, kept);
     runs.set(job.run_id, running);
     if (draining) running.drain();
     const cancelled = early.get(job.run_id);

@@ -5,7 +5,7 @@
 import type { StreamMode } from "../schemas/runs.ts";
 import type { GraphConfig } from "./langgraph.ts";
 import type { Json, WireEvent } from "./protocol.ts";
-import { isMessage, type MessageLike, messageJson, toJson } from "./serialize.ts";
+import { isMessage, type MessageLike, messageJson, stateJson, toJson } from "./serialize.ts";
 
 export interface Modes {
   /** The modes to ask LangGraph for. `values` is always among them: the run's output is its last one. */
@@ -36,7 +36,7 @@ export function createModes(asked: readonly StreamMode[], subgraphs: boolean, em
       case "values":
         if (isRoot && isInterrupt(payload)) interrupted = true;
         else if (isRoot) lastValues = payload;
-        if (modes.has("values")) emit({ event: `values${suffix}`, data: toJson(payload) });
+        if (modes.has("values")) emit({ event: `values${suffix}`, data: stateJson(payload) });
         accumulator?.values(payload, suffix);
         return;
       case "messages": {

@@ -49,8 +49,11 @@ export interface RunJob {
   /** True when an earlier attempt may have left checkpoints of this run: resume from the last one, do not apply the input again. */
   readonly resume: boolean;
   readonly kwargs: RunKwargs;
-  /** The thread's latest root checkpoint, read ahead; null when it has none. Absent: the executor asks. */
-  readonly latest?: StoredCheckpoint | null;
+  /**
+   * The thread's latest root checkpoint, read ahead; null when it has none. Only its id where the executor thread should
+   * have it from the thread's last run. Absent: the executor asks.
+   */
+  readonly latest?: StoredCheckpoint | { readonly known: string } | null;
   /** Metadata of the assistant, then the run's, merged (run wins). */
   readonly metadata: Readonly<Record<string, unknown>>;
 }
@@ -137,9 +140,12 @@ export interface Snapshot {
   readonly checkpoint_id: string | null;
 }
 
-/** How an attempt ended. `output` is what `wait` answers: values of the output schema, with `__interrupt__` when interrupted. */
+/**
+ * How an attempt ended. `output` is what `wait` answers: values of the output schema, with `__interrupt__` when
+ * interrupted; null when they are the snapshot's values.
+ */
 export type Outcome =
-  | { readonly kind: "success"; readonly snapshot: Snapshot; readonly output: Json }
+  | { readonly kind: "success"; readonly snapshot: Snapshot; readonly output: Json | null }
   | { readonly kind: "interrupted"; readonly snapshot: Snapshot; readonly output: Json }
   /** A node's own error (not retried). */
   | { readonly kind: "error"; readonly error: ErrorBody; readonly snapshot: Snapshot | null }
@@ -190,7 +196,10 @@ export interface CheckpointKey {
   readonly checkpoint_id: string;
 }
 
-/** A new value of one channel; it is stored once for this version. */
+/**
+ * A new value of one channel, stored once for this version; or a part of a list, whose version is that of the list's
+ * beginning (executor/lists.ts).
+ */
 export interface ChannelBlob {
   readonly channel: string;
   /**
@@ -198,8 +207,13 @@ export interface ChannelBlob {
    * checkpoint count the same versions for different values, so the number alone would name two blobs.
    */
   readonly version: string;
+  /** Of a part of a list: the place of its first item. Else 0. */
+  readonly first: number;
   readonly value: Serialized;
 }
+
+/** Where a checkpoint finds a value: its version, and of a list how many of its items; 0 for what is no list. */
+export type BlobRef = readonly [version: string, length: number];
 
 export interface CheckpointRow extends CheckpointKey {
   readonly parent_checkpoint_id: string | null;
@@ -207,8 +221,8 @@ export interface CheckpointRow extends CheckpointKey {
   readonly checkpoint: Serialized;
   /** Metadata as JSON text; searchable. */
   readonly metadata: Json;
-  /** Channels of this checkpoint whose values are in blobs, with the blob's version. */
-  readonly blob_versions: Readonly<Record<string, string>>;
+  /** Channels of this checkpoint whose values are in blobs, and where. */
+  readonly blob_versions: Readonly<Record<string, BlobRef>>;
 }
 
 /** One pending write of a task. */
@@ -221,6 +235,7 @@ export interface WriteRow {
 }
 
 export interface StoredCheckpoint extends CheckpointRow {
+  /** The parts of a list in order. Checkpoints of one answer share theirs by reference. */
   readonly blobs: readonly ChannelBlob[];
   readonly writes: readonly WriteRow[];
 }

@@ -4,13 +4,14 @@ import type { ErrorBody } from "../errors.ts";
 import type { Command, Send } from "../schemas/runs.ts";
 import { bind } from "./bind.ts";
 import { createFlow, type Flow } from "./flow.ts";
+import type { KeptThreads } from "./kept-threads.ts";
 import type { GraphConfig, GraphLike, InterruptLike, LangGraph, RunControlLike, StateLike } from "./langgraph.ts";
 import type { ProjectGraph } from "./load.ts";
 import { createModes, type Modes } from "./modes.ts";
 import { type ExecutorPort, isFenced } from "./port.ts";
 import type { CancelAction, Outcome, RunJob, Snapshot, WireEvent } from "./protocol.ts";
-import { EXCLUDED_METADATA, makeSaver, type SkeinSaver } from "./saver.ts";
-import { toJson } from "./serialize.ts";
+import { EXCLUDED_METADATA, makeSaver, type SaverRun, type SkeinSaver } from "./saver.ts";
+import { stateJson, toJson } from "./serialize.ts";
 import { makeStore } from "./store.ts";
 
 /** How long a cancelled graph may take to wind down before it is abandoned. */
@@ -25,12 +26,12 @@ export interface RunningRun {
   taken(bytes: number): void;
 }
 
-export function startRun(project: ProjectGraph, job: RunJob, port: ExecutorPort): RunningRun {
+export function startRun(project: ProjectGraph, job: RunJob, port: ExecutorPort, kept: KeptThreads): RunningRun {
   const flow = createFlow();
   const abort = new AbortController();
   const stop: Stop = { signal: abort.signal, action: undefined };
   const control = project.langgraph.RunControl === undefined ? undefined : new project.langgraph.RunControl();
-  const attempt = new Attempt(project, job, port, flow, stop, control, (error) => abort.abort(error));
+  const attempt = new Attempt(project, job, port, kept, flow, stop, control, (error) => abort.abort(error));
   return {
     run_id: job.run_id,
     finished: attempt.run(),
@@ -70,6 +71,7 @@ class Attempt {
     project: ProjectGraph,
     job: RunJob,
     port: ExecutorPort,
+    kept: KeptThreads,
     flow: Flow,
     stop: Stop,
     control: RunControlLike | undefined,
@@ -81,7 +83,7 @@ class Attempt {
     this.#flow = flow;
     this.#stop = stop;
     this.#control = control;
-    this.#saver = makeSaver(project.langgraph, port, {
+    const run: SaverRun = {
       run_id: job.run_id,
       thread_id: job.thread_id,
       durability: job.kwargs.durability,
@@ -91,7 +93,8 @@ class Attempt {
       metadata: checkpointMetadata(job, project.langgraph),
       // Refused: another attempt has the run, or the database is in trouble. What this one still does is in vain.
       onFailure: fail,
-    });
+    };
+    this.#saver = makeSaver(project.langgraph, port, run, kept);
     this.#modes = createModes(job.kwargs.stream_mode, job.kwargs.subgraphs, (event) => this.#emit(event));
   }
 
@@ -101,6 +104,7 @@ class Attempt {
     if (this.#job.kwargs.temporary && outcome.kind !== "drained") this.#saver.discard();
     else this.#saver.flush();
     this.#saver.close();
+    if (outcome.kind === "success" && !this.#job.kwargs.temporary) this.#saver.keep();
     return outcome;
   }
 
@@ -223,15 +227,18 @@ class Attempt {
     const { temporary, webhook } = this.#job.kwargs;
     if (temporary && webhook === null && last !== undefined && !this.#modes.interrupted()) {
       // The thread goes with the run and nobody is told its state: what the graph gave last is all there is to say.
-      return { kind: "success", snapshot: NO_STATE, output: toJson(outputOf(graph, last)) };
+      return { kind: "success", snapshot: NO_STATE, output: stateJson(outputOf(graph, last)) };
     }
     const state = await this.#state(graph);
     const snapshot = snapshotOf(state);
     const values = outputOf(graph, last ?? state.values);
-    if (!snapshot.interrupted) return { kind: "success", snapshot, output: toJson(values) };
+    if (!snapshot.interrupted) {
+      const said = snapshot.values !== null && sameMembers(values, state.values);
+      return { kind: "success", snapshot, output: said ? null : stateJson(values) };
+    }
     const interrupts = pendingTasks(state).flatMap((task) => task.interrupts);
     const shown = typeof values === "object" && values !== null && !Array.isArray(values) ? values : {};
-    return { kind: "interrupted", snapshot, output: toJson({ ...shown, __interrupt__: interrupts }) };
+    return { kind: "interrupted", snapshot, output: stateJson({ ...shown, __interrupt__: interrupts }) };
   }
 
   async #failed(thrown: unknown): Promise<Outcome> {
@@ -418,12 +425,23 @@ function snapshotOf(state: StateLike): Snapshot {
   const checkpoint_id = (state.config.configurable?.checkpoint_id as string | undefined) ?? null;
   const pending = pendingTasks(state);
   return {
-    values: checkpoint_id === null ? null : toJson(state.values),
+    values: checkpoint_id === null ? null : stateJson(state.values),
     interrupts: toJson(Object.fromEntries(pending.map((task) => [task.id, task.interrupts]))),
     interrupted: state.next.length > 0 || pending.some((task) => task.interrupts.length > 0),
     checkpoint_id,
   };
 }
+
+/** True when both have the same members: to say a long state twice costs twice. */
+function sameMembers(a: unknown, b: unknown): boolean {
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
+  const [mine, theirs] = [a as Record<string, unknown>, b as Record<string, unknown>];
+  const keys = Object.keys(mine);
+  return keys.length === Object.keys(theirs).length && keys.every((key) => sameItems(mine[key], theirs[key]));
+}
+
+const sameItems = (a: unknown, b: unknown): boolean =>
+  a === b || (Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item, i) => item === b[i]));
 
 /** Of all values, those of the graph's output schema. */
 export function outputOf(graph: GraphLike, values: unknown): unknown {

@@ -3,7 +3,7 @@
  *
  * A checkpoint travels as its JSON with small channel values inside; larger values go to blobs, once per new value, and
  * later checkpoints only name them. What a value became is remembered per checkpoint, so a value that did not change is
- * never serialised again.
+ * never serialised again, and of a list that has grown only what is new (lists.ts).
  *
  * The newest root checkpoint of the run also stays here as LangGraph gave it, so asking for the state when the run ends
  * costs no storage call.
@@ -20,12 +20,16 @@ import type {
   PendingWrite,
 } from "@langchain/langgraph-checkpoint";
 import type { Durability } from "../schemas/runs.ts";
+import type { KeptThreads } from "./kept-threads.ts";
 import type { LangGraph } from "./langgraph.ts";
+import { appendedItems, listAsLoaded, listAsStored, noteReturned, type StoredList } from "./lists.ts";
 import type { StoragePort } from "./port.ts";
 import type {
+  BlobRef,
   ChannelBlob,
   CheckpointQuery,
   CheckpointRow,
+  RunJob,
   Serialized,
   StoredCheckpoint,
   WriteRow,
@@ -39,8 +43,8 @@ export interface SaverRun {
   readonly durability: Durability;
   /** The thread goes when the run ends. */
   readonly temporary: boolean;
-  /** The thread's latest root checkpoint when the run was dispatched; null when it had none, undefined to ask storage. */
-  readonly latest: StoredCheckpoint | null | undefined;
+  /** The thread's latest root checkpoint when the run was dispatched, or its id; null when it had none, undefined to ask storage. */
+  readonly latest: RunJob["latest"];
   /** Goes into the metadata of each checkpoint, under the checkpoint's own. */
   readonly metadata: Readonly<Record<string, unknown>>;
   /** Called once, when a write was refused. */
@@ -56,6 +60,8 @@ export interface SkeinSaver extends BaseCheckpointSaver {
   discard(): void;
   /** Later writes vanish: what an abandoned node still sends must not reach a thread that has moved on. */
   close(): void;
+  /** Leaves the state for the thread's next run, where it has a form that lasts. */
+  keep(): void;
   /** Makes this tuple (or none) the one `getTuple` answers for the thread's latest root checkpoint. */
   pretend(tuple: CheckpointTuple | undefined): void;
 }
@@ -90,22 +96,37 @@ export const EXCLUDED_METADATA: ReadonlySet<string> = new Set([
   "langgraph_checkpoint_ns",
 ]);
 
-/** How one channel value was stored: inside the checkpoint's JSON, or as a blob of this version. */
-type StoredForm =
+/** How one channel value was stored: inside the checkpoint's JSON, as a blob of this version, or as a list in parts. */
+export type StoredForm =
   | { readonly version: string; readonly inline: string }
-  | { readonly version: string; readonly blob: string };
-type StoredForms = ReadonlyMap<string, StoredForm>;
+  | { readonly version: string; readonly blob: string }
+  | { readonly version: string; readonly list: StoredList };
 
-type SaverClass = new (port: StoragePort, run: SaverRun | null) => SkeinSaver;
+/** The forms of one checkpoint's values. */
+interface StoredForms {
+  readonly byChannel: Map<string, StoredForm>;
+  /**
+   * Its lists may be added to: nothing stands behind their ends. True of a thread's latest checkpoint, until another is
+   * put on it. A fork stores its lists anew.
+   */
+  isTip: boolean;
+}
+
+type SaverClass = new (port: StoragePort, run: SaverRun | null, kept: KeptThreads | undefined) => SkeinSaver;
 const savers = new WeakMap<LangGraph, SaverClass>();
 
-export function makeSaver(langgraph: LangGraph, port: StoragePort, run: SaverRun | null): SkeinSaver {
+export function makeSaver(
+  langgraph: LangGraph,
+  port: StoragePort,
+  run: SaverRun | null,
+  kept?: KeptThreads,
+): SkeinSaver {
   let Saver = savers.get(langgraph);
   if (Saver === undefined) {
     Saver = saverClass(langgraph);
     savers.set(langgraph, Saver);
   }
-  return new Saver(port, run);
+  return new Saver(port, run, kept);
 }
 
 /** The newest root checkpoint of the run, as LangGraph gave it. */
@@ -121,24 +142,31 @@ interface RememberedWrite {
 
 const TASKS = "__pregel_tasks";
 
-function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): SaverClass {
+function saverClass(langgraph: LangGraph): SaverClass {
+  const { BaseCheckpointSaver: Base, compareWrites } = langgraph;
   const ordered = (writes: readonly WriteRow[]): WriteRow[] =>
     [...writes].sort((a, b) => compareWrites([a.task_path, a.task_id, a.idx], [b.task_path, b.task_id, b.idx]));
 
   class Saver extends Base implements SkeinSaver {
     readonly #port: StoragePort;
     readonly #run: SaverRun | null;
+    readonly #kept: KeptThreads | undefined;
     readonly #forms = new Map<string, StoredForms>();
+    /** What nodes have returned since the namespace's last checkpoint, by namespace. */
+    readonly #returned = new Map<string, Set<unknown>>();
+    /** Parts of lists that checkpoints of one answer share, revived once. */
+    readonly #revived = new WeakMap<ChannelBlob, unknown>();
     readonly #writes = new Map<string, Map<string, RememberedWrite>>();
     #memory: Memory | undefined;
     #closed = false;
     readonly #queue: WriteQueue;
     started: CheckpointTuple | null | undefined;
 
-    constructor(port: StoragePort, run: SaverRun | null) {
+    constructor(port: StoragePort, run: SaverRun | null, kept: KeptThreads | undefined) {
       super();
       this.#port = port;
       this.#run = run;
+      this.#kept = kept;
       const gatherMs = run === null || run.durability === "sync" ? 0 : run.temporary ? GATHER_TEMPORARY_MS : GATHER_MS;
       this.#queue = createWriteQueue(port, { gatherMs, onFailure: (error) => run?.onFailure?.(error) });
     }
@@ -155,6 +183,15 @@ function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): Sa
       this.#closed = true;
     }
 
+    keep(): void {
+      const tuple = this.#memory?.tuple;
+      if (this.#run === null || tuple === undefined || (tuple.pendingWrites?.length ?? 0) > 0) return;
+      const { id } = tuple.checkpoint;
+      const forms = this.#forms.get(formsKey("", id))?.byChannel;
+      if (forms === undefined || this.#writes.has(id) || [...forms.values()].some((form) => "blob" in form)) return;
+      this.#kept?.keep(this.#run.thread_id, { langgraph, tuple, forms });
+    }
+
     pretend(tuple: CheckpointTuple | undefined): void {
       this.#memory = { tuple };
       this.#writes.clear();
@@ -169,17 +206,39 @@ function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): Sa
       const held = isRoot && checkpoint_id === undefined ? this.#memory : undefined;
       if (held !== undefined) return this.#recall(held.tuple);
 
-      const stored = await this.#stored({ thread_id, checkpoint_ns, checkpoint_id }, isRoot);
-      const tuple = stored === null ? undefined : await this.#tuple(stored);
+      const known = isRoot && checkpoint_id === undefined ? await this.#known(thread_id) : undefined;
+      const stored = known ?? (await this.#stored({ thread_id, checkpoint_ns, checkpoint_id }, isRoot));
+      const tuple =
+        stored === null || "config" in stored
+          ? (stored ?? undefined)
+          : await this.#tuple(stored, checkpoint_id === undefined);
       if (isRoot && checkpoint_id === undefined && this.started === undefined) this.started = tuple ?? null;
       return tuple;
+    }
+
+    /** The latest checkpoint as the thread's last run left it here, with values of its own: only lists keep their items. */
+    async #known(thread_id: string): Promise<CheckpointTuple | undefined> {
+      const latest = this.#run?.latest;
+      if (latest == null || !("known" in latest) || this.#writes.has(latest.known)) return undefined;
+      const kept = this.#kept?.find(thread_id, latest.known, langgraph);
+      const tuple = this.#recall(kept?.tuple);
+      if (kept === undefined || tuple === undefined) return undefined;
+      const channel_values: Record<string, unknown> = {};
+      for (const [channel, form] of kept.forms) {
+        if ("list" in form) channel_values[channel] = [...form.list.items];
+        else if ("inline" in form) channel_values[channel] = await this.#load(["json", form.inline]);
+      }
+      this.#remember(formsKey("", latest.known), { byChannel: new Map(kept.forms), isTip: true });
+      return { ...tuple, checkpoint: { ...tuple.checkpoint, channel_values } };
     }
 
     async #stored({ thread_id, checkpoint_ns, checkpoint_id }: Key, isRoot: boolean): Promise<StoredCheckpoint | null> {
       const latest = this.#run?.latest;
       // It came with the job: true until the run has added to it.
-      const isCurrent = latest !== undefined && (latest === null || !this.#writes.has(latest.checkpoint_id));
-      if (isRoot && checkpoint_id === undefined && isCurrent) return latest;
+      if (isRoot && checkpoint_id === undefined && latest !== undefined) {
+        if (latest === null) return null;
+        if (!("known" in latest) && !this.#writes.has(latest.checkpoint_id)) return latest;
+      }
       // What this very run has just written must be there to be read.
       await this.#queue.settled();
       const query: CheckpointQuery = {
@@ -206,18 +265,25 @@ function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): Sa
       for (const stored of await this.#port.call({ op: "list_checkpoints", query })) yield this.#tuple(stored);
     }
 
-    async #tuple(stored: StoredCheckpoint): Promise<CheckpointTuple> {
+    async #tuple(stored: StoredCheckpoint, isTip = false): Promise<CheckpointTuple> {
       const checkpoint = (await this.#load(stored.checkpoint)) as Checkpoint;
       const forms = new Map<string, StoredForm>();
       // Values as JSON text, not as the revived objects: the text is what the next checkpoint can reuse.
       for (const [channel, inline] of Object.entries(inlineValues(stored.checkpoint))) {
         forms.set(channel, { version: String(checkpoint.channel_versions[channel]), inline });
       }
-      for (const blob of stored.blobs) {
-        checkpoint.channel_values[blob.channel] = await this.#load(blob.value);
-        forms.set(blob.channel, { version: String(checkpoint.channel_versions[blob.channel]), blob: blob.version });
+      for (const [channel, [blob, length]] of Object.entries(stored.blob_versions)) {
+        const parts = stored.blobs.filter((part) => part.channel === channel);
+        const values = await Promise.all(parts.map((part) => this.#revive(part)));
+        const version = String(checkpoint.channel_versions[channel]);
+        const value = length === 0 ? values[0] : (values as unknown[][]).flat(1);
+        checkpoint.channel_values[channel] = value;
+        forms.set(
+          channel,
+          length === 0 ? { version, blob } : { version, list: listAsLoaded(blob, value as readonly unknown[]) },
+        );
       }
-      this.#remember(formsKey(stored.checkpoint_ns, stored.checkpoint_id), forms);
+      this.#remember(formsKey(stored.checkpoint_ns, stored.checkpoint_id), { byChannel: forms, isTip });
       if (checkpoint.v < 4) await this.#migrateSends(stored, checkpoint);
 
       const pendingWrites: CheckpointPendingWrite[] = [];
@@ -280,6 +346,10 @@ function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): Sa
       if (this.#closed) return saved;
 
       const parentForms = await this.#formsOf(thread_id, checkpoint_ns, parent);
+      const mayAppend = parentForms.isTip;
+      parentForms.isTip = false;
+      const returned = this.#returned.get(checkpoint_ns) ?? new Set();
+      this.#returned.delete(checkpoint_ns);
       const forms = new Map<string, StoredForm>();
       const blobs: ChannelBlob[] = [];
       for (const [channel, value] of Object.entries(checkpoint.channel_values)) {
@@ -287,9 +357,20 @@ function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): Sa
         const version = String(checkpoint.channel_versions[channel]);
         if (versioned && !Object.hasOwn(newVersions, channel)) {
           // Nothing new: it stands where the parent has it, and a value the parent does not have is not to be stored.
-          const known = parentForms.get(channel);
+          const known = parentForms.byChannel.get(channel);
           if (known !== undefined) forms.set(channel, known);
           continue;
+        }
+        const before = mayAppend ? parentForms.byChannel.get(channel) : undefined;
+        if (before !== undefined && "list" in before && Array.isArray(value)) {
+          const added = appendedItems(before.list, value, returned);
+          const part = added === undefined ? undefined : await this.#dump(added);
+          if (added !== undefined && part?.[0] === "json") {
+            const { list, length } = before.list;
+            if (added.length > 0) blobs.push({ channel, version: list, first: length, value: part });
+            forms.set(channel, { version, list: listAsStored(list, value, before.list) });
+            continue;
+          }
         }
         const serialized = await this.#dump(value);
         const inline = inlineText(serialized);
@@ -297,11 +378,12 @@ function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): Sa
           forms.set(channel, { version, inline });
         } else {
           const blob = `${version}@${checkpoint.id}`;
-          forms.set(channel, { version, blob });
-          blobs.push({ channel, version: blob, value: serialized });
+          const isList = serialized[0] === "json" && Array.isArray(value) && value.length > 0;
+          forms.set(channel, isList ? { version, list: listAsStored(blob, value) } : { version, blob });
+          blobs.push({ channel, version: blob, first: 0, value: serialized });
         }
       }
-      this.#remember(formsKey(checkpoint_ns, checkpoint.id), forms);
+      this.#remember(formsKey(checkpoint_ns, checkpoint.id), { byChannel: forms, isTip: true });
 
       const full = { ...this.#run?.metadata, ...metadata };
       const row: CheckpointRow = {
@@ -335,10 +417,13 @@ function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): Sa
         throw new Error(`Writes of a task need a "${missing}" in the "configurable" of their config.`);
       }
       if (this.#closed) return;
+      const returned = this.#returned.get(checkpoint_ns) ?? new Set();
+      this.#returned.set(checkpoint_ns, returned);
       const replacing: WriteRow[] = [];
       const keeping: WriteRow[] = [];
       for (let i = 0; i < writes.length; i += 1) {
         const [channel, value] = writes[i] as PendingWrite;
+        noteReturned(value, returned);
         const idx = SPECIAL_WRITES.get(channel) ?? i;
         if (checkpoint_ns === "") this.#rememberWrite(checkpoint_id, task_path, idx, [task_id, channel, value]);
         const row: WriteRow = { task_id, task_path, idx, channel, value: await this.#dump(value) };
@@ -370,14 +455,14 @@ function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): Sa
 
     /** How the parent's values were stored; read again when that was too long ago to be remembered. */
     async #formsOf(thread_id: string, checkpoint_ns: string, parent: string | undefined): Promise<StoredForms> {
-      if (parent === undefined) return new Map();
+      if (parent === undefined) return nothingStored();
       const key = formsKey(checkpoint_ns, parent);
       const known = this.#forms.get(key);
       if (known !== undefined) return known;
       const query = { thread_id, checkpoint_ns, checkpoint_id: parent };
       const stored = await this.#port.call({ op: "get_checkpoint", query });
       if (stored !== null) await this.#tuple(stored);
-      return this.#forms.get(key) ?? new Map<string, StoredForm>();
+      return this.#forms.get(key) ?? nothingStored();
     }
 
     #remember(key: string, forms: StoredForms): void {
@@ -407,6 +492,11 @@ function saverClass({ BaseCheckpointSaver: Base, compareWrites }: LangGraph): Sa
         return ["json", JSON.stringify(value)];
       }
       return this.serde.dumpsTyped(value);
+    }
+
+    async #revive(part: ChannelBlob): Promise<unknown> {
+      if (!this.#revived.has(part)) this.#revived.set(part, await this.#load(part.value));
+      return this.#revived.get(part);
     }
 
     async #load([type, data]: Serialized): Promise<unknown> {
@@ -449,6 +539,8 @@ function tupleOf(
   };
 }
 
+const nothingStored = (): StoredForms => ({ byChannel: new Map(), isTip: false });
+
 const formsKey = (checkpoint_ns: string, checkpoint_id: string): string => `${checkpoint_id}|${checkpoint_ns}`;
 
 function inlineText([type, data]: Serialized): string | undefined {
@@ -457,7 +549,7 @@ function inlineText([type, data]: Serialized): string | undefined {
 }
 
 /** The checkpoint's JSON, put together from the texts its values already have. */
-function checkpointJson(checkpoint: Checkpoint, forms: StoredForms): string {
+function checkpointJson(checkpoint: Checkpoint, forms: ReadonlyMap<string, StoredForm>): string {
   const values: string[] = [];
   for (const [channel, form] of forms) if ("inline" in form) values.push(`${JSON.stringify(channel)}:${form.inline}`);
   const { channel_values: _, ...rest } = checkpoint;
@@ -473,9 +565,12 @@ function inlineValues([, data]: Serialized): Record<string, string> {
   );
 }
 
-function blobVersions(forms: StoredForms): Record<string, string> {
-  const versions: Record<string, string> = {};
-  for (const [channel, form] of forms) if ("blob" in form) versions[channel] = form.blob;
+function blobVersions(forms: ReadonlyMap<string, StoredForm>): Record<string, BlobRef> {
+  const versions: Record<string, BlobRef> = {};
+  for (const [channel, form] of forms) {
+    if ("blob" in form) versions[channel] = [form.blob, 0];
+    else if ("list" in form) versions[channel] = [form.list.list, form.list.length];
+  }
   return versions;
 }
 

@@ -36,6 +36,46 @@ export function toJson(value: unknown): Json {
   return cleanText(JSON.stringify(plain(value, [])) ?? "null");
 }
 
+/** Lists from this length on are put together from the texts their older messages have. */
+const LONG = 16;
+/** Messages at the end of a list that are written anew each time: those that people and nodes edit. */
+const FRESH = 4;
+
+/** `toJson` of a state: a long list of messages is mostly the one that was sent before. */
+export function stateJson(state: unknown): Json {
+  if (!isPlainRecord(state)) return toJson(state);
+  const long = Object.entries(state).filter(([, value]) => Array.isArray(value) && value.length >= LONG);
+  if (long.length === 0) return toJson(state);
+  const members = Object.entries(state).flatMap(([key, value]) => {
+    if (value === undefined || typeof value === "function" || typeof value === "symbol") return [];
+    const text = Array.isArray(value) && value.length >= LONG ? listJson(value) : toJson(value);
+    return [`${cleanText(JSON.stringify(key))}:${text}`];
+  });
+  return `{${members.join()}}`;
+}
+
+const listJson = (items: readonly unknown[]): Json =>
+  `[${items.map((item, i) => (i < items.length - FRESH && isMessage(item) ? rememberedJson(item) : toJson(item))).join()}]`;
+
+/** The fields of a message that change, if any does. */
+const VOLATILE = ["content", "id", "name", "tool_calls", "additional_kwargs", "response_metadata", "usage_metadata"];
+const texts = new WeakMap<MessageLike, { readonly seen: readonly unknown[]; readonly text: Json }>();
+
+function rememberedJson(message: MessageLike): Json {
+  const fields = message as unknown as Record<string, unknown>;
+  const known = texts.get(message);
+  if (known !== undefined && VOLATILE.every((name, i) => fields[name] === known.seen[i])) return known.text;
+  const text = messageJson(message);
+  texts.set(message, { seen: VOLATILE.map((name) => fields[name]), text });
+  return text;
+}
+
+function isPlainRecord(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== "object" || value === null || "toJSON" in value) return false;
+  const prototype = Object.getPrototypeOf(value) as object | null;
+  return prototype === Object.prototype || prototype === null;
+}
+
 /** JSON text of one message (streaming calls this once per token). */
 export function messageJson(message: MessageLike): Json {
   return cleanText(JSON.stringify(plainMessage(message, [])));
@@ -71,8 +111,7 @@ function plainObject(value: object, above: Ancestors): unknown {
 
 function convert(value: object, above: Ancestors): unknown {
   if (Array.isArray(value)) return plainArray(value, above);
-  const prototype = Object.getPrototypeOf(value) as object | null;
-  if ((prototype === Object.prototype || prototype === null) && !("toJSON" in value)) return plainRecord(value, above);
+  if (isPlainRecord(value)) return plainRecord(value, above);
   if (isMessage(value)) return plainMessage(value, above);
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
   if (value instanceof Map) return plainMap(value, above);

@@ -56,17 +56,18 @@ export interface Database {
     /** The run that wrote it; null for state updates by clients. */
     run_id: string | null;
     type: string;
-    /** Channel → version of the values that are in blobs. */
+    /** Channel → [version, length] of the values that are in blobs. */
     blob_versions: string;
     checkpoint: Uint8Array | string;
     metadata: string;
   };
-  /** A channel's value, once per version. */
+  /** A channel's value, once per version; a list in parts. */
   checkpoint_blobs: {
     thread_id: string;
     checkpoint_ns: string;
     channel: string;
     version: string;
+    first: number;
     run_id: string | null;
     type: string;
     value: Uint8Array | string;

@@ -3,9 +3,13 @@ import { type Kysely, type Migration, Migrator, sql } from "kysely";
 import type { Database } from "./database.ts";
 import type { LibsqlConnection } from "./libsql.ts";
 import { init } from "./migrations/0001_init.ts";
+import { growingLists } from "./migrations/0009_growing_lists.ts";
 import { StorageRefused } from "./refused.ts";
 
-const MIGRATIONS: Readonly<Record<string, Migration>> = { "0001_init": init };
+const MIGRATIONS: Readonly<Record<string, Migration>> = {
+  "0001_init": init,
+  "0009_growing_lists": growingLists,
+};
 
 export async function migrate(connection: LibsqlConnection, db: Kysely<Database>): Promise<void> {
   const migrator = new Migrator({ db, provider: { getMigrations: async () => MIGRATIONS } });

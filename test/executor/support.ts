@@ -42,7 +42,7 @@ export class MapStorage {
         const { thread_id, checkpoint_ns, checkpoint_id } = call.row;
         this.rows.set(JSON.stringify([thread_id, checkpoint_ns, checkpoint_id]), structuredClone(call.row));
         for (const blob of call.blobs) {
-          const key = JSON.stringify([thread_id, checkpoint_ns, blob.channel, blob.version]);
+          const key = JSON.stringify([thread_id, checkpoint_ns, blob.channel, blob.version, blob.first]);
           if (!this.blobs.has(key)) this.blobs.set(key, structuredClone(blob));
         }
         return null;
@@ -88,10 +88,11 @@ export class MapStorage {
       .slice(0, query.limit ?? undefined)
       .map((row) => {
         const key = JSON.stringify([row.thread_id, row.checkpoint_ns, row.checkpoint_id]);
-        const blobs = Object.entries(row.blob_versions).map(([channel, version]) => {
-          const blob = this.blobs.get(JSON.stringify([row.thread_id, row.checkpoint_ns, channel, version]));
-          if (blob === undefined) throw new Error(`blob ${channel} ${version} is missing`);
-          return blob;
+        const blobs = Object.entries(row.blob_versions).flatMap(([channel, [version, length]]) => {
+          const beginning = JSON.stringify([row.thread_id, row.checkpoint_ns, channel, version]).slice(0, -1);
+          const parts = [...this.blobs].filter(([key]) => key.startsWith(`${beginning},`)).map(([, part]) => part);
+          if (parts.length === 0) throw new Error(`blob ${channel} ${version} is missing`);
+          return parts.filter(({ first }) => first < Math.max(length, 1)).sort((a, b) => a.first - b.first);
         });
         return { ...row, blobs, writes: [...(this.writes.get(key)?.values() ?? [])] };
       });
@@ -237,7 +238,7 @@ export function harness(graphs: readonly GraphSpec[], storage = new MapStorage()
       const events = [{ event: "metadata", data: JSON.stringify(opening) }, ...sent];
       return {
         events,
-        outcome,
+        outcome: withOutput(outcome),
         data: (event) => events.filter((e) => e.event === event).map((e) => JSON.parse(e.data) as unknown),
         names: events.map((event) => event.event),
       };
@@ -255,4 +256,10 @@ export function harness(graphs: readonly GraphSpec[], storage = new MapStorage()
       await until(() => (eventsOf(run_id).some((e) => e.event === event) ? true : undefined));
     },
   };
+}
+
+/** The outcome with its output said, where it is that of the snapshot. */
+export function withOutput(outcome: Outcome): Outcome {
+  if (outcome.kind !== "success" || outcome.output !== null) return outcome;
+  return { ...outcome, output: outcome.snapshot.values };
 }

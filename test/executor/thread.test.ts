@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { FromExecutor, GraphSpec, ToExecutor } from "../../src/executor/protocol.ts";
-import { GRAPHS, job, MapStorage, spec } from "./support.ts";
+import { GRAPHS, job, MapStorage, spec, withOutput } from "./support.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 let out: string;
@@ -57,7 +57,7 @@ async function runOnce(graph: GraphSpec, fields: Parameters<typeof job>[1] = {})
   const { worker, send, until } = start([graph]);
   try {
     send({ type: "run", job: job(graph.graph_id, fields) });
-    return (await until("finished")).outcome;
+    return withOutput((await until("finished")).outcome);
   } finally {
     await worker.terminate();
   }
@@ -113,7 +113,7 @@ it("lets every SDK generation find this server without a URL", async () => {
   const { port } = server.address() as AddressInfo;
   const { worker, send, until } = start([spec("back", "loop-back.mjs", "default")]);
   send({ type: "listening", server_url: `http://127.0.0.1:${port}` }, { type: "run", job: job("back") });
-  expect((await until("finished")).outcome).toMatchObject({ kind: "success", output: `{"foo":[0,0,0]}` });
+  expect(withOutput((await until("finished")).outcome)).toMatchObject({ kind: "success", output: `{"foo":[0,0,0]}` });
   await worker.terminate();
   server.close();
 });

@@ -20,6 +20,7 @@ const row = (checkpoint_id: string, change: Partial<CheckpointRow> = {}): Checkp
 const blob = (channel: string, version: string): ChannelBlob => ({
   channel,
   version,
+  first: 0,
   value: ["json", bytes(`${channel}@${version}`)],
 });
 
@@ -48,8 +49,12 @@ const blobTexts = (found: { readonly blobs: readonly ChannelBlob[] } | null) =>
 
 test("a checkpoint comes back with the values it names and its pending writes in order", async () => {
   const storage = await openTemp();
-  const first = row("1", { blob_versions: { a: "1", b: "1" } });
-  const second = row("2", { parent_checkpoint_id: "1", blob_versions: { b: "1", a: "2" }, metadata: '{"step":1}' });
+  const first = row("1", { blob_versions: { a: ["1", 0], b: ["1", 0] } });
+  const second = row("2", {
+    parent_checkpoint_id: "1",
+    blob_versions: { b: ["1", 0], a: ["2", 0] },
+    metadata: '{"step":1}',
+  });
   await put(storage, first, [blob("a", "1"), blob("b", "1")]);
   await put(storage, second, [blob("a", "2")]);
   await putWrites(storage, second, [pending("t2", 0, "x", "~b"), pending("t1", 1), pending("t1", 0)], true);
@@ -90,8 +95,8 @@ test("without an id the latest of the thread and namespace", async () => {
 
 test("putting again replaces the checkpoint; a value of a version stays", async () => {
   const storage = await openTemp();
-  await put(storage, row("1", { blob_versions: { a: "1" } }), [blob("a", "1")]);
-  const again = row("1", { metadata: '{"again":true}', blob_versions: { a: "1" } });
+  await put(storage, row("1", { blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
+  const again = row("1", { metadata: '{"again":true}', blob_versions: { a: ["1", 0] } });
   await put(storage, again, [{ ...blob("a", "1"), value: ["json", bytes("other")] }]);
   const found = await get(storage, { thread_id: "t" });
   expect(found?.metadata).toBe('{"again":true}');
@@ -114,7 +119,7 @@ test("pending writes are kept or replaced as asked", async () => {
 test("many writes and values at once", async () => {
   const storage = await openTemp();
   const channels = Array.from({ length: 100 }, (_, index) => `c${index}`);
-  const versions = Object.fromEntries(channels.map((channel) => [channel, "1"]));
+  const versions = Object.fromEntries(channels.map((channel) => [channel, ["1", 0] as const]));
   const at = row("1", { blob_versions: versions });
   await put(
     storage,
@@ -146,9 +151,9 @@ test("list: newest first, before, limit, thread and namespace optional", async (
 
 test("list gives each checkpoint its own values and writes", async () => {
   const storage = await openTemp();
-  await put(storage, row("1", { blob_versions: { a: "1", b: "1" } }), [blob("a", "1"), blob("b", "1")]);
-  await put(storage, row("2", { blob_versions: { a: "2", b: "1" } }), [blob("a", "2")]);
-  await put(storage, row("1", { thread_id: "other", blob_versions: { a: "1" } }), [blob("a", "1")]);
+  await put(storage, row("1", { blob_versions: { a: ["1", 0], b: ["1", 0] } }), [blob("a", "1"), blob("b", "1")]);
+  await put(storage, row("2", { blob_versions: { a: ["2", 0], b: ["1", 0] } }), [blob("a", "2")]);
+  await put(storage, row("1", { thread_id: "other", blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
   await putWrites(storage, row("1"), [pending("t", 0, "one")], true);
   const found = await storage.read((db) => checkpoints.list(db, { thread_id: "t" }));
   expect(found.map(blobTexts)).toEqual([
@@ -186,13 +191,18 @@ test("the metadata filter is exact: types count, and each key", async () => {
 
 test("rollback takes what the runs wrote and leaves every value that is still named", async () => {
   const storage = await openTemp();
-  await put(storage, row("1", { blob_versions: { a: "1" } }), [blob("a", "1")], "kept");
-  await put(storage, row("2", { blob_versions: { a: "2", b: "2" } }), [blob("a", "2"), blob("b", "2")], "gone");
-  await put(storage, row("3", { blob_versions: { a: "2" } }), [], "kept");
-  await put(storage, row("2", { checkpoint_ns: "sub", blob_versions: { a: "2" } }), [blob("a", "2")], "gone");
+  await put(storage, row("1", { blob_versions: { a: ["1", 0] } }), [blob("a", "1")], "kept");
+  await put(
+    storage,
+    row("2", { blob_versions: { a: ["2", 0], b: ["2", 0] } }),
+    [blob("a", "2"), blob("b", "2")],
+    "gone",
+  );
+  await put(storage, row("3", { blob_versions: { a: ["2", 0] } }), [], "kept");
+  await put(storage, row("2", { checkpoint_ns: "sub", blob_versions: { a: ["2", 0] } }), [blob("a", "2")], "gone");
   await putWrites(storage, row("1"), [pending("mine", 0)], true, "kept");
   await putWrites(storage, row("1"), [pending("theirs", 0)], true, "gone");
-  await put(storage, row("2", { thread_id: "other", blob_versions: { a: "1" } }), [blob("a", "1")], "gone");
+  await put(storage, row("2", { thread_id: "other", blob_versions: { a: ["1", 0] } }), [blob("a", "1")], "gone");
 
   await storage.write((tx) => checkpoints.removeForRuns(tx, "t", ["gone"]));
   expect(await listIds(storage, { thread_id: "t" })).toEqual(["3", "1"]);
@@ -215,12 +225,49 @@ test("rollback takes what the runs wrote and leaves every value that is still na
 
 test("removing a thread removes all of it and nothing else", async () => {
   const storage = await openTemp();
-  await put(storage, row("1", { blob_versions: { a: "1" } }), [blob("a", "1")]);
-  await put(storage, row("1", { thread_id: "other", blob_versions: { a: "1" } }), [blob("a", "1")]);
+  await put(storage, row("1", { blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
+  await put(storage, row("1", { thread_id: "other", blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
   await putWrites(storage, row("1"), [pending("t", 0)], true);
   await storage.write((tx) => checkpoints.removeThread(tx, "t"));
   expect(await listIds(storage, {})).toEqual(["1"]);
   expect(blobTexts(await get(storage, { thread_id: "other" }))).toEqual(["a@1"]);
-  await put(storage, row("1", { blob_versions: { a: "1" } }));
+  await put(storage, row("1", { blob_versions: { a: ["1", 0] } }));
   expect(await get(storage, { thread_id: "t" })).toMatchObject({ blobs: [], writes: [] });
+});
+
+const part = (channel: string, version: string, first: number): ChannelBlob => ({
+  channel,
+  version,
+  first,
+  value: ["json", bytes(`${channel}@${version}+${first}`)],
+});
+
+test("a list in parts: each checkpoint reads as far as it names, and parts are shared by reference", async () => {
+  const storage = await openTemp();
+  await put(storage, row("1", { blob_versions: { a: ["1", 2] } }), [part("a", "1", 0)]);
+  await put(storage, row("2", { blob_versions: { a: ["1", 3] } }), [part("a", "1", 2)]);
+  await put(storage, row("3", { blob_versions: { a: ["1", 5] } }), [part("a", "1", 3)]);
+  expect(blobTexts(await get(storage, { thread_id: "t", checkpoint_id: "2" }))).toEqual(["a@1+0", "a@1+2"]);
+  const all = await storage.read((db) => checkpoints.list(db, { thread_id: "t" }));
+  expect(all.map(blobTexts)).toEqual([["a@1+0", "a@1+2", "a@1+3"], ["a@1+0", "a@1+2"], ["a@1+0"]]);
+  expect(all[2]?.blobs[0]).toBe(all[0]?.blobs[0]);
+});
+
+test("two cannot add to a list in the same place", async () => {
+  const storage = await openTemp();
+  await put(storage, row("1", { blob_versions: { a: ["1", 2] } }), [part("a", "1", 0)]);
+  await put(storage, row("2", { blob_versions: { a: ["1", 3] } }), [part("a", "1", 2)]);
+  await expect(put(storage, row("2b", { blob_versions: { a: ["1", 4] } }), [part("a", "1", 2)])).rejects.toThrow();
+  expect(await get(storage, { thread_id: "t", checkpoint_id: "2b" })).toBeNull();
+});
+
+test("rollback takes the parts that nothing reads any more", async () => {
+  const storage = await openTemp();
+  await put(storage, row("1", { blob_versions: { a: ["1", 2] } }), [part("a", "1", 0)], "kept");
+  await put(storage, row("2", { blob_versions: { a: ["1", 3] } }), [part("a", "1", 2)], "gone");
+  await storage.write((tx) => checkpoints.removeForRuns(tx, "t", ["gone"]));
+  expect(blobTexts(await get(storage, { thread_id: "t" }))).toEqual(["a@1+0"]);
+  // The place is free again.
+  await put(storage, row("3", { blob_versions: { a: ["1", 4] } }), [part("a", "1", 2)], "next");
+  expect(blobTexts(await get(storage, { thread_id: "t" }))).toEqual(["a@1+0", "a@1+2"]);
 });

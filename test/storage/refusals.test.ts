@@ -84,9 +84,9 @@ test("a folder that cannot be one", async () => {
 test("a newer schema", async () => {
   const dir = await filled();
   const db = new Libsql(fileIn(dir));
-  db.exec("insert into kysely_migration (name, timestamp) values ('0007_future', '2030-01-01')");
+  db.exec("insert into kysely_migration (name, timestamp) values ('9999_future', '2030-01-01')");
   db.close();
-  await expectRefused(dir, /newer Skein \(schema 7, this one knows 1\)/);
+  await expectRefused(dir, /newer Skein \(schema 9999, this one knows \d+\)/);
 });
 
 test("a second opener, until the first has closed", async () => {

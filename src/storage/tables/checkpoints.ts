@@ -4,6 +4,7 @@
  */
 import { type Selectable, sql } from "kysely";
 import type {
+  BlobRef,
   ChannelBlob,
   CheckpointKey,
   CheckpointQuery,
@@ -43,12 +44,16 @@ const putRow = insertRows("checkpoints", [...COLUMNS, "run_id"], (insert) =>
   ),
 );
 
-const putBlobs = insertRows(
-  "checkpoint_blobs",
-  ["thread_id", "checkpoint_ns", "channel", "version", "run_id", "type", "value"],
-  (insert) =>
-    insert.onConflict((conflict) => conflict.columns(["thread_id", "checkpoint_ns", "channel", "version"]).doNothing()),
+const BLOB_COLUMNS = ["thread_id", "checkpoint_ns", "channel", "version", "first", "run_id", "type", "value"] as const;
+
+const putBlobs = insertRows("checkpoint_blobs", BLOB_COLUMNS, (insert) =>
+  insert.onConflict((conflict) =>
+    conflict.columns(["thread_id", "checkpoint_ns", "channel", "version", "first"]).doNothing(),
+  ),
 );
+
+/** A later part of a list. Two cannot stand in one place: whoever adds to a list must have its end. */
+const addParts = insertRows("checkpoint_blobs", BLOB_COLUMNS);
 
 /** Writes a checkpoint, replacing one of the same key, and the values that are new with it. */
 export async function put(
@@ -60,12 +65,16 @@ export async function put(
   const { thread_id, checkpoint_ns } = row;
   const [type, checkpoint] = row.checkpoint;
   await putRow(tx, [{ ...row, type, checkpoint, run_id, blob_versions: JSON.stringify(row.blob_versions) }]);
-  await putBlobs(
-    tx,
-    blobs.map(({ channel, version, value: [type, value] }) => {
-      return { thread_id, checkpoint_ns, channel, version, run_id, type, value };
-    }),
-  );
+  const rows = blobs.map(({ channel, version, first, value: [type, value] }) => {
+    return { thread_id, checkpoint_ns, channel, version, first, run_id, type, value };
+  });
+  const wholes = rows.filter(({ first }) => first === 0);
+  if (wholes.length > 0) await putBlobs(tx, wholes);
+  if (wholes.length < rows.length)
+    await addParts(
+      tx,
+      rows.filter(({ first }) => first > 0),
+    );
 }
 
 const WRITE_KEY = ["thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx"] as const;
@@ -175,10 +184,10 @@ export async function removeForRuns(tx: Tx, thread_id: string, run_ids: readonly
     .where("thread_id", "=", thread_id)
     .where("run_id", "in", listed(runs))
     .where(
-      sql<boolean>`(checkpoint_ns, channel, version) not in (
-        select kept.checkpoint_ns, named.key, named.value
-        from checkpoints as kept, json_each(kept.blob_versions) as named
-        where kept.thread_id = ${thread_id})`,
+      sql<boolean>`not exists (
+        select 1 from checkpoints as kept, json_each(kept.blob_versions) as named
+        where kept.thread_id = ${thread_id} and kept.checkpoint_ns = checkpoint_blobs.checkpoint_ns
+        and named.key = channel and named.value ->> 0 = version and max(named.value ->> 1, 1) > "first")`,
     )
     .execute();
 }
@@ -188,7 +197,7 @@ export async function removeForRuns(tx: Tx, thread_id: string, run_ids: readonly
 /** Adds values and pending writes to checkpoints: one query each, however many checkpoints there are. */
 async function complete(db: Tx, rows: readonly Row[]): Promise<StoredCheckpoint[]> {
   if (rows.length === 0) return [];
-  const versions = rows.map((row) => JSON.parse(row.blob_versions) as Record<string, string>);
+  const versions = rows.map((row) => JSON.parse(row.blob_versions) as Record<string, BlobRef>);
   const blobs = await blobsOf(db, rows, versions);
   const writes = await writesOf(db, rows);
   return rows.map(({ type, checkpoint, ...row }, index) => ({
@@ -204,33 +213,52 @@ async function complete(db: Tx, rows: readonly Row[]): Promise<StoredCheckpoint[
  * The wanted keys drive the join (`cross join` keeps that order), so each value is one look-up by primary key; `at` is the
  * key's place in the list.
  */
-const readBlobs = prepared<{ keys: string }, { at: number; type: string; value: Uint8Array | string }>(
+const readBlobs = prepared<{ keys: string }, { at: number; first: number; type: string; value: Uint8Array | string }>(
   (db, { keys }) => ({
     compile: () =>
-      sql<never>`select wanted.key as at, b.type, b.value
-        from json_each(${keys}) as wanted cross join checkpoint_blobs as b
-        on b.thread_id = wanted.value ->> 0 and b.checkpoint_ns = wanted.value ->> 1
-        and b.channel = wanted.value ->> 2 and b.version = wanted.value ->> 3`.compile(db),
+      sql<never>`select wanted.key as at, b."first", b.type, b.value
+      from json_each(${keys}) as wanted cross join checkpoint_blobs as b
+      on b.thread_id = wanted.value ->> 0 and b.checkpoint_ns = wanted.value ->> 1
+      and b.channel = wanted.value ->> 2 and b.version = wanted.value ->> 3 and b."first" < wanted.value ->> 4`.compile(
+        db,
+      ),
   }),
 );
 
-/** The values each row names, in the order of `versions`. Checkpoints in a row share most of them: each is read once. */
+/** What a row wants of one channel: the parts of this version that begin before `end`. */
+interface Wanted {
+  readonly key: string;
+  readonly channel: string;
+  readonly version: string;
+  readonly end: number;
+}
+
+/** The values each row names. Checkpoints in a row share most of them: each is read once, as far as the longest reads. */
 async function blobsOf(
   db: Tx,
   rows: readonly CheckpointKey[],
-  versions: readonly Readonly<Record<string, string>>[],
+  versions: readonly Readonly<Record<string, BlobRef>>[],
 ): Promise<ChannelBlob[][]> {
-  const keys = rows.map(({ thread_id, checkpoint_ns }, index) =>
-    Object.entries(versions[index] ?? {}).map((named) => asList([thread_id, checkpoint_ns, ...named])),
+  const wanted = rows.map(({ thread_id, checkpoint_ns }, index) =>
+    Object.entries(versions[index] ?? {}).map(([channel, [version, length]]): Wanted => {
+      const key = JSON.stringify([thread_id, checkpoint_ns, channel, version]);
+      return { key, channel, version, end: Math.max(length, 1) };
+    }),
   );
-  const wanted = [...new Set(keys.flat())];
-  if (wanted.length === 0) return [];
-  const blobs = new Map<string | undefined, ChannelBlob>();
-  for (const { at, type, value } of (await readBlobs(db, { keys: `[${wanted.join()}]` })).rows) {
-    const [, , channel, version] = JSON.parse(wanted[at] ?? "[]");
-    blobs.set(wanted[at], { channel, version, value: [type, value] });
+  const longest = new Map<string, Wanted>();
+  for (const want of wanted.flat()) if (want.end > (longest.get(want.key)?.end ?? 0)) longest.set(want.key, want);
+  if (longest.size === 0) return [];
+  const asked = [...longest.values()];
+  const parts = new Map(asked.map(({ key }): [string, ChannelBlob[]] => [key, []]));
+  const keys = `[${asked.map(({ key, end }) => `${key.slice(0, -1)},${end}]`).join()}]`;
+  for (const { at, first, type, value } of (await readBlobs(db, { keys })).rows) {
+    const { key, channel, version } = asked[at] as Wanted;
+    parts.get(key)?.push({ channel, version, first, value: [type, value] });
   }
-  return keys.map((ofRow) => ofRow.flatMap((key) => blobs.get(key) ?? []));
+  for (const ofKey of parts.values()) ofKey.sort((a, b) => a.first - b.first);
+  return wanted.map((ofRow) =>
+    ofRow.flatMap(({ key, end }) => parts.get(key)?.filter(({ first }) => first < end) ?? []),
+  );
 }
 
 const readWrites = prepared<{ keys: string }, PendingRow>((db, { keys }) => ({
