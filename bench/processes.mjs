@@ -28,10 +28,10 @@ process.on("exit", () => {
 });
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(130));
 
-/** The built server on a free port and an empty database. Both kinds of process put loads on themselves by `run`. */
-export async function startServer({ profile = false } = {}) {
+/** The built server on a free port, and an empty database unless `data` names one to keep. Both kinds of process put loads on themselves by `run`. */
+export async function startServer({ profile = false, data: given } = {}) {
   if (!existsSync(CLI)) throw new Error(`${CLI} is missing: run \`npm run build\` first`);
-  const data = tempFolder("skein-bench-data-");
+  const data = given ?? tempFolder("skein-bench-data-");
   const args = [CLI, "start", "--config", PROJECT, "--host", "127.0.0.1", "--port", "0", "--data", data];
   const started = performance.now();
   const child = adopt(
@@ -46,6 +46,7 @@ export async function startServer({ profile = false } = {}) {
   return {
     pid: child.pid,
     child,
+    url,
     startMs,
     async run(load, phase) {
       const target = httpTarget(url);
@@ -57,7 +58,7 @@ export async function startServer({ profile = false } = {}) {
     },
     async stop() {
       await stop(child);
-      removeFolder(data);
+      if (given === undefined) removeFolder(data);
     },
   };
 }

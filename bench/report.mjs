@@ -1,4 +1,4 @@
-/** What is measured, what is promised (issue 2, section 7), and the table of both. */
+/** What is measured, what is promised, and the table of both. */
 import { median } from "./loads.mjs";
 
 const atMost = (most) => ({ text: `<= ${most}`, met: (value) => value <= most });
@@ -94,8 +94,23 @@ export function tableOf(rows) {
     target ?? "",
     ok === null ? "" : ok ? "ok" : "MISS",
   ]);
+  return markdown(head, body, [1, 2, 3]);
+}
+
+/** Of the large file: the server's own numbers and their targets. */
+export function scaleTableOf(rows) {
+  const body = rows.map(({ label, unit, value, target, ok }) => [
+    `${label} (${unit})`,
+    number(value),
+    target ?? "",
+    ok === null ? "" : ok ? "ok" : "MISS",
+  ]);
+  return markdown(["", "server", "target", ""], body, [1]);
+}
+
+function markdown(head, body, rightColumns) {
   const widths = head.map((title, column) => Math.max(3, title.length, ...body.map((cells) => cells[column].length)));
-  const right = new Set([1, 2, 3]);
+  const right = new Set(rightColumns);
   const line = (cells) =>
     `| ${cells.map((cell, column) => (right.has(column) ? cell.padStart(widths[column]) : cell.padEnd(widths[column]))).join(" | ")} |`;
   const rule = `|${widths.map((width, column) => `${"-".repeat(width + 1)}${right.has(column) ? ":" : "-"}`).join("|")}|`;

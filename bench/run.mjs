@@ -13,10 +13,11 @@ import { parseArgs } from "node:util";
 import { loads } from "./loads.mjs";
 import { cpuMs, JOBS, residentMb, startInProcess, startServer, tempFolder } from "./processes.mjs";
 import { printProfiles, profiled } from "./profile.mjs";
-import { rowsOf, tableOf } from "./report.mjs";
+import { rowsOf, scaleTableOf, tableOf } from "./report.mjs";
+import { scale } from "./scale.mjs";
 
 const SIDES = ["server", "inProcess"];
-const SECTIONS = [...Object.keys(loads), "memory", "start"];
+const SECTIONS = [...Object.keys(loads), "memory", "start", "scale"];
 /** After the start, until memory counts as idle. */
 const SETTLE_MS = 1_000;
 
@@ -43,14 +44,17 @@ async function bench({ sections, rounds: count, json, profiles }) {
   describeMachine(count);
   if (profiles) console.log("Profiling: the profiler slows both sides, so do not quote these numbers.\n");
   const rounds = [];
-  for (let index = 0; index < count; index++) {
-    rounds.push(await round(index, sections, profiles && join(profiles, `round-${index + 1}`)));
+  const compared = sections.filter((section) => section !== "scale");
+  for (let index = 0; compared.length > 0 && index < count; index++) {
+    rounds.push(await round(index, compared, profiles && join(profiles, `round-${index + 1}`)));
   }
-  const rows = rowsOf(rounds);
-  console.log(`\n${tableOf(rows)}\n`);
+  const rows = rounds.length > 0 ? rowsOf(rounds) : [];
+  if (rows.length > 0) console.log(`\n${tableOf(rows)}\n`);
+  const scaled = sections.includes("scale") ? await scale() : [];
+  if (scaled.length > 0) console.log(`\n${scaleTableOf(scaled)}\n`);
   for (const failure of firstFailures(rounds)) console.log(`a held stream failed: ${failure}`);
   console.log(`load average ${loadText()}, ${((performance.now() - started) / 1_000).toFixed(0)} s in all`);
-  if (json) writeJson(json, { ...machine(), rounds: count, profiled: profiles !== undefined, rows });
+  if (json) writeJson(json, { ...machine(), rounds: count, profiled: profiles !== undefined, rows, scale: scaled });
 }
 
 function writeJson(file, value) {

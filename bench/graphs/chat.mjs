@@ -2,7 +2,9 @@
 import { AIMessage } from "@langchain/core/messages";
 import { END, MessagesAnnotation, START, StateGraph } from "@langchain/langgraph";
 
-const answer = ({ messages }) => ({ messages: [new AIMessage(`You have said ${(messages.length + 1) / 2} things to me.`)] });
+const answer = ({ messages }) => ({
+  messages: [new AIMessage(`You have said ${(messages.length + 1) / 2} things to me.`)],
+});
 
 export const graph = new StateGraph(MessagesAnnotation)
   .addNode("answer", answer)

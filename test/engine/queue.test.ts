@@ -1,0 +1,101 @@
+/** Slots of the queue: who gets one at once, and who has to wait for its turn. */
+import { expect, onTestFinished, test } from "vitest";
+import { Queue } from "../../src/engine/queue.ts";
+import type { RunRecord } from "../../src/storage/storage.ts";
+import * as runs from "../../src/storage/tables/runs.ts";
+import { NOW, newRun, openTemp } from "../storage/support.ts";
+
+/** A queue whose runs end when they are told to. */
+async function queueOf(slots: number) {
+  const storage = await openTemp();
+  const begun: string[] = [];
+  const ends = new Map<string, (outcome: "ended" | "requeued") => void>();
+  let arrived: (() => void) | undefined;
+  const queue = new Queue({
+    storage,
+    owner: "me",
+    slots,
+    leaseMs: 60_000,
+    execute: ({ run_id }: RunRecord) => {
+      begun.push(run_id);
+      arrived?.();
+      return new Promise((resolve) => ends.set(run_id, resolve));
+    },
+    onExpired: async () => undefined,
+    onError: (error) => expect.fail(String(error)),
+  });
+  await queue.start({ alone: true });
+  onTestFinished(async () => {
+    for (const end of ends.values()) end("ended");
+    await queue.stop();
+  });
+  const insert = (kwargs: object = {}) =>
+    storage.write((tx) => {
+      const run = newRun({ created_at: NOW - 1e12, not_before: NOW - 1e12 });
+      return runs.insert(tx, { ...run, kwargs: { ...run.kwargs, ...kwargs } });
+    });
+  /** Resolves when this many runs have begun. */
+  const count = async (wanted: number): Promise<void> => {
+    while (begun.length < wanted) await new Promise<void>((resolve) => (arrived = resolve));
+  };
+  /** The queue has looked for work and found no more than it has. */
+  const settled = async (): Promise<void> => {
+    await storage.write(async () => undefined);
+    await storage.write(async () => undefined);
+  };
+  return { queue, begun, ends, insert, count, settled };
+}
+
+test("a free slot is kept for who asks, and given back when nothing comes of it", async () => {
+  const { queue, begun, settled, insert } = await queueOf(1);
+  await settled();
+  const slot = queue.reserve();
+  expect(slot?.lease.owner).toBe("me");
+  expect(queue.reserve()).toBeUndefined();
+  slot?.release();
+  await settled();
+  const again = queue.reserve();
+  expect(again).toBeDefined();
+  const run = await insert({ temporary: true });
+  again?.begin(run);
+  again?.release();
+  await settled();
+  expect(begun).toEqual([run.run_id]);
+});
+
+test("nobody gets a slot past runs that wait for one", async () => {
+  const { queue, begun, ends, insert, count, settled } = await queueOf(2);
+  await settled();
+  const waiting = [await insert(), await insert(), await insert()];
+  queue.nudge();
+  await count(2);
+  ends.get(begun[0] ?? "")?.("ended");
+  await count(3);
+  expect(new Set(begun)).toEqual(new Set(waiting.map(({ run_id }) => run_id)));
+  // One slot is free again as soon as the last that waited has ended, and nothing is in front any more.
+  expect(queue.reserve()).toBeUndefined();
+  ends.get(begun[1] ?? "")?.("ended");
+  await settled();
+  const slot = queue.reserve();
+  expect(slot).toBeDefined();
+  slot?.release();
+});
+
+test("a run that goes back is claimed again, though nothing else has happened", async () => {
+  const { queue, begun, ends, insert, count, settled } = await queueOf(1);
+  await settled();
+  const slot = queue.reserve();
+  const run = await insert({ temporary: true });
+  slot?.begin(run);
+  await count(1);
+  ends.get(run.run_id)?.("requeued");
+  await count(2);
+  expect(begun).toEqual([run.run_id, run.run_id]);
+});
+
+test("no slots when the queue takes no more runs", async () => {
+  const { queue, settled } = await queueOf(1);
+  await settled();
+  await queue.stop();
+  expect(queue.reserve()).toBeUndefined();
+});
