@@ -5,6 +5,7 @@ import type { Project, Settings } from "./config.ts";
 import { Attempts } from "./engine/attempts.ts";
 import { ExecutorPool } from "./engine/pool.ts";
 import { Queue } from "./engine/queue.ts";
+import { Scheduler, systemClock } from "./engine/scheduler.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
 import { Sweeps } from "./engine/sweeps.ts";
@@ -17,6 +18,7 @@ import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
 import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
 import type { Services } from "./services/contract.ts";
+import { Crons } from "./services/crons.ts";
 import { Runs } from "./services/runs.ts";
 import { System } from "./services/system.ts";
 import { Threads } from "./services/threads.ts";
@@ -135,20 +137,32 @@ async function assemble(
   });
 
   const ask = (question: Question): Promise<Json> => pool.ask(question);
+  const checkUrl = project.webhooks.enabled
+    ? (url: string): void => checkWebhook(url, server_url, project.webhooks)
+    : null;
+  const runService = new Runs({
+    storage: database,
+    logs,
+    logger,
+    metrics,
+    ask,
+    queue,
+    signalCancel: (run_id, action) => void attempts.cancel(run_id, action),
+    onWebhook: () => webhooks.nudge(),
+    checkWebhook: checkUrl,
+  });
+  const scheduler = new Scheduler({
+    storage: database,
+    create: (take) => runService.createDue(take),
+    logger,
+    metrics,
+    clock: systemClock,
+  });
   const services: Services = {
     assistants: new Assistants({ storage: database, ask }),
     threads: new Threads({ storage: database, ask }),
-    runs: new Runs({
-      storage: database,
-      logs,
-      logger,
-      metrics,
-      ask,
-      queue,
-      signalCancel: (run_id, action) => void attempts.cancel(run_id, action),
-      onWebhook: () => webhooks.nudge(),
-      checkWebhook: project.webhooks.enabled ? (url) => checkWebhook(url, server_url, project.webhooks) : null,
-    }),
+    runs: runService,
+    crons: new Crons({ storage: database, onChange: () => scheduler.nudge(), checkWebhook: checkUrl }),
     system: new System({ storage: database, metrics, graphs: () => graphs }),
   };
 
@@ -169,6 +183,8 @@ async function assemble(
   pool.listening(server_url);
   await queue.start({ alone: true });
   webhooks.nudge();
+  scheduler.start();
+  stack.push(() => scheduler.stop());
   const sweeps = new Sweeps(
     [
       {
@@ -195,6 +211,7 @@ async function assemble(
     },
     async stop() {
       await sweeps.stop();
+      await scheduler.stop();
       await drain(queue, pool, attempts, settings.shutdownGraceMs, logger);
       // What has ended is answered; followers of a run that was handed back are cut off, so that they come again.
       await listening.close(CLOSE_GRACE_MS);

@@ -6,6 +6,7 @@ import type { Services } from "../services/contract.ts";
 import { cors } from "./cors.ts";
 import { errorResponse } from "./errors.ts";
 import { assistantRoutes } from "./routes/assistants.ts";
+import { cronRoutes } from "./routes/crons.ts";
 import { runRoutes } from "./routes/runs.ts";
 import { statelessRunRoutes } from "./routes/stateless-runs.ts";
 import { systemRoutes } from "./routes/system.ts";
@@ -41,6 +42,7 @@ export function createApp({ services, settings, logger, observe }: AppOptions): 
   threadRoutes(room);
   runRoutes(room);
   statelessRunRoutes(room);
+  cronRoutes(room);
   systemRoutes(room, settings);
 
   app.notFound((c) => unknownRoute(app, c));

@@ -14,6 +14,7 @@ export class Metrics {
   readonly runsEnded = this.#counter("runs_ended_total", "Runs that ended, by status.", ["status"]);
   readonly runAttemptsLost = this.#counter("run_attempts_lost_total", "Attempts lost with their executor thread.", []);
   readonly webhooks = this.#counter("webhooks_total", "Webhook calls, by outcome.", ["outcome"]);
+  readonly cronTicks = this.#counter("cron_ticks_total", "Ticks of crons, by outcome.", ["outcome"]);
   readonly runSeconds = this.#histogram("run_duration_seconds", "Time from claim to settle of a run.", []);
   readonly waitSeconds = this.#histogram(
     "run_wait_seconds",

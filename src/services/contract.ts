@@ -5,6 +5,7 @@
 import type { CancelAction, Json } from "../executor/protocol.ts";
 import type { Assistant, AssistantFilter, AssistantSearch } from "../schemas/assistants.ts";
 import type { CheckpointConfig } from "../schemas/common.ts";
+import type { Cron, CronCreate, CronFilter, CronPatch, CronSearch, ThreadCronCreate } from "../schemas/crons.ts";
 import type { Run, RunCreateStateful, RunCreateStateless, StreamMode } from "../schemas/runs.ts";
 import type { Thread, ThreadCreate } from "../schemas/threads.ts";
 import type { RunEvent } from "../streaming/events.ts";
@@ -56,6 +57,16 @@ export interface RunsService {
   cancelOnDisconnect(run_id: string): void;
 }
 
+export interface CronsService {
+  create(request: CronCreate): Promise<Cron>;
+  createOnThread(thread_id: string, request: ThreadCronCreate): Promise<Cron>;
+  get(cron_id: string): Promise<Cron>;
+  patch(cron_id: string, change: CronPatch): Promise<Cron>;
+  delete(cron_id: string): Promise<void>;
+  search(request: CronSearch): Promise<{ items: readonly Partial<Cron>[]; total: number }>;
+  count(filter: CronFilter): Promise<number>;
+}
+
 export interface SystemService {
   /** Throws when the database does not answer. */
   checkDatabase(): Promise<void>;
@@ -69,5 +80,6 @@ export interface Services {
   readonly assistants: AssistantsService;
   readonly threads: ThreadsService;
   readonly runs: RunsService;
+  readonly crons: CronsService;
   readonly system: SystemService;
 }

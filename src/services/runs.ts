@@ -4,6 +4,7 @@ import { finalOutput } from "../engine/attempts.ts";
 import { type CancelEffect, cancelFound, cancelRun } from "../engine/cancellation.ts";
 import { decide } from "../engine/multitask.ts";
 import type { Slot } from "../engine/queue.ts";
+import type { TakeTick } from "../engine/scheduler.ts";
 import { runToWire } from "../engine/wire.ts";
 import { conflict, notFound } from "../errors.ts";
 import type { CancelAction, Json, Question } from "../executor/protocol.ts";
@@ -70,6 +71,18 @@ export class Runs implements RunsService {
       return { run: undefined, made };
     });
     return made.map(asMade);
+  }
+
+  /** A cron's run. `take` opens the transaction and says what to run; when it throws, nothing is written. */
+  async createDue(take: TakeTick): Promise<Run> {
+    const { run, effects } = await this.#commit(async (tx, now, slot) => {
+      const { cron_id, thread_id, request } = await take(tx);
+      const allowed = this.#withAllowedWebhook(request);
+      if (thread_id !== null) return createOnThread(tx, thread_id, allowed, slot, now);
+      return { ...(await createWithThread(tx, allowed, slot, now, { cron_id })), effects: [] };
+    });
+    await this.#act(effects);
+    return asMade(run);
   }
 
   async get(thread_id: string | null, run_id: string): Promise<Run> {
@@ -243,11 +256,12 @@ async function createWithThread(
   request: RunCreateStateless,
   slot: Slot | undefined,
   now: number,
+  stamp: Readonly<Record<string, unknown>> = {},
 ): Promise<{ run: RunRecord }> {
   const assistant = await assistantFor(tx, request.assistant_id);
   const thread_id = uuid7();
   const run = newRun({ assistant, thread_id, request, temporary: request.on_completion !== "keep", now });
-  await threads.insert(tx, newThread(thread_id, "busy", runStamp(run), now));
+  await threads.insert(tx, newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now));
   return { run: await runs.insert(tx, startable(run, slot, now)) };
 }
 

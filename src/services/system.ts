@@ -31,7 +31,7 @@ export class System implements SystemService {
       langgraph_py_version: "",
       langgraph_js_version: first?.langgraph_version ?? "",
       context: "js",
-      flags: { assistants: true, crons: false, langsmith: false, langsmith_tracing_replicas: false },
+      flags: { assistants: true, crons: true, langsmith: false, langsmith_tracing_replicas: false },
       metadata: { server: "skein" },
     };
   }

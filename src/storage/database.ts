@@ -104,6 +104,22 @@ export interface Database {
     next_attempt_at: number;
     created_at: number;
   };
+  crons: {
+    cron_id: string;
+    assistant_id: string;
+    thread_id: string | null;
+    on_run_completed: string | null;
+    schedule: string;
+    timezone: string | null;
+    end_time: number | null;
+    /** 0 or 1. */
+    enabled: number;
+    next_run_date: number | null;
+    created_at: number;
+    updated_at: number;
+    metadata: string;
+    payload: string;
+  };
   store_items: {
     /** Namespace as JSON text of its array: unambiguous whatever the labels hold. */
     namespace: string;

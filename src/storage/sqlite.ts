@@ -30,6 +30,7 @@ const QUICK_CHECK_BYTES = 64 * 1024 * 1024;
 const PRAGMAS = [
   // Writes that must reach the disk are synced aside: see log-sync.ts.
   "synchronous=NORMAL",
+  "foreign_keys=ON",
   "temp_store=MEMORY",
   "cache_size=-32768",
   "journal_size_limit=67108864",

@@ -12,6 +12,7 @@
 import type { Kysely } from "kysely";
 import type { ErrorBody } from "../errors.ts";
 import type { CancelAction, Json } from "../executor/protocol.ts";
+import type { CronPayload, OnRunCompleted } from "../schemas/crons.ts";
 import type { MultitaskStrategy, RunKwargs, RunStatus } from "../schemas/runs.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
 import type { Database } from "./database.ts";
@@ -93,6 +94,27 @@ export interface RunRecord {
   readonly updated_at: number;
   readonly started_at: number | null;
   readonly ended_at: number | null;
+}
+
+/** What runs when. */
+export interface CronRecord {
+  readonly cron_id: string;
+  readonly assistant_id: string;
+  /** Null: each run gets a thread of its own. */
+  readonly thread_id: string | null;
+  /** What becomes of a run's own thread; null for a cron on a thread. */
+  readonly on_run_completed: OnRunCompleted | null;
+  readonly schedule: string;
+  /** IANA name; null is UTC. */
+  readonly timezone: string | null;
+  readonly end_time: number | null;
+  readonly enabled: boolean;
+  /** The tick that is still to be fired; null when none is. */
+  readonly next_run_date: number | null;
+  readonly created_at: number;
+  readonly updated_at: number;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly payload: CronPayload;
 }
 
 /** A webhook call that must be made; it leaves the table when delivered or given up. */

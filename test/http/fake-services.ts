@@ -4,6 +4,7 @@ import { createApp } from "../../src/http/app.ts";
 import { type Listening, listen } from "../../src/http/listen.ts";
 import type { HttpSettings, Logger } from "../../src/http/types.ts";
 import type { Assistant } from "../../src/schemas/assistants.ts";
+import type { Cron } from "../../src/schemas/crons.ts";
 import type { Run } from "../../src/schemas/runs.ts";
 import type { Thread } from "../../src/schemas/threads.ts";
 import type { Services } from "../../src/services/contract.ts";
@@ -63,6 +64,23 @@ export const RUN: Run = {
     temporary: false,
   },
   multitask_strategy: "enqueue",
+};
+
+const CRON: Cron = {
+  cron_id: RUN_ID,
+  assistant_id: ASSISTANT.assistant_id,
+  thread_id: null,
+  on_run_completed: "delete",
+  schedule: "0 9 * * *",
+  timezone: null,
+  end_time: null,
+  enabled: true,
+  next_run_date: NOW,
+  payload: {},
+  metadata: {},
+  user_id: null,
+  created_at: NOW,
+  updated_at: NOW,
 };
 
 export const event = (id: number, name: string, data: unknown): RunEvent => ({
@@ -216,6 +234,35 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
       },
       cancelOnDisconnect(run_id) {
         record("runs.cancelOnDisconnect", run_id);
+      },
+    },
+    crons: {
+      async create(request) {
+        record("crons.create", request);
+        return CRON;
+      },
+      async createOnThread(thread_id, request) {
+        record("crons.createOnThread", thread_id, request);
+        return CRON;
+      },
+      async get(cron_id) {
+        record("crons.get", cron_id);
+        return CRON;
+      },
+      async patch(cron_id, change) {
+        record("crons.patch", cron_id, change);
+        return CRON;
+      },
+      async delete(cron_id) {
+        record("crons.delete", cron_id);
+      },
+      async search(request) {
+        record("crons.search", request);
+        return { items: [CRON], total: 1 };
+      },
+      async count(filter) {
+        record("crons.count", filter);
+        return 1;
       },
     },
     system: {
