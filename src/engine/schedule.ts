@@ -21,6 +21,7 @@ export interface Timing {
 }
 
 const DAY_MS = 86_400_000;
+/** Spellings of all hours. */
 const EVERY_HOUR = new Set(["*", "?", "*/1", "0-23"]);
 
 /** Throws, naming the field, when a cron cannot be timed so. */
