@@ -84,13 +84,14 @@ const Timezone = z.string().max(100).describe("IANA name, such as `Europe/Berlin
 const EndTime = z.iso
   .datetime({ offset: true, local: true })
   .transform((text) => Date.parse(/(Z|[+-]\d\d:?\d\d)$/.test(text) ? text : `${text}Z`))
-  .openapi({ type: "string", format: "date-time", description: "From then on nothing runs." });
+  .nullish()
+  .openapi({ type: ["string", "null"], format: "date-time", description: "From then on nothing runs." });
 
 const createFields = {
   assistant_id: z.string().describe("Id of an assistant, or of a graph (its default assistant)."),
   schedule: Schedule,
   timezone: Timezone.nullish(),
-  end_time: EndTime.nullish(),
+  end_time: EndTime,
   enabled: z.boolean().nullish().describe("Default: true."),
   metadata: JsonObject.nullish().describe("Of the cron, and of each of its runs."),
   ...payload,
@@ -120,7 +121,7 @@ export const CronPatch = z
   .looseObject({
     schedule: Schedule.optional(),
     timezone: Timezone.nullish(),
-    end_time: EndTime.nullish(),
+    end_time: EndTime,
     enabled: z.boolean().optional(),
     on_run_completed: OnRunCompleted.optional(),
     metadata: JsonObject.nullish().describe("Merged into what is there."),
