@@ -11,7 +11,7 @@ import {
   readSettings,
   type Settings,
 } from "./config.ts";
-import { GraphLoadError } from "./engine/executor-thread.ts";
+import { GraphLoadError, IndexLoadError } from "./engine/executor-thread.ts";
 import { PortInUseError } from "./http/listen.ts";
 import { createLogger, type Logger } from "./observability/logger.ts";
 import { type SkeinServer, startServer } from "./server.ts";
@@ -142,7 +142,8 @@ function refuse(error: unknown): never {
 
 /** Errors whose message says it all go without a stack; a graph's failure shows where in the user's code. */
 function textOf(error: unknown): string {
-  if (error instanceof ConfigError || error instanceof StorageRefused) return error.message;
+  if (error instanceof ConfigError || error instanceof StorageRefused || error instanceof IndexLoadError)
+    return error.message;
   if (error instanceof GraphLoadError) return `${error.message}\n${error.stack ?? ""}`;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

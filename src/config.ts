@@ -7,7 +7,8 @@ import { availableParallelism } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { parse as parseEnv } from "dotenv";
 import { z } from "zod";
-import type { GraphSpec } from "./executor/protocol.ts";
+import type { GraphSpec, StoreIndexSpec } from "./executor/protocol.ts";
+import { MAX_TTL_MINUTES } from "./schemas/limits.ts";
 
 /** A setting is wrong: the server says which and does not start. */
 export class ConfigError extends Error {
@@ -24,6 +25,21 @@ export interface Project {
   /** The process's environment with the project's `env` under it. */
   readonly env: Env;
   readonly webhooks: WebhookSettings;
+  readonly store: StoreSettings;
+}
+
+/** The `store` block of langgraph.json. */
+export interface StoreSettings {
+  /** Null: no search by meaning. */
+  readonly index: StoreIndexSpec | null;
+  readonly ttl: {
+    /** Whether a read starts an item's time to live again. */
+    readonly refreshOnRead: boolean;
+    /** Minutes to live of items that are put without a time of their own; null for ever. */
+    readonly defaultMinutes: number | null;
+    /** Minutes between removals of expired items; null for none. */
+    readonly sweepMinutes: number | null;
+  };
 }
 
 /** The `webhooks.url` block of langgraph.json, and whether webhooks are sent at all. */
@@ -76,10 +92,31 @@ export interface Settings {
 
 const GraphEntry = z.union([z.string(), z.looseObject({ path: z.string(), description: z.string().nullish() })]);
 
+const StoreBlock = z.looseObject({
+  path: z.undefined({ error: "a custom store cannot be served: remove this key to use Skein's own" }),
+  index: z
+    .looseObject({
+      embed: z.string(),
+      // libsql's limit.
+      dims: z.int().min(1).max(65_536),
+      fields: z.array(z.string().min(1)).nullish(),
+    })
+    .nullish(),
+  ttl: z
+    .looseObject({
+      refresh_on_read: z.boolean().nullish(),
+      default_ttl: z.number().positive().max(MAX_TTL_MINUTES).nullish(),
+      // A timer of Node takes no more.
+      sweep_interval_minutes: z.number().positive().max(35_000).nullish(),
+    })
+    .nullish(),
+});
+
 const ProjectFile = z.looseObject({
   graphs: z.record(z.string(), GraphEntry),
   env: z.union([z.string(), z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]))]).nullish(),
   node_version: z.union([z.string(), z.number()]).nullish(),
+  store: StoreBlock.nullish(),
   http: z.looseObject({ disable_webhooks: z.boolean().nullish() }).nullish(),
   webhooks: z
     .looseObject({
@@ -109,6 +146,7 @@ export function loadProject(path: string, processEnv: Env): Project {
     graphs: Object.entries(content.graphs).map(([id, entry]) => graphSpec(dir, id, entry)),
     env: { ...projectEnv(dir, content.env), ...processEnv },
     webhooks: webhookSettings(content),
+    store: storeSettings(dir, content.store),
   };
 }
 
@@ -134,17 +172,41 @@ function parseProject(file: string): ProjectFile {
 
 function graphSpec(dir: string, graph_id: string, entry: z.infer<typeof GraphEntry>): GraphSpec {
   const { path, description } = typeof entry === "string" ? { path: entry, description: null } : entry;
+  return { graph_id, ...exportAt(dir, path, `graph "${graph_id}"`), description: description ?? null };
+}
+
+/** `./file.ts:name` → an export of a module of the project, `default` when none is named. */
+function exportAt(dir: string, path: string, setting: string): { file: string; export_name: string } {
   const colon = path.lastIndexOf(":");
   // A Windows drive letter is no export name.
   const hasExport = colon > 1;
   const file = resolve(dir, hasExport ? path.slice(0, colon) : path);
-  if (!existsSync(file)) throw new ConfigError(`graph "${graph_id}": ${file} does not exist`);
+  if (!existsSync(file)) throw new ConfigError(`${setting}: ${file} does not exist`);
+  return { file, export_name: hasExport ? path.slice(colon + 1) : "default" };
+}
+
+function storeSettings(dir: string, block: ProjectFile["store"]): StoreSettings {
+  const { index, ttl } = block ?? {};
   return {
-    graph_id,
-    file,
-    export_name: hasExport ? path.slice(colon + 1) : "default",
-    description: description ?? null,
+    index: index == null ? null : indexSpec(dir, index.embed, index.dims, index.fields ?? ["$"]),
+    ttl: {
+      refreshOnRead: ttl?.refresh_on_read ?? true,
+      defaultMinutes: ttl?.default_ttl ?? null,
+      sweepMinutes: ttl?.sweep_interval_minutes ?? null,
+    },
   };
+}
+
+/** `embed` is a path of a module, as those of graphs, or `provider:model`. */
+function indexSpec(dir: string, embed: string, dims: number, fields: readonly string[]): StoreIndexSpec {
+  const setting = "store.index.embed";
+  const [, provider, model] = /^([^:]+):(.+)$/s.exec(embed) ?? [];
+  const isPath = /^[./\\]/.test(embed) || /\.[cm]?[jt]sx?(:[^:]*)?$/.test(embed);
+  if (isPath) return { embed, dims, fields, source: { kind: "module", ...exportAt(dir, embed, setting) } };
+  if (provider === undefined || model === undefined) {
+    throw new ConfigError(`${setting}: "${embed}" is no path of a module ("./embed.ts:embed") and no "provider:model"`);
+  }
+  return { embed, dims, fields, source: { kind: "provider", provider, model } };
 }
 
 function projectEnv(dir: string, env: ProjectFile["env"]): Record<string, string> {

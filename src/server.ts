@@ -3,12 +3,14 @@ import { hostname } from "node:os";
 import { v4 as uuid4 } from "uuid";
 import type { Project, Settings } from "./config.ts";
 import { Attempts } from "./engine/attempts.ts";
+import type { StorageHandler } from "./engine/executor-thread.ts";
 import { ExecutorPool } from "./engine/pool.ts";
 import { Queue } from "./engine/queue.ts";
 import { Scheduler, systemClock } from "./engine/scheduler.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
-import { Sweeps } from "./engine/sweeps.ts";
+import { Store } from "./engine/store.ts";
+import { type Sweep, Sweeps } from "./engine/sweeps.ts";
 import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { Webhooks } from "./engine/webhooks.ts";
 import type { GraphSpec, Json, LoadedGraph, Question } from "./executor/protocol.ts";
@@ -20,10 +22,10 @@ import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
 import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
 import { Runs } from "./services/runs.ts";
+import { LongTermStore } from "./services/store.ts";
 import { System } from "./services/system.ts";
 import { Threads } from "./services/threads.ts";
 import { openSqlite } from "./storage/sqlite.ts";
-import type { Storage } from "./storage/storage.ts";
 import * as runs from "./storage/tables/runs.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
 import { VERSION } from "./version.ts";
@@ -71,17 +73,18 @@ async function assemble(
   const onError = (error: unknown, doing: string): void => logger.error({ err: error }, `${doing} failed`);
 
   // The slow part first: executor threads load the graphs while the database opens.
-  let storage: Storage | undefined;
+  let onStorage: StorageHandler | undefined;
   const pool = makePool(project, settings, logger, (requests) => {
-    if (storage === undefined) throw new Error("storage is not open yet");
-    return storageHandler(storage)(requests);
+    if (onStorage === undefined) throw new Error("storage is not open yet");
+    return onStorage(requests);
   });
   stack.push(() => pool.close());
   const loading = pool.start();
   loading.catch(() => undefined);
 
   const database = await openSqlite({ dir: settings.dataDir, onError: (error: unknown) => onError(error, "storage") });
-  storage = database;
+  const store = new Store({ storage: database, ttl: project.store.ttl, embedder: embedderName(project) });
+  onStorage = storageHandler(database, store);
   stack.push(() => database.close());
   let graphs = await loading;
   await syncDefaultAssistants(database, project.graphs, Date.now());
@@ -163,6 +166,7 @@ async function assemble(
     threads: new Threads({ storage: database, ask }),
     runs: runService,
     crons: new Crons({ storage: database, onChange: () => scheduler.nudge(), checkWebhook: checkUrl }),
+    store: new LongTermStore({ store, ask }),
     system: new System({ storage: database, metrics, graphs: () => graphs }),
   };
 
@@ -192,6 +196,7 @@ async function assemble(
         everyMs: Math.min(Math.max(settings.resumableTtlMs / 4, 1000), 30_000),
         run: () => sweepEvents(database, settings.resumableTtlMs),
       },
+      ...storeSweeps(project, store),
     ],
     onError,
   );
@@ -223,16 +228,26 @@ async function assemble(
   };
 }
 
-function makePool(
-  project: Project,
-  settings: Settings,
-  logger: Logger,
-  onStorage: ReturnType<typeof storageHandler>,
-): ExecutorPool {
+/** What vectors are known by: the same name means that they can be compared. */
+function embedderName({ store: { index } }: Project): string | null {
+  return index === null ? null : `${index.embed} ${index.dims}`;
+}
+
+function storeSweeps({ store: { ttl } }: Project, store: Store): Sweep[] {
+  if (ttl.sweepMinutes === null) return [];
+  return [{ name: "sweeping the store", everyMs: ttl.sweepMinutes * 60_000, run: () => store.sweep() }];
+}
+
+function makePool(project: Project, settings: Settings, logger: Logger, onStorage: StorageHandler): ExecutorPool {
   return new ExecutorPool({
     size: settings.threads,
     limit: settings.threads + SPARE_THREADS,
-    settings: { graphs: project.graphs, project_dir: project.dir, server_url: "" },
+    settings: {
+      graphs: project.graphs,
+      store_index: project.store.index,
+      project_dir: project.dir,
+      server_url: "",
+    },
     thread: {
       env: { ...project.env },
       heapMb: settings.executorHeapMb,

@@ -79,6 +79,14 @@ export class GraphLoadError extends Error {
   }
 }
 
+/** The store's index cannot be had: the server says why and does not start. */
+export class IndexLoadError extends Error {
+  constructor(embed: string, cause: ErrorBody) {
+    super(`store.index.embed "${embed}" failed to load: ${cause.error}: ${cause.message}`);
+    this.name = "IndexLoadError";
+  }
+}
+
 interface PendingCall extends StorageRequest {
   readonly id: number;
 }
@@ -260,6 +268,10 @@ export class ExecutorThread {
         case "load_failed":
           this.#cause = `graph "${message.graph_id}" failed to load`;
           failed(new GraphLoadError(message.graph_id, message.file, message.error, message.stack));
+          break;
+        case "index_failed":
+          this.#cause = `store.index.embed "${message.embed}" failed to load`;
+          failed(new IndexLoadError(message.embed, message.error));
           break;
         case "events":
           this.#takeEvents(message);

@@ -7,8 +7,8 @@ import type { StorageCall } from "../executor/protocol.ts";
 import type { Storage, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as runs from "../storage/tables/runs.ts";
-import * as store from "../storage/tables/store.ts";
 import type { StorageHandler, StorageRequest } from "./executor-thread.ts";
+import type { Store } from "./store.ts";
 
 type Reply = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: ErrorBody };
 type Write = Extract<StorageCall, { op: "put_checkpoint" | "put_writes" | "delete_thread_checkpoints" }>;
@@ -19,13 +19,14 @@ const FENCED: Reply = {
 };
 
 /** Answers batches in order; the writes of one batch share one transaction and one fencing check per run. */
-export function storageHandler(storage: Storage): StorageHandler {
+export function storageHandler(storage: Storage, store: Store): StorageHandler {
   return (requests) => {
     const writes = requests.filter(isWrite);
     const written = writes.length === 0 ? undefined : writeAll(storage, writes);
     return Promise.all(
       requests.map(async (request) => {
-        if (!isWrite(request)) return guarded(() => answer(storage, request.call as Exclude<StorageCall, Write>));
+        if (!isWrite(request))
+          return guarded(() => answer(storage, store, request.call as Exclude<StorageCall, Write>));
         const replies = await written;
         return replies?.get(request) ?? FENCED;
       }),
@@ -104,16 +105,14 @@ function apply(tx: Tx, call: Write): Promise<void> {
   }
 }
 
-function answer(storage: Storage, call: Exclude<StorageCall, Write>): Promise<unknown> {
+function answer(storage: Storage, store: Store, call: Exclude<StorageCall, Write>): Promise<unknown> {
   switch (call.op) {
     case "get_checkpoint":
       return storage.read((db) => checkpoints.get(db, call.query));
     case "list_checkpoints":
       return storage.read((db) => checkpoints.list(db, call.query));
     case "store":
-      return call.operations.some(({ op }) => op === "put")
-        ? storage.write((tx) => store.run(tx, call.operations, Date.now()))
-        : storage.read((db) => store.run(db, call.operations, Date.now()));
+      return store.run(call.operations);
     default:
       return call satisfies never;
   }

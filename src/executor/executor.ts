@@ -1,4 +1,5 @@
 /** The executor behind its port: graphs by id, runs in flight, and what each message does. */
+import { errorBody } from "../errors.ts";
 import { answer, UnknownGraph } from "./inspect.ts";
 import { KeptThreads } from "./kept-threads.ts";
 import { loadFailure, loadGraph, type ProjectGraph } from "./load.ts";
@@ -14,6 +15,7 @@ import type {
   ToExecutor,
 } from "./protocol.ts";
 import { type RunningRun, startRun, thrownBody } from "./run.ts";
+import { embedded, loadStoreIndex, type StoreIndex } from "./store-index.ts";
 
 export interface Executor {
   receive(message: ToExecutor): void;
@@ -35,9 +37,11 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
   const kept = new KeptThreads();
   const begin = paced(BEGIN_PER_TURN);
   let draining = false;
+  let index: StoreIndex | null = null;
   setServerUrl(settings.server_url);
   let loading = true;
-  const loaded = loadAll(settings, graphs, port, send).then(() => {
+  const loaded = loadAll(settings, graphs, port, send).then((loadedIndex) => {
+    index = loadedIndex;
     loading = false;
   });
 
@@ -70,7 +74,8 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
   const ask = async (id: number, question: Question): Promise<void> => {
     await loaded;
     try {
-      port.post({ type: "answer", id, ok: true, value: await answer(question, graphs, port) });
+      const value = question.ask === "embed" ? await embedded(index, question) : await answer(question, graphs, port);
+      port.post({ type: "answer", id, ok: true, value });
     } catch (thrown) {
       const not_found = thrown instanceof UnknownGraph;
       port.post({ type: "answer", id, ok: false, error: thrownBody(thrown), not_found });
@@ -158,7 +163,9 @@ async function loadAll(
   graphs: Map<string, ProjectGraph>,
   port: ExecutorPort,
   send: Send,
-): Promise<void> {
+): Promise<StoreIndex | null> {
+  const index = await loadIndexOrTell(settings, port);
+  if (index === undefined) return null;
   let loading: GraphSpec | undefined;
   // A module may end the thread while it loads; the message still gets out.
   const onExit = (code: number): void => {
@@ -169,7 +176,7 @@ async function loadAll(
   for (const spec of settings.graphs) {
     loading = spec;
     try {
-      graphs.set(spec.graph_id, await loadGraph(spec, settings.project_dir));
+      graphs.set(spec.graph_id, await loadGraph(spec, settings.project_dir, index));
     } catch (thrown) {
       port.post(loadFailure(spec, thrown));
     }
@@ -177,4 +184,17 @@ async function loadAll(
   process.off("exit", onExit);
   const ready = [...graphs].map(([graph_id, { langgraph }]) => ({ graph_id, langgraph_version: langgraph.version }));
   port.post({ type: "ready", graphs: ready });
+  return index;
+}
+
+/** Null: the store has no index. Undefined: it cannot be had, and the server has been told. */
+async function loadIndexOrTell(settings: ExecutorSettings, port: ExecutorPort): Promise<StoreIndex | null | undefined> {
+  const spec = settings.store_index ?? null;
+  if (spec === null) return null;
+  try {
+    return await loadStoreIndex(spec, settings.project_dir);
+  } catch (thrown) {
+    port.post({ type: "index_failed", embed: spec.embed, error: errorBody(thrown) });
+    return undefined;
+  }
 }

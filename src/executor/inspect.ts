@@ -4,7 +4,7 @@ import type { GraphConfig, GraphLike, LangGraph, SchemaModule, StateLike, TaskLi
 import type { ProjectGraph } from "./load.ts";
 import { checkpointOf } from "./modes.ts";
 import type { StoragePort } from "./port.ts";
-import type { CheckpointRef, Json, Question, RunnableSettings } from "./protocol.ts";
+import type { CheckpointRef, GraphQuestion, Json, RunnableSettings } from "./protocol.ts";
 import { outputOf } from "./run.ts";
 import { makeSaver } from "./saver.ts";
 import { toJson } from "./serialize.ts";
@@ -18,7 +18,7 @@ export class UnknownGraph extends Error {
 }
 
 export async function answer(
-  question: Question,
+  question: GraphQuestion,
   graphs: ReadonlyMap<string, ProjectGraph>,
   port: StoragePort,
 ): Promise<Json> {
@@ -67,13 +67,13 @@ function settingsConfig({ configurable, context, tags, recursion_limit }: Runnab
 
 async function stateAt(
   graph: GraphLike,
-  { langgraph }: ProjectGraph,
+  project: ProjectGraph,
   port: StoragePort,
   thread_id: string,
   { checkpoint_ns, checkpoint_id, checkpoint_map }: CheckpointRef,
   subgraphs: boolean,
 ): Promise<StateLike> {
-  const bound = bind(graph, makeSaver(langgraph, port, null), makeStore(langgraph, port));
+  const bound = bind(graph, makeSaver(project.langgraph, port, null), makeStore(project, port));
   const configurable = {
     thread_id,
     checkpoint_ns: checkpoint_ns ?? "",

@@ -90,7 +90,11 @@ interface LangGraphModule {
   readonly RunControl?: new () => RunControlLike;
 }
 
+/** What nodes are given: LangGraph wraps the store of a graph in one for each run. */
+export type StoreWrapperClass = new (store: BaseStore) => BaseStore;
+
 interface CheckpointModule {
+  readonly AsyncBatchedStore?: StoreWrapperClass;
   readonly compareWritesSortKeys?: (a: WriteSortKey, b: WriteSortKey) => number;
 }
 
@@ -107,6 +111,7 @@ export interface SchemaModule {
 export interface LangGraph extends LangGraphModule {
   readonly version: string;
   readonly compareWrites: (a: WriteSortKey, b: WriteSortKey) => number;
+  readonly AsyncBatchedStore?: StoreWrapperClass;
   /** JSON schemas of zod states; undefined when this version has none. */
   schemas(): Promise<SchemaModule | undefined>;
 }
@@ -122,7 +127,7 @@ const copies = new Map<string, Promise<LangGraph>>();
 
 /** The copy that modules in the graph file's folder import. `graph` tells ES module from CommonJS where both are loaded. */
 export async function langGraphOf(file: string, graph?: unknown): Promise<LangGraph> {
-  const folder = packageFolder("@langchain/langgraph", file);
+  const folder = packageFolder("@langchain/langgraph", dirname(realpathSync(file)));
   if (folder === undefined) {
     throw new Error(`Cannot find @langchain/langgraph from ${file}: install it in the project of this graph.`);
   }
@@ -136,9 +141,15 @@ export async function langGraphOf(file: string, graph?: unknown): Promise<LangGr
   return copy;
 }
 
+/** A package as modules in this folder import it; undefined when it is not installed. */
+export async function importPackage(name: string, folder: string): Promise<unknown> {
+  const found = packageFolder(name, realpathSync(folder));
+  return found === undefined ? undefined : importer(found, false)(".");
+}
+
 /** Walks up `node_modules` as Node does; `exports` hides package.json from `require.resolve`. */
 function packageFolder(name: string, from: string): string | undefined {
-  for (let folder = dirname(realpathSync(from)); ; folder = dirname(folder)) {
+  for (let folder = from; ; folder = dirname(folder)) {
     const candidate = join(folder, "node_modules", name);
     if (existsSync(join(candidate, "package.json"))) return realpathSync(candidate);
     if (dirname(folder) === folder) return undefined;
@@ -161,7 +172,7 @@ function usesCommonJs(file: string, graph: unknown): boolean {
 async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
   const load = importer(folder, cjs);
   const main = (await load(".")) as LangGraphModule;
-  const checkpointFolder = packageFolder("@langchain/langgraph-checkpoint", join(folder, "package.json"));
+  const checkpointFolder = packageFolder("@langchain/langgraph-checkpoint", folder);
   const checkpoint =
     checkpointFolder === undefined ? {} : ((await importer(checkpointFolder, cjs)(".")) as CheckpointModule);
   await lightenCore(folder, cjs);
@@ -173,6 +184,7 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
     ...(main.RunControl === undefined ? {} : { RunControl: main.RunControl }),
     version: (packageJson(folder) as { version?: string }).version ?? "unknown",
     compareWrites: checkpoint.compareWritesSortKeys ?? compareWrites,
+    ...(checkpoint.AsyncBatchedStore === undefined ? {} : { AsyncBatchedStore: checkpoint.AsyncBatchedStore }),
     schemas: async () => {
       try {
         return (await load("./zod/schema")) as SchemaModule;
@@ -185,8 +197,8 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
 
 /** LangChain's core as this copy of LangGraph gets it, with the LangSmith that core gets. */
 async function lightenCore(folder: string, cjs: boolean): Promise<void> {
-  const core = packageFolder("@langchain/core", join(folder, "package.json"));
-  const langsmith = core === undefined ? undefined : packageFolder("langsmith", join(core, "package.json"));
+  const core = packageFolder("@langchain/core", folder);
+  const langsmith = core === undefined ? undefined : packageFolder("langsmith", core);
   if (core === undefined || langsmith === undefined) return;
   const { AsyncLocalStorageProviderSingleton: provider } = (await importer(core, cjs)("./singletons")) as {
     AsyncLocalStorageProviderSingleton: ContextProvider;

@@ -8,9 +8,12 @@ import { pathToFileURL } from "node:url";
 import { errorBody } from "../errors.ts";
 import { type GraphConfig, type GraphLike, isGraph, type LangGraph, langGraphOf } from "./langgraph.ts";
 import type { FromExecutor, GraphSpec } from "./protocol.ts";
+import type { StoreIndex } from "./store-index.ts";
 
 export interface ProjectGraph {
   readonly spec: GraphSpec;
+  /** What the store's items are embedded with; null when the store has no index. */
+  readonly index: StoreIndex | null;
   readonly langgraph: LangGraph;
   /** The graph for one run or question: the export itself, or what its factory makes of this config. */
   open(config: GraphConfig): Promise<GraphLike>;
@@ -18,22 +21,32 @@ export interface ProjectGraph {
 
 export type LoadFailure = Extract<FromExecutor, { type: "load_failed" }>;
 
-export async function loadGraph(spec: GraphSpec, project_dir: string): Promise<ProjectGraph> {
-  await understandTypeScript(spec.file, project_dir);
-  const namespace = (await import(pathToFileURL(spec.file).href)) as Record<string, unknown>;
-  const exported: unknown = await pick(namespace, spec.export_name);
-  if (exported === undefined) throw new Error(missingExport(spec, namespace));
+export async function loadGraph(spec: GraphSpec, project_dir: string, index: StoreIndex | null): Promise<ProjectGraph> {
+  const { exported, namespace } = await loadExport(spec, project_dir);
   if (typeof exported === "function") {
     const factory = exported as (config: GraphConfig) => unknown;
     const langgraph = await langGraphOf(spec.file);
     return {
       spec,
+      index,
       langgraph,
       open: async (config) => graphOrThrow(spec, await factory(config), "The factory returned"),
     };
   }
   const graph = graphOrThrow(spec, exported, `Export "${spec.export_name}" is`, namespace);
-  return { spec, langgraph: await langGraphOf(spec.file, graph), open: async () => graph };
+  return { spec, index, langgraph: await langGraphOf(spec.file, graph), open: async () => graph };
+}
+
+/** A named export of a module of the project. */
+export async function loadExport(
+  place: Pick<GraphSpec, "file" | "export_name">,
+  project_dir: string,
+): Promise<{ readonly exported: unknown; readonly namespace: Record<string, unknown> }> {
+  await understandTypeScript(place.file, project_dir);
+  const namespace = (await import(pathToFileURL(place.file).href)) as Record<string, unknown>;
+  const exported: unknown = await pick(namespace, place.export_name);
+  if (exported === undefined) throw new Error(missingExport(place, namespace));
+  return { exported, namespace };
 }
 
 export function loadFailure(spec: GraphSpec, thrown: unknown): LoadFailure {
@@ -68,8 +81,8 @@ function graphOrThrow(spec: GraphSpec, value: unknown, found: string, namespace?
   );
 }
 
-function missingExport(spec: GraphSpec, namespace: Record<string, unknown>): string {
-  return `${spec.file} has no export "${spec.export_name}". ${exportsOf(namespace)}`;
+function missingExport(place: Pick<GraphSpec, "file" | "export_name">, namespace: Record<string, unknown>): string {
+  return `${place.file} has no export "${place.export_name}". ${exportsOf(namespace)}`;
 }
 
 function exportsOf(namespace: Record<string, unknown>): string {

@@ -22,9 +22,23 @@ export interface GraphSpec {
   readonly description: string | null;
 }
 
+/** What makes vectors of texts, and of which texts; from `store.index` of `langgraph.json`. */
+export interface StoreIndexSpec {
+  /** `embed` as the project wrote it, for messages. */
+  readonly embed: string;
+  readonly source:
+    | { readonly kind: "module"; readonly file: string; readonly export_name: string }
+    | { readonly kind: "provider"; readonly provider: string; readonly model: string };
+  readonly dims: number;
+  /** Paths of the texts in an item's value; `$` is the whole value. */
+  readonly fields: readonly string[];
+}
+
 /** `workerData` of an executor thread. */
 export interface ExecutorSettings {
   readonly graphs: readonly GraphSpec[];
+  /** Null or absent: the store has no index. */
+  readonly store_index?: StoreIndexSpec | null;
   /** Folder of `langgraph.json`; its tsconfig's path aliases apply. */
   readonly project_dir: string;
   /** The server's own URL, for the loopback client of the SDK. Empty until the server listens. */
@@ -58,8 +72,20 @@ export interface RunJob {
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
+/** A question that user code answers. */
+export type Question = GraphQuestion | EmbedQuestion;
+
+/** The vectors that store operations of a client need. Answer: `EmbedAnswer`. */
+export interface EmbedQuestion {
+  readonly ask: "embed";
+  readonly operations: readonly StoreOperation[];
+}
+
+/** For each operation its vectors by path, that of a search's query under the empty path; base64 of 32-bit floats. */
+export type EmbedAnswer = readonly (readonly (readonly [path: string, vector: string])[])[];
+
 /** A question about a graph or a thread's state, answered by the project's own LangGraph. */
-export type Question =
+export type GraphQuestion =
   | {
       readonly ask: "graph";
       readonly graph_id: string;
@@ -169,6 +195,8 @@ export type FromExecutor =
       readonly error: ErrorBody;
       readonly stack: string;
     }
+  /** The store's index cannot be had: the server does not start. */
+  | { readonly type: "index_failed"; readonly embed: string; readonly error: ErrorBody }
   | { readonly type: "events"; readonly run_id: string; readonly events: readonly WireEvent[]; readonly bytes: number }
   | { readonly type: "finished"; readonly run_id: string; readonly outcome: Outcome }
   | { readonly type: "answer"; readonly id: number; readonly ok: true; readonly value: Json }
@@ -250,15 +278,43 @@ export interface CheckpointQuery {
   readonly filter?: Readonly<Record<string, unknown>>;
 }
 
+/** One vector of an item: of the text at this path of its value. */
+export interface StoreVector {
+  readonly path: string;
+  readonly vector: Float32Array;
+}
+
 export type StoreOperation =
-  | { readonly op: "get"; readonly namespace: readonly string[]; readonly key: string }
-  | { readonly op: "put"; readonly namespace: readonly string[]; readonly key: string; readonly value: Json | null }
+  | {
+      readonly op: "get";
+      readonly namespace: readonly string[];
+      readonly key: string;
+      /** Absent: as the configuration says. */
+      readonly refresh_ttl?: boolean | undefined;
+    }
+  | {
+      readonly op: "put";
+      readonly namespace: readonly string[];
+      readonly key: string;
+      /** Null deletes the item. */
+      readonly value: Json | null;
+      /** Paths of the texts to embed; false for none. Absent or null: the fields of the index. */
+      readonly index?: readonly string[] | false | null | undefined;
+      /** Minutes to live; null for ever. Absent: the configured default. */
+      readonly ttl?: number | null | undefined;
+      /** Made of `value` and `index` before the operation is carried out. */
+      readonly vectors?: readonly StoreVector[] | undefined;
+    }
   | {
       readonly op: "search";
       readonly prefix: readonly string[];
       readonly filter: Readonly<Record<string, unknown>> | null;
       readonly limit: number;
       readonly offset: number;
+      readonly query?: string | null | undefined;
+      /** Made of `query` where the store has an index; items then come by likeness to it. */
+      readonly vector?: Float32Array | undefined;
+      readonly refresh_ttl?: boolean | undefined;
     }
   | {
       readonly op: "list_namespaces";
@@ -274,6 +330,8 @@ export interface StoreItem {
   readonly value: Json;
   readonly created_at: string;
   readonly updated_at: string;
+  /** Likeness to the query, at most 1; only in answers to a search by vector. */
+  readonly score?: number;
 }
 
 /**

@@ -128,7 +128,7 @@ class Attempt {
     this.#stop.signal.throwIfAborted();
     const config = runConfig(this.#job, this.#project.langgraph, this.#stop.signal, this.#control);
     const opened = await this.#project.open(factoryConfig(config));
-    const graph = bind(opened, this.#saver, makeStore(this.#project.langgraph, this.#port));
+    const graph = bind(opened, this.#saver, makeStore(this.#project, this.#port));
     this.#graph = graph;
     const input = await this.#input(graph, config);
     const options: GraphConfig = {
@@ -263,7 +263,7 @@ class Attempt {
     try {
       if (this.#graph === undefined) {
         const opened = await this.#project.open({ configurable: {} });
-        this.#graph = bind(opened, this.#saver, makeStore(this.#project.langgraph, this.#port));
+        this.#graph = bind(opened, this.#saver, makeStore(this.#project, this.#port));
       }
       return snapshotOf(await this.#state(this.#graph));
     } catch {

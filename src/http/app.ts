@@ -9,6 +9,7 @@ import { assistantRoutes } from "./routes/assistants.ts";
 import { cronRoutes } from "./routes/crons.ts";
 import { runRoutes } from "./routes/runs.ts";
 import { statelessRunRoutes } from "./routes/stateless-runs.ts";
+import { storeRoutes } from "./routes/store.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { threadRoutes } from "./routes/threads.ts";
 import {
@@ -43,6 +44,7 @@ export function createApp({ services, settings, logger, observe }: AppOptions): 
   runRoutes(room);
   statelessRunRoutes(room);
   cronRoutes(room);
+  storeRoutes(room);
   systemRoutes(room, settings);
 
   app.notFound((c) => unknownRoute(app, c));

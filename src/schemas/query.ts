@@ -26,6 +26,9 @@ export const QueryBoolean = z
   .transform((value) => value ?? false)
   .openapi({ type: "boolean", default: false });
 
+/** `true`, `false`, `1`, `0`; undefined when absent. */
+export const QueryOptionalBoolean = z.preprocess(toBoolean(WORDS), z.boolean().optional()).openapi({ type: "boolean" });
+
 /** A boolean that also takes `cancel` and `continue`, as the docs' samples write it. */
 export const QueryCancelOnDisconnect = z
   .preprocess(toBoolean({ ...WORDS, cancel: true, continue: false }), z.boolean().optional())

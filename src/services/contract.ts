@@ -7,6 +7,7 @@ import type { Assistant, AssistantFilter, AssistantSearch } from "../schemas/ass
 import type { CheckpointConfig } from "../schemas/common.ts";
 import type { Cron, CronCreate, CronFilter, CronPatch, CronSearch, ThreadCronCreate } from "../schemas/crons.ts";
 import type { Run, RunCreateStateful, RunCreateStateless, StreamMode } from "../schemas/runs.ts";
+import type { StoreDelete, StoreListNamespaces, StorePut, StoreSearch } from "../schemas/store.ts";
 import type { Thread, ThreadCreate } from "../schemas/threads.ts";
 import type { RunEvent } from "../streaming/events.ts";
 
@@ -67,6 +68,16 @@ export interface CronsService {
   count(filter: CronFilter): Promise<number>;
 }
 
+export interface StoreService {
+  put(request: StorePut): Promise<void>;
+  /** The item as JSON text; `null` when there is none. `refresh_ttl` undefined: as configured. */
+  get(namespace: readonly string[], key: string, refresh_ttl: boolean | undefined): Promise<Json>;
+  delete(request: StoreDelete): Promise<void>;
+  /** A list of items as JSON text. */
+  search(request: StoreSearch): Promise<Json>;
+  namespaces(request: StoreListNamespaces): Promise<readonly (readonly string[])[]>;
+}
+
 export interface SystemService {
   /** Throws when the database does not answer. */
   checkDatabase(): Promise<void>;
@@ -81,5 +92,6 @@ export interface Services {
   readonly threads: ThreadsService;
   readonly runs: RunsService;
   readonly crons: CronsService;
+  readonly store: StoreService;
   readonly system: SystemService;
 }

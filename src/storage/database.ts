@@ -127,5 +127,18 @@ export interface Database {
     value: string;
     created_at: number;
     updated_at: number;
+    /** Minutes from a write or a refreshing read to `expires_at`; both are null for items that stay. */
+    ttl: number | null;
+    expires_at: number | null;
+  };
+  /** Vectors of items, one per text. They go with their item. */
+  store_vectors: {
+    namespace: string;
+    key: string;
+    /** Where in the value the text is. */
+    path: string;
+    /** What made the vector: those of another embedder cannot be compared with it. */
+    embedder: string;
+    embedding: Uint8Array;
   };
 }

@@ -4,12 +4,14 @@ import type { Database } from "./database.ts";
 import type { LibsqlConnection } from "./libsql.ts";
 import { init } from "./migrations/0001_init.ts";
 import { crons } from "./migrations/0006_crons.ts";
+import { store } from "./migrations/0007_store.ts";
 import { growingLists } from "./migrations/0009_growing_lists.ts";
 import { StorageRefused } from "./refused.ts";
 
 const MIGRATIONS: Readonly<Record<string, Migration>> = {
   "0001_init": init,
   "0006_crons": crons,
+  "0007_store": store,
   "0009_growing_lists": growingLists,
 };
 

@@ -6,6 +6,7 @@ import type { CheckpointRow } from "../../src/executor/protocol.ts";
 import type { Storage } from "../../src/storage/storage.ts";
 import * as checkpoints from "../../src/storage/tables/checkpoints.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
+import { makeStore } from "../storage/make-store.ts";
 import { NOW, newRun } from "../storage/new-run.ts";
 import { openTemp } from "../storage/support.ts";
 
@@ -36,7 +37,7 @@ const stored = (storage: Storage, thread_id: string) =>
 test("a write under a stale fencing token changes nothing", async () => {
   const storage = await openTemp();
   const run = await claim(storage);
-  const handle = storageHandler(storage);
+  const handle = storageHandler(storage, makeStore(storage));
   const stale: RunHold = { fence: run.fence - 1, failure: undefined, hasStored: false };
   const [refused] = await handle([put(run, stale, "1")]);
   expect(refused).toMatchObject({ ok: false, error: { error: "FencedError" } });
@@ -48,7 +49,7 @@ test("a write under a stale fencing token changes nothing", async () => {
 test("after a checkpoint that could not be stored, no later one of the attempt is", async () => {
   const storage = await openTemp();
   const run = await claim(storage);
-  const handle = storageHandler(storage);
+  const handle = storageHandler(storage, makeStore(storage));
   const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: false };
   // libsql cannot bind a boolean: the statement fails as a full disk would make it fail.
   const broken = put(run, hold, true as unknown as string);

@@ -265,6 +265,26 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
         return 1;
       },
     },
+    store: {
+      async put(request) {
+        record("store.put", request);
+      },
+      async get(namespace, key, refresh_ttl) {
+        record("store.get", namespace, key, refresh_ttl);
+        return "null";
+      },
+      async delete(request) {
+        record("store.delete", request);
+      },
+      async search(request) {
+        record("store.search", request);
+        return "[]";
+      },
+      async namespaces(request) {
+        record("store.namespaces", request);
+        return [];
+      },
+    },
     system: {
       async checkDatabase() {
         await script.checkDatabase?.();

@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
 import type { StoreItem, StoreOperation } from "../../src/executor/protocol.ts";
 import type { Storage } from "../../src/storage/storage.ts";
-import * as store from "../../src/storage/tables/store.ts";
+import { makeStore } from "./make-store.ts";
 import { NOW, openTemp } from "./support.ts";
 
 async function one(storage: Storage, operation: StoreOperation, now = NOW) {
-  const [answer] = await storage.write((tx) => store.run(tx, [operation], now));
+  const [answer] = await makeStore(storage).run([operation], now);
   return answer;
 }
 
@@ -23,16 +23,13 @@ const namespaces = (storage: Storage, listing: Partial<Extract<StoreOperation, {
 test("put, get, put again, delete; one answer per operation, in order", async () => {
   const storage = await openTemp();
   const at = { namespace: ["users", "a.b"], key: "k" };
-  const answers = await storage.write((tx) =>
-    store.run(
-      tx,
-      [
-        { op: "get", ...at },
-        { op: "put", ...at, value: '{"x":1}' },
-        { op: "get", ...at },
-      ],
-      NOW,
-    ),
+  const answers = await makeStore(storage).run(
+    [
+      { op: "get", ...at },
+      { op: "put", ...at, value: '{"x":1}' },
+      { op: "get", ...at },
+    ],
+    NOW,
   );
   const created_at = new Date(NOW).toISOString();
   expect(answers).toEqual([null, null, { ...at, value: '{"x":1}', created_at, updated_at: created_at }]);
@@ -103,5 +100,5 @@ test("namespaces: conditions with wildcards, depth, paging", async () => {
 test("no items, no namespaces", async () => {
   const storage = await openTemp();
   expect(await namespaces(storage)).toEqual([]);
-  expect(await storage.read((db) => store.run(db, [{ op: "get", namespace: ["a"], key: "k" }], NOW))).toEqual([null]);
+  expect(await one(storage, { op: "get", namespace: ["a"], key: "k" })).toBeNull();
 });

@@ -1,0 +1,196 @@
+/**
+ * The project's own embedder: a function or an Embeddings object of a module, or a model of a provider by the LangChain
+ * package the project has installed. Texts that are asked for in one turn of the event loop travel in one call.
+ */
+import { importPackage } from "./langgraph.ts";
+import { loadExport } from "./load.ts";
+import type { StoreIndexSpec } from "./protocol.ts";
+
+/** The embedder failed, or gave what cannot be used. */
+export class EmbeddingError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "EmbeddingError";
+  }
+}
+
+export interface Embedder {
+  /** Vectors of documents, in their order. Rejects with EmbeddingError. */
+  documents(texts: readonly string[]): Promise<readonly Float32Array[]>;
+  query(text: string): Promise<Float32Array>;
+}
+
+/** What is asked for vectors: `Embeddings` of LangChain. */
+interface Source {
+  embedDocuments(texts: string[]): unknown;
+  embedQuery(text: string): unknown;
+}
+
+/** Texts in one call; providers take hundreds, and split further by themselves. */
+const TEXTS_PER_CALL = 256;
+const TIMEOUT_MS = 60_000;
+
+export async function loadEmbedder(spec: StoreIndexSpec, project_dir: string): Promise<Embedder> {
+  const source =
+    spec.source.kind === "module" ? await fromModule(spec, project_dir) : await fromProvider(spec, project_dir);
+  return new CheckedEmbedder(source, spec);
+}
+
+/* -------------------------------------------------------------------------------- sources */
+
+async function fromModule({ source, embed }: StoreIndexSpec, project_dir: string): Promise<Source> {
+  if (source.kind !== "module") throw new Error(`${embed} is no module`);
+  const { exported } = await loadExport(source, project_dir);
+  if (isSource(exported)) return exported;
+  if (typeof exported !== "function") {
+    throw new Error(`export "${source.export_name}" of ${source.file} is no function and no Embeddings object`);
+  }
+  const embedTexts = exported as (texts: string[]) => unknown;
+  return {
+    embedDocuments: embedTexts,
+    embedQuery: async (text) => {
+      const vectors = await embedTexts([text]);
+      return Array.isArray(vectors) ? (vectors[0] as unknown) : undefined;
+    },
+  };
+}
+
+const isSource = (value: unknown): value is Source =>
+  typeof value === "object" &&
+  value !== null &&
+  typeof (value as Partial<Source>).embedDocuments === "function" &&
+  typeof (value as Partial<Source>).embedQuery === "function";
+
+interface Provider {
+  readonly package: string;
+  readonly class: string;
+}
+
+/** LangChain's names of providers, and where their embeddings are. */
+const PROVIDERS: Readonly<Record<string, Provider>> = {
+  openai: { package: "@langchain/openai", class: "OpenAIEmbeddings" },
+  azure_openai: { package: "@langchain/openai", class: "AzureOpenAIEmbeddings" },
+  bedrock: { package: "@langchain/aws", class: "BedrockEmbeddings" },
+  cohere: { package: "@langchain/cohere", class: "CohereEmbeddings" },
+  google_genai: { package: "@langchain/google-genai", class: "GoogleGenerativeAIEmbeddings" },
+  google_vertexai: { package: "@langchain/google-vertexai", class: "VertexAIEmbeddings" },
+  mistralai: { package: "@langchain/mistralai", class: "MistralAIEmbeddings" },
+  ollama: { package: "@langchain/ollama", class: "OllamaEmbeddings" },
+};
+
+async function fromProvider({ source, dims, embed }: StoreIndexSpec, project_dir: string): Promise<Source> {
+  if (source.kind !== "provider") throw new Error(`${embed} names no provider`);
+  const name = source.provider.replaceAll("-", "_");
+  const provider = Object.hasOwn(PROVIDERS, name) ? PROVIDERS[name] : undefined;
+  if (provider === undefined) {
+    throw new Error(
+      `no provider "${source.provider}": it is one of ${Object.keys(PROVIDERS).join(", ")}, or name a module of your own ("./embed.ts:embed")`,
+    );
+  }
+  const module = (await importPackage(provider.package, project_dir)) as Record<string, unknown> | undefined;
+  if (module === undefined) {
+    throw new Error(`cannot find ${provider.package} from ${project_dir}: install it in the project`);
+  }
+  const EmbeddingsClass = module[provider.class] as (new (fields: object) => Source) | undefined;
+  if (EmbeddingsClass === undefined) throw new Error(`${provider.package} has no ${provider.class}`);
+  return new EmbeddingsClass({ model: source.model, ...shortened(source.model, dims) });
+}
+
+/** OpenAI's newer models make vectors of any size they are asked for; of the others `dims` says what they make. */
+const shortened = (model: string, dims: number): object =>
+  model.startsWith("text-embedding-3-") ? { dimensions: dims } : {};
+
+/* --------------------------------------------------------------------------- the embedder */
+
+interface Wanted {
+  readonly resolve: (vector: Float32Array) => void;
+  readonly reject: (error: Error) => void;
+}
+
+class CheckedEmbedder implements Embedder {
+  readonly #source: Source;
+  readonly #spec: StoreIndexSpec;
+  /** Texts asked for in this turn, each once, with who waits for their vectors. */
+  #asked = new Map<string, Wanted[]>();
+
+  constructor(source: Source, spec: StoreIndexSpec) {
+    this.#source = source;
+    this.#spec = spec;
+  }
+
+  documents(texts: readonly string[]): Promise<readonly Float32Array[]> {
+    return Promise.all(texts.map((text) => this.#document(text)));
+  }
+
+  async query(text: string): Promise<Float32Array> {
+    return this.#checked(await this.#call(() => this.#source.embedQuery(text)));
+  }
+
+  #document(text: string): Promise<Float32Array> {
+    if (this.#asked.size === 0) setImmediate(() => this.#embedAsked());
+    return new Promise((resolve, reject) => {
+      const waiting = this.#asked.get(text) ?? [];
+      waiting.push({ resolve, reject });
+      this.#asked.set(text, waiting);
+    });
+  }
+
+  #embedAsked(): void {
+    const asked = [...this.#asked];
+    this.#asked = new Map();
+    for (let start = 0; start < asked.length; start += TEXTS_PER_CALL) {
+      void this.#embedBatch(asked.slice(start, start + TEXTS_PER_CALL));
+    }
+  }
+
+  async #embedBatch(batch: readonly (readonly [string, readonly Wanted[]])[]): Promise<void> {
+    try {
+      const vectors = await this.#call(() => this.#source.embedDocuments(batch.map(([text]) => text)));
+      if (!Array.isArray(vectors) || vectors.length !== batch.length) {
+        const got = Array.isArray(vectors) ? `${vectors.length} vectors` : "no list of vectors";
+        throw this.#error(`returned ${got} for ${batch.length} texts`);
+      }
+      const checked = vectors.map((vector: unknown) => this.#checked(vector));
+      batch.forEach(([, waiting], i) => {
+        for (const { resolve } of waiting) resolve(checked[i] as Float32Array);
+      });
+    } catch (thrown) {
+      for (const [, waiting] of batch) for (const { reject } of waiting) reject(thrown as Error);
+    }
+  }
+
+  /** One call of user code: whatever it throws, and never answering, is an EmbeddingError. */
+  async #call(call: () => unknown): Promise<unknown> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)), TIMEOUT_MS);
+    });
+    try {
+      return await Promise.race([late, (async () => call())()]);
+    } catch (thrown) {
+      throw this.#error(`failed: ${thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown)}`);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #checked(vector: unknown): Float32Array {
+    const { dims } = this.#spec;
+    if (!Array.isArray(vector) && !(vector instanceof Float32Array) && !(vector instanceof Float64Array)) {
+      throw this.#error("returned a vector that is no list of numbers");
+    }
+    if (vector.length !== dims) {
+      throw this.#error(`returned vectors of ${vector.length} dimensions, and store.index.dims says ${dims}`);
+    }
+    const floats = Float32Array.from(vector as ArrayLike<number>);
+    const isNumeric = Array.isArray(vector) ? vector.every((value) => typeof value === "number") : true;
+    if (!isNumeric || !floats.every(Number.isFinite)) {
+      throw this.#error("returned a vector with something else than finite numbers");
+    }
+    return floats;
+  }
+
+  #error(what: string): EmbeddingError {
+    return new EmbeddingError(`the embedder ${this.#spec.embed} ${what}`);
+  }
+}

@@ -1,0 +1,20 @@
+/**
+ * Vectors in SQL, in libsql's words: 32-bit floats in a blob, which is what its `vector32` makes of text.
+ *
+ * Distances are exact: every vector under the namespace is looked at, after the filter. libsql's index (`libsql_vector_idx`,
+ * `vector_top_k`) is not used: it finds neighbours among all items before a namespace or a filter can choose, so a search
+ * under one user's namespace may come back empty; and each vector put costs it 10 to 60 ms on the writer at 1536
+ * dimensions, where looking at one costs 6 microseconds.
+ */
+import { endianness } from "node:os";
+import { type Expression, type RawBuilder, sql } from "kysely";
+
+/** A vector as a parameter of a query, and as a column holds it. */
+export function asVector(vector: Float32Array): Uint8Array {
+  const bytes = Buffer.from(vector.buffer, vector.byteOffset, vector.byteLength);
+  return endianness() === "LE" ? bytes : Buffer.from(bytes).swap32();
+}
+
+/** 0 for the same direction, 2 for the opposite one. A vector of zeros has no direction: 1, like none other. */
+export const cosineDistance = (column: Expression<unknown>, vector: Float32Array): RawBuilder<number> =>
+  sql<number>`coalesce(vector_distance_cos(${column}, ${asVector(vector)}), 1)`;
