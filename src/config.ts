@@ -93,7 +93,7 @@ export interface Settings {
 const GraphEntry = z.union([z.string(), z.looseObject({ path: z.string(), description: z.string().nullish() })]);
 
 const StoreBlock = z.looseObject({
-  path: z.undefined({ error: "a custom store cannot be served: remove this key to use Skein's own" }),
+  path: z.never({ error: "a custom store cannot be served: remove this key to use Skein's own" }).optional(),
   index: z
     .looseObject({
       embed: z.string(),

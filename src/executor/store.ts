@@ -179,8 +179,8 @@ function toOperation(operation: AnyOperation): StoreOperation {
       op: "search",
       prefix: operation.namespacePrefix.map(cleanText),
       filter: operation.filter === undefined ? null : (JSON.parse(toJson(operation.filter)) as Record<string, unknown>),
-      limit: operation.limit ?? 10,
-      offset: operation.offset ?? 0,
+      limit: count(operation.limit ?? 10),
+      offset: count(operation.offset ?? 0),
       query: operation.query ?? null,
       refresh_ttl: operation.refreshTtl,
     };
@@ -194,10 +194,12 @@ function toOperation(operation: AnyOperation): StoreOperation {
       path: path.map(cleanText),
     })),
     max_depth: operation.maxDepth ?? null,
-    limit: operation.limit,
-    offset: operation.offset,
+    limit: count(operation.limit ?? 100),
+    offset: count(operation.offset ?? 0),
   };
 }
+
+const count = (wanted: number): number => Math.max(0, Math.trunc(wanted));
 
 function toPut(operation: Extract<Operation, { value: unknown }> & PutOptions): StoreOperation {
   const { value, index, ttl } = operation;

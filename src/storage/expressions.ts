@@ -56,3 +56,14 @@ function isOperators(value: unknown): value is Record<string, unknown> {
   const keys = Object.keys(value);
   return keys.length > 0 && keys.every((key) => key.startsWith("$"));
 }
+
+/** Number of elements of a JSON array. */
+export const lengthOf = (column: JsonColumn): RawBuilder<number> => sql<number>`json_array_length(${column})`;
+
+/** An element of a JSON array of texts; from the end when the position is negative. */
+export const elementAt = (column: JsonColumn, position: number): RawBuilder<string> =>
+  sql<string>`json_extract(${column}, ${sql.lit(position < 0 ? `$[#${position}]` : `$[${position}]`)})`;
+
+/** The first elements of a JSON array, as JSON text of an array. */
+export const firstOf = (column: JsonColumn, count: number): RawBuilder<string> =>
+  sql<string>`(select json_group_array(value) from (select value from json_each(${column}) order by key limit ${count}))`;

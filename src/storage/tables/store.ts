@@ -3,7 +3,7 @@ import { setImmediate } from "node:timers/promises";
 import { type RawBuilder, type Selectable, type SqlBool, sql } from "kysely";
 import type { Json, StoreOperation, StoreVector } from "../../executor/protocol.ts";
 import type { Database } from "../database.ts";
-import { jsonFilter } from "../expressions.ts";
+import { elementAt, firstOf, jsonFilter, lengthOf } from "../expressions.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { Tx } from "../storage.ts";
 import { asVector, cosineDistance } from "../vectors.ts";
@@ -251,8 +251,8 @@ export async function listNamespaces(
   now: number,
 ): Promise<string[][]> {
   const { conditions, max_depth, limit, offset } = operation;
-  const tests = conditions.map(({ match, path }) => (match === "prefix" ? startsWith(path) : endsWith(path)));
-  const path = max_depth === null ? sql`namespace` : cutTo(max_depth);
+  const tests = conditions.map(matches);
+  const path = max_depth === null ? sql`namespace` : firstOf(sql.ref("namespace"), max_depth);
   // Without the closing bracket a namespace comes right before those below it.
   const { rows } = await sql<{ path: string }>`
     with recursive used(namespace) as (
@@ -269,20 +269,14 @@ export async function listNamespaces(
   return rows.map((row) => JSON.parse(`${row.path}]`) as string[]);
 }
 
-const cutTo = (depth: number): RawBuilder<string> => sql<string>`(
-  select json_group_array(value) from (select value from json_each(namespace) order by key limit ${depth}))`;
-
-const startsWith = (path: readonly string[]): RawBuilder<SqlBool> =>
-  labelsMatch(path, (index) => sql.lit(`$[${index}]`));
-const endsWith = (path: readonly string[]): RawBuilder<SqlBool> =>
-  labelsMatch(path, (index) => sql.lit(`$[#-${path.length - index}]`));
-
-/** `*` stands for any one label. */
-function labelsMatch(path: readonly string[], position: (index: number) => RawBuilder<string>): RawBuilder<SqlBool> {
-  const labels = path.map((label, index) =>
-    label === "*" ? sql`true` : sql`json_extract(namespace, ${position(index)}) = ${label}`,
-  );
-  return sql<SqlBool>`${sql.join([sql`json_array_length(namespace) >= ${path.length}`, ...labels], sql` and `)}`;
+/** Whether a namespace begins, or ends, with these labels; `*` stands for any one label. */
+function matches({ match, path }: Operation<"list_namespaces">["conditions"][number]): RawBuilder<SqlBool> {
+  const namespace = sql.ref("namespace");
+  const labels = path.flatMap((label, index) => {
+    const position = match === "prefix" ? index : index - path.length;
+    return label === "*" ? [] : [sql`${elementAt(namespace, position)} = ${label}`];
+  });
+  return sql<SqlBool>`${sql.join([sql`${lengthOf(namespace)} >= ${path.length}`, ...labels], sql` and `)}`;
 }
 
 /* --------------------------------------------------------------------------------- expiry */
