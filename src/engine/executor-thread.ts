@@ -272,6 +272,8 @@ export class ExecutorThread {
         case "index_failed":
           this.#cause = `store.index.embed "${message.embed}" failed to load`;
           failed(new IndexLoadError(message.embed, message.error));
+          // It will never be ready; a thread that replaces it may be.
+          void this.terminate();
           break;
         case "events":
           this.#takeEvents(message);

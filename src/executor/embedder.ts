@@ -102,16 +102,17 @@ const shortened = (model: string, dims: number): object =>
 
 /* --------------------------------------------------------------------------- the embedder */
 
-interface Wanted {
-  readonly resolve: (vector: Float32Array) => void;
-  readonly reject: (error: Error) => void;
+interface Caller {
+  readonly texts: readonly string[];
+  readonly resolve: (vectors: readonly Float32Array[]) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 class CheckedEmbedder implements Embedder {
   readonly #source: Source;
   readonly #spec: StoreIndexSpec;
-  /** Texts asked for in this turn, each once, with who waits for their vectors. */
-  #asked = new Map<string, Wanted[]>();
+  /** Callers of this turn. */
+  #callers: Caller[] = [];
 
   constructor(source: Source, spec: StoreIndexSpec) {
     this.#source = source;
@@ -119,44 +120,49 @@ class CheckedEmbedder implements Embedder {
   }
 
   documents(texts: readonly string[]): Promise<readonly Float32Array[]> {
-    return Promise.all(texts.map((text) => this.#document(text)));
+    if (texts.length === 0) return Promise.resolve([]);
+    return new Promise((resolve, reject) => {
+      if (this.#callers.push({ texts, resolve, reject }) > 1) return;
+      setImmediate(() => {
+        const callers = this.#callers;
+        this.#callers = [];
+        void this.#serve(callers);
+      });
+    });
   }
 
   async query(text: string): Promise<Float32Array> {
     return this.#checked(await this.#call(() => this.#source.embedQuery(text)));
   }
 
-  #document(text: string): Promise<Float32Array> {
-    if (this.#asked.size === 0) setImmediate(() => this.#embedAsked());
-    return new Promise((resolve, reject) => {
-      const waiting = this.#asked.get(text) ?? [];
-      waiting.push({ resolve, reject });
-      this.#asked.set(text, waiting);
-    });
-  }
-
-  #embedAsked(): void {
-    const asked = [...this.#asked];
-    this.#asked = new Map();
-    for (let start = 0; start < asked.length; start += TEXTS_PER_CALL) {
-      void this.#embedBatch(asked.slice(start, start + TEXTS_PER_CALL));
-    }
-  }
-
-  async #embedBatch(batch: readonly (readonly [string, readonly Wanted[]])[]): Promise<void> {
+  async #serve(callers: readonly Caller[]): Promise<void> {
     try {
-      const vectors = await this.#call(() => this.#source.embedDocuments(batch.map(([text]) => text)));
-      if (!Array.isArray(vectors) || vectors.length !== batch.length) {
-        const got = Array.isArray(vectors) ? `${vectors.length} vectors` : "no list of vectors";
-        throw this.#error(`returned ${got} for ${batch.length} texts`);
-      }
-      const checked = vectors.map((vector: unknown) => this.#checked(vector));
-      batch.forEach(([, waiting], i) => {
-        for (const { resolve } of waiting) resolve(checked[i] as Float32Array);
-      });
+      const vectors = await this.#embed(new Set(callers.flatMap(({ texts }) => texts)));
+      for (const { texts, resolve } of callers) resolve(texts.map((text) => vectors.get(text) as Float32Array));
     } catch (thrown) {
-      for (const [, waiting] of batch) for (const { reject } of waiting) reject(thrown as Error);
+      // The texts of one caller must not fail those of another.
+      if (callers.length > 1) await Promise.all(callers.map((caller) => this.#serve([caller])));
+      else callers[0]?.reject(thrown);
     }
+  }
+
+  async #embed(unique: ReadonlySet<string>): Promise<ReadonlyMap<string, Float32Array>> {
+    const texts = [...unique];
+    const calls: Promise<Float32Array[]>[] = [];
+    for (let start = 0; start < texts.length; start += TEXTS_PER_CALL) {
+      calls.push(this.#embedTogether(texts.slice(start, start + TEXTS_PER_CALL)));
+    }
+    const vectors = (await Promise.all(calls)).flat();
+    return new Map(texts.map((text, i) => [text, vectors[i] as Float32Array]));
+  }
+
+  async #embedTogether(texts: string[]): Promise<Float32Array[]> {
+    const vectors = await this.#call(() => this.#source.embedDocuments(texts));
+    if (!Array.isArray(vectors) || vectors.length !== texts.length) {
+      const got = Array.isArray(vectors) ? `${vectors.length} vectors` : "no list of vectors";
+      throw this.#error(`returned ${got} for ${texts.length} texts`);
+    }
+    return vectors.map((vector: unknown) => this.#checked(vector));
   }
 
   /** One call of user code: whatever it throws, and never answering, is an EmbeddingError. */

@@ -56,6 +56,7 @@ const ERRORS = {
   413: "Body too large",
   422: "Validation error",
   500: "Server error",
+  503: "Not possible now",
 } as const;
 
 /** Documents and mounts an operation. */

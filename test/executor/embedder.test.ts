@@ -72,6 +72,18 @@ test("texts asked for in one turn travel once, and in one call", async () => {
   expect(calls.map((texts) => texts.length)).toEqual([256, 256, 88]);
 });
 
+test("a text that cannot be embedded fails its own caller only", async () => {
+  const picky =
+    "(texts) => { if (texts.includes('bad')) throw new Error('no'); return texts.map((t) => [t.length, 0]); }";
+  const { embedder } = await moduleEmbedder(`export const embed = ${picky};`);
+  const done = await Promise.allSettled([
+    embedder.documents(["a"]),
+    embedder.documents(["b", "bad"]),
+    embedder.documents([]),
+  ]);
+  expect(done).toMatchObject([{ value: [Float32Array.of(1, 0)] }, { status: "rejected" }, { value: [] }]);
+});
+
 test.each([
   ["(texts) => texts.map(() => [1, 2, 3])", "returned vectors of 3 dimensions, and store.index.dims says 2"],
   ["() => [[1, 2]]", "returned 1 vectors for 2 texts"],

@@ -32,7 +32,7 @@ export function storeRoutes(room: Room): void {
       body: { schema: StorePut, rule: "required" },
       answer: done,
       empty: "always",
-      errors: [413, 422],
+      errors: [413, 422, 503],
     },
     async ({ body }, c) => {
       await store.put(body);
@@ -89,7 +89,7 @@ export function storeRoutes(room: Room): void {
       description: "Last updated first; with a query and an index, by likeness to the query.",
       body: { schema: StoreSearch, rule: "optional" },
       answer: { description: "A page of items.", schema: SearchItemsResponse },
-      errors: [422],
+      errors: [422, 503],
     },
     async ({ body }, c) => jsonText(c, `{"items":${await store.search(body)}}`),
   );
