@@ -46,7 +46,9 @@ const Limit = z.int().min(0).max(2_147_483_647).nullish();
 export const StoreSearch = z
   .object({
     namespace_prefix: Namespace.nullish(),
-    filter: JsonObject.nullish().describe("Members of the value: one to equal, or {$eq, $ne, $gt, $gte, $lt, $lte}."),
+    filter: JsonObject.nullish().describe(
+      "Members of the value: one to equal, or {$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin}.",
+    ),
     limit: Limit.describe("Default 10."),
     offset: Limit.describe("Default 0."),
     query: z.string().nullish().describe("Ranks items by likeness to this text, where the store has an index."),

@@ -46,9 +46,17 @@ export function jsonFilter(column: JsonColumn, key: string, wanted: unknown): Ra
   if (!isOperators(wanted)) return [jsonEquals(column, key, wanted)];
   return Object.entries(wanted).map(([operator, value]) => {
     if (operator === "$ne") return sql<SqlBool>`not ${jsonEquals(column, key, value)}`;
-    if (operator in COMPARE) return matches(column, key, operator as keyof typeof COMPARE, value);
-    throw invalid(`filter.${key}`, `the operator ${operator} is not one of $eq, $ne, $gt, $gte, $lt, $lte`);
+    if (operator === "$in") return isAnyOf(column, key, value);
+    if (operator === "$nin") return sql<SqlBool>`not ${isAnyOf(column, key, value)}`;
+    if (Object.hasOwn(COMPARE, operator)) return matches(column, key, operator as keyof typeof COMPARE, value);
+    throw invalid(`filter.${key}`, `the operator ${operator} is not one of $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin`);
   });
+}
+
+function isAnyOf(column: JsonColumn, key: string, values: unknown): RawBuilder<SqlBool> {
+  if (!Array.isArray(values)) throw invalid(`filter.${key}`, "$in and $nin take a list");
+  const tests = [sql`false`, ...values.map((value: unknown) => jsonEquals(column, key, value))];
+  return sql<SqlBool>`(${sql.join(tests, sql` or `)})`;
 }
 
 function isOperators(value: unknown): value is Record<string, unknown> {

@@ -25,7 +25,7 @@ const State = Annotation.Root({ puts: Annotation(), query: Annotation(), found: 
 async function work({ puts, query }, { store }) {
   const done = await Promise.allSettled((puts ?? []).map(([key, value, index, options]) =>
     store.put(["graph"], key, value, index, options)));
-  const found = await getStore().search([], { query });
+  const found = await getStore().search(["graph"], { query });
   const failed = done.find(({ status }) => status === "rejected");
   return { found: found.map(({ key, score }) => [key, score]), error: failed?.reason.message };
 }
@@ -104,10 +104,8 @@ describe("over HTTP", () => {
 });
 
 test("in graphs: index, time to live, and what HTTP wrote", async () => {
-  await using own = await makeProject();
-  await using server = await startServer({ project: own });
-  const here = new Api(server);
-  await here.http.put("/store/items", { namespace: ["http"], key: "dog", value: { text: "a dog" } });
+  await put("dog", { text: "a dog" }, {}, ["graph"]);
+  const first = { namespace_prefix: ["graph"], limit: 1 };
   const puts = [
     ["car", { text: "a red car" }],
     ["title", { title: "a puppy" }, ["title"]],
@@ -115,18 +113,18 @@ test("in graphs: index, time to live, and what HTTP wrote", async () => {
     ["short", { text: "a dog" }, undefined, { ttl: 1e-9 }],
     ["bad", { text: "overload" }],
   ];
-  const run = await here.wait({ assistant_id: "memory", input: { puts, query: "wolf" } });
+  const run = await api.wait({ assistant_id: "memory", input: { puts, query: "wolf" } });
   expect(run.found).toEqual([
-    ["title", 1],
     ["dog", 1],
+    ["title", 1],
     ["car", 0],
   ]);
   expect(run.error).toMatch(/RangeError: too many requests/);
-  expect(scores((await here.post("/store/items/search", { query: "car", limit: 1 })).items)).toEqual([["car", 0.71]]);
+  expect(await near("car", first)).toEqual([["car", 0.71]]);
 
   // Vectors are in the database: after a crash, only the query is embedded.
-  await server.restart("SIGKILL");
-  expect(scores((await here.post("/store/items/search", { query: "car", limit: 1 })).items)).toEqual([["car", 0.71]]);
+  await api.server.restart("SIGKILL");
+  expect(await near("car", first)).toEqual([["car", 0.71]]);
 });
 
 test("`provider:model` is a package of the project, and the whole value is embedded by default", async () => {

@@ -73,6 +73,10 @@ test("search filters by exact values and by operators", async () => {
   expect(await found({ n: { $gte: 1, $lt: 2 } })).toEqual(["1"]);
   expect(await found({ s: { $lte: "b" } })).toEqual(["1", "2"]);
   expect(await found({ s: { $gt: 0 } })).toEqual([]);
+  expect(await found({ s: { $in: ["a", "c"] } })).toEqual(["1", "3"]);
+  expect(await found({ n: { $nin: [1] } })).toEqual(["2", "3"]);
+  expect(await found({ n: { $in: [] } })).toEqual([]);
+  await expect(found({ n: { $in: 1 } })).rejects.toThrow(/filter\.n: \$in and \$nin take a list/);
   await expect(found({ n: { $near: 1 } })).rejects.toThrow(/filter\.n: the operator \$near/);
 });
 

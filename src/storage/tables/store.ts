@@ -145,7 +145,7 @@ const candidates = (db: Tx, { prefix, filter }: Operation<"search">, now: number
     );
 
 /** Items compared with a query in one go, a few milliseconds; then others have their turn. */
-const PAGE = 1000;
+const PAGE = 500;
 
 interface Near {
   readonly namespace: string;
@@ -226,14 +226,13 @@ function likestFirst(a: Near, b: Near): number {
 }
 
 /**
- * The namespace is `prefix` or below it. As JSON text all that is below `["a","b"]` starts with `["a","b",`, and `-` is the
- * character after the comma: a range, which the primary key serves.
+ * The namespace is `prefix` or below it: a range, which the primary key serves. As JSON text both begin as `["a","b"` does,
+ * then comes `]` or `,`, and no other character can, for a quote within a label has a backslash before it.
  */
 function under(prefix: readonly string[]): RawBuilder<SqlBool> {
   if (prefix.length === 0) return sql<SqlBool>`true`;
-  const exact = JSON.stringify(prefix);
-  const open = exact.slice(0, -1);
-  return sql<SqlBool>`(namespace = ${exact} or (namespace >= ${`${open},`} and namespace < ${`${open}-`}))`;
+  const open = JSON.stringify(prefix).slice(0, -1);
+  return sql<SqlBool>`(namespace >= ${`${open},`} and namespace <= ${`${open}]`})`;
 }
 
 const isLive = (now: number): RawBuilder<SqlBool> => sql<SqlBool>`(expires_at is null or expires_at > ${now})`;
