@@ -2,6 +2,7 @@ import { type Kysely, sql } from "kysely";
 import { expect, test } from "vitest";
 import type { StoreItem, StoreOperation } from "../../src/executor/protocol.ts";
 import { store as migration } from "../../src/storage/migrations/0007_store.ts";
+import * as items from "../../src/storage/tables/store.ts";
 import { makeStore } from "./make-store.ts";
 import { NOW, openTemp } from "./support.ts";
 
@@ -33,6 +34,14 @@ test.each([
   await store.run([{ ...read, refresh_ttl: false } as StoreOperation], NOW + 100_000);
   expect(await store.run([{ ...get, refresh_ttl: false }], NOW + 109_999)).toMatchObject([{ key: "k" }]);
   expect(await store.run([{ ...get, refresh_ttl: false }], NOW + 110_000)).toEqual([null]);
+});
+
+test("an item that is over by the time it is to be refreshed stays over", async () => {
+  const storage = await openTemp();
+  const store = makeStore(storage);
+  await store.run([put(1)], NOW);
+  await storage.write((tx) => items.refresh(tx, [at], NOW + MINUTE));
+  expect(await store.run([get], NOW + MINUTE)).toEqual([null]);
 });
 
 test("where reads do not refresh, a reader may ask for it", async () => {
