@@ -87,7 +87,8 @@ async function assemble(
   onStorage = storageHandler(database, store);
   stack.push(() => database.close());
   let graphs = await loading;
-  await syncDefaultAssistants(database, project.graphs, Date.now());
+  let specs = project.graphs;
+  await syncDefaultAssistants(database, specs, Date.now());
   await sweepLeftovers(database);
 
   const metrics = new Metrics({
@@ -162,7 +163,12 @@ async function assemble(
     clock: systemClock,
   });
   const services: Services = {
-    assistants: new Assistants({ storage: database, ask }),
+    assistants: new Assistants({
+      storage: database,
+      ask,
+      graphs: () => specs,
+      onCancelled: (effects) => runService.act(effects),
+    }),
     threads: new Threads({ storage: database, ask }),
     runs: runService,
     crons: new Crons({ storage: database, onChange: () => scheduler.nudge(), checkWebhook: checkUrl }),
@@ -209,8 +215,9 @@ async function assemble(
     get graphs() {
       return graphs;
     },
-    async reload(specs) {
-      graphs = await pool.reload(specs);
+    async reload(changed) {
+      graphs = await pool.reload(changed);
+      specs = changed;
       await syncDefaultAssistants(database, specs, Date.now());
       return graphs;
     },

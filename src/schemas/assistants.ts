@@ -1,6 +1,7 @@
 /** Assistants on the wire. Source: contract schemas Assistant, AssistantSearchRequest, AssistantCountRequest. */
 import { z } from "@hono/zod-openapi";
 import { Config, JsonObject } from "./common.ts";
+import { Id } from "./ids.ts";
 
 export const Assistant = z
   .object({
@@ -17,6 +18,43 @@ export const Assistant = z
   })
   .openapi("Assistant");
 export type Assistant = z.infer<typeof Assistant>;
+
+export const AssistantCreate = z
+  .object({
+    assistant_id: Id.nullish().describe("Default: a new one."),
+    graph_id: z.string().min(1),
+    config: Config.nullish(),
+    context: JsonObject.nullish(),
+    metadata: JsonObject.nullish(),
+    if_exists: z.enum(["raise", "do_nothing"]).nullish().describe("Default: raise."),
+    name: z.string().nullish().describe('Default: "Untitled".'),
+    description: z.string().nullish(),
+  })
+  .openapi("AssistantCreate");
+export type AssistantCreate = z.infer<typeof AssistantCreate>;
+
+export const AssistantPatch = z
+  .object({
+    graph_id: z.string().min(1).nullish(),
+    config: Config.nullish().describe("Replaces the config; the context follows it."),
+    context: JsonObject.nullish().describe("Replaces the context; `config.configurable` follows it."),
+    metadata: JsonObject.nullish().describe("Merged into the metadata."),
+    name: z.string().nullish(),
+    description: z.string().nullish().describe("Null takes it away."),
+  })
+  .openapi("AssistantPatch");
+export type AssistantPatch = z.infer<typeof AssistantPatch>;
+
+export const AssistantVersionsSearch = z
+  .object({
+    metadata: JsonObject.nullish(),
+    limit: z.int().min(1).max(1000).nullish(),
+    offset: z.int().min(0).nullish(),
+  })
+  .openapi("AssistantVersionsSearchRequest");
+export type AssistantVersionsSearch = z.infer<typeof AssistantVersionsSearch>;
+
+export const AssistantVersionChange = z.object({ version: z.int().nullish() }).openapi("AssistantVersionChange");
 
 export const ASSISTANT_FIELDS = [
   "assistant_id",
@@ -53,17 +91,18 @@ export const GraphDrawing = z
   .object({ nodes: z.array(JsonObject), edges: z.array(JsonObject) })
   .openapi("GraphDrawing");
 
-const JsonSchema = JsonObject.nullish().describe("A JSON schema, when it can be derived.");
+const JsonSchema = JsonObject.describe("A JSON schema.");
 
-export const GraphSchemas = z
+export const GraphSchemaNoId = z
   .object({
-    graph_id: z.string(),
     input_schema: JsonSchema,
     output_schema: JsonSchema,
     state_schema: JsonSchema,
-    config_schema: JsonSchema,
-    context_schema: JsonSchema,
+    config_schema: JsonSchema.optional().describe("Absent when the graph declares none."),
+    context_schema: JsonSchema.optional().describe("Absent when the graph declares none."),
   })
-  .openapi("GraphSchemas");
+  .openapi("GraphSchemaNoId");
 
-export const Subgraphs = z.record(z.string(), GraphSchemas.partial()).openapi("Subgraphs");
+export const GraphSchema = GraphSchemaNoId.extend({ graph_id: z.string() }).openapi("GraphSchema");
+
+export const Subgraphs = z.record(z.string(), GraphSchemaNoId).openapi("Subgraphs");

@@ -48,6 +48,9 @@ export function queryInt(min: number, max: number, fallback: number) {
     .openapi({ type: "integer", minimum: min, maximum: max, default: fallback });
 }
 
+/** A version number; absent when empty. */
+export const QueryVersion = z.preprocess(toNumber, z.int().optional()).openapi({ type: "integer" });
+
 /** `xray`: a boolean, or the depth. `0` and `1` read as numbers would mean the same. */
 export const QueryXray = z
   .preprocess(

@@ -1,11 +1,23 @@
 /** Assistants: a graph with a configuration of its own. Each graph has a default one. */
-import { v5 as uuid5, validate } from "uuid";
+import { v5 as uuid5, v7 as uuid7, validate } from "uuid";
+import { type CancelEffect, cancelFound } from "../engine/cancellation.ts";
 import { isoTime } from "../engine/wire.ts";
-import { notFound } from "../errors.ts";
+import { conflict, invalid, notFound } from "../errors.ts";
 import type { GraphSpec, Json, Question, RunnableSettings } from "../executor/protocol.ts";
-import type { Assistant, AssistantFilter, AssistantSearch } from "../schemas/assistants.ts";
-import type { AssistantRecord, Storage } from "../storage/storage.ts";
+import type {
+  Assistant,
+  AssistantCreate,
+  AssistantFilter,
+  AssistantPatch,
+  AssistantSearch,
+  AssistantVersionsSearch,
+} from "../schemas/assistants.ts";
+import type { AssistantRecord, RunRecord, Storage, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
+import * as events from "../storage/tables/events.ts";
+import * as runs from "../storage/tables/runs.ts";
+import * as threads from "../storage/tables/threads.ts";
+import { isDefault, MADE_BY_SERVER, newAssistant, patched, restored } from "./assistant-versions.ts";
 import type { AssistantsService } from "./contract.ts";
 
 /** Clients compute the default assistant's id themselves, in this namespace. */
@@ -26,19 +38,35 @@ export function assistantIdOf(id: string): string {
   return made;
 }
 
-/** Makes the default assistants what the configuration says: one for each graph, none for graphs that are gone. */
+/**
+ * Makes the default assistants what the configuration says: one for each graph, none for graphs that are gone. Version 1
+ * holds what the configuration said last, so a client's own name stays until the configuration says something new.
+ */
 export async function syncDefaultAssistants(
   storage: Storage,
   graphs: readonly GraphSpec[],
   now: number,
 ): Promise<void> {
   await storage.write(async (tx) => {
-    for (const graph of graphs) await assistants.upsertDefault(tx, defaultAssistant(graph, now));
-    await assistants.deleteDefaultsExcept(
-      tx,
-      graphs.map(({ graph_id }) => assistantIdOf(graph_id)),
-    );
+    for (const graph of graphs) await syncDefault(tx, defaultAssistant(graph, now), now);
+    const wanted = new Set(graphs.map(({ graph_id }) => assistantIdOf(graph_id)));
+    const gone = (await assistants.listDefaults(tx)).filter(({ assistant_id }) => !wanted.has(assistant_id));
+    if (gone.length > 0) {
+      await assistants.remove(
+        tx,
+        gone.map(({ assistant_id }) => assistant_id),
+      );
+    }
   });
+}
+
+async function syncDefault(tx: Tx, configured: AssistantRecord, now: number): Promise<void> {
+  if (await assistants.insert(tx, configured)) return;
+  const { assistant_id, name, description } = configured;
+  const known = await assistants.findVersion(tx, assistant_id, configured.version);
+  if (known?.name === name && known.description === description) return;
+  const active = await assistants.find(tx, assistant_id);
+  await assistants.rename(tx, assistant_id, [1, active?.version ?? 1], { name, description }, now);
 }
 
 function defaultAssistant({ graph_id, description }: GraphSpec, now: number): AssistantRecord {
@@ -49,7 +77,7 @@ function defaultAssistant({ graph_id, description }: GraphSpec, now: number): As
     description,
     config: {},
     context: {},
-    metadata: { created_by: "system" },
+    metadata: MADE_BY_SERVER,
     version: 1,
     created_at: now,
     updated_at: now,
@@ -59,6 +87,10 @@ function defaultAssistant({ graph_id, description }: GraphSpec, now: number): As
 export interface AssistantsOptions {
   readonly storage: Storage;
   readonly ask: (question: Question) => Promise<Json>;
+  /** The graphs of the configuration as it is now. */
+  readonly graphs: () => readonly GraphSpec[];
+  /** Carries out cancels that are committed. */
+  readonly onCancelled: (effects: readonly CancelEffect[]) => Promise<void>;
 }
 
 export class Assistants implements AssistantsService {
@@ -66,6 +98,70 @@ export class Assistants implements AssistantsService {
 
   constructor(options: AssistantsOptions) {
     this.#options = options;
+  }
+
+  async create(request: AssistantCreate): Promise<Assistant> {
+    this.#requireGraph(request.graph_id);
+    const record = newAssistant(request.assistant_id ?? uuid7(), request, Date.now());
+    return this.#options.storage.write(async (tx) => {
+      if (await assistants.insert(tx, record)) return toWire(record);
+      if (request.if_exists !== "do_nothing") throw conflict(`Assistant ${record.assistant_id} already exists`);
+      return toWire(await found(tx, record.assistant_id));
+    });
+  }
+
+  async patch(id: string, request: AssistantPatch): Promise<Assistant> {
+    if (request.graph_id != null) this.#requireGraph(request.graph_id);
+    return this.#options.storage.write(async (tx) => {
+      const record = await found(tx, id);
+      if (isDefault(record) && request.graph_id != null && request.graph_id !== record.graph_id) {
+        throw invalid("graph_id", `this is the default assistant of graph "${record.graph_id}" and stays with it`);
+      }
+      const version = (await assistants.lastVersion(tx, record.assistant_id)) + 1;
+      const next = patched(record, request, { version, now: Date.now() });
+      await assistants.addVersion(tx, next);
+      return toWire(next);
+    });
+  }
+
+  async versions(
+    id: string,
+    request: AssistantVersionsSearch,
+  ): Promise<{ items: readonly Assistant[]; total: number }> {
+    const query = { metadata: request.metadata ?? {}, limit: request.limit ?? 10, offset: request.offset ?? 0 };
+    return this.#options.storage.read(async (db) => {
+      const { assistant_id } = await found(db, id);
+      const versions = await assistants.versions(db, assistant_id, query);
+      const items = versions.map((version) => toWire({ ...version, updated_at: version.created_at }));
+      return { items, total: await assistants.countVersions(db, assistant_id, query) };
+    });
+  }
+
+  async setLatest(id: string, version: number): Promise<Assistant> {
+    return this.#options.storage.write(async (tx) => {
+      const record = await found(tx, id);
+      const wanted = await assistants.findVersion(tx, record.assistant_id, version);
+      if (wanted === undefined) throw notFound(`Version ${version} of assistant "${id}" not found`);
+      const next = restored(record, wanted, Date.now());
+      await assistants.activate(tx, next);
+      return toWire(next);
+    });
+  }
+
+  async delete(id: string, delete_threads: boolean): Promise<string> {
+    const now = Date.now();
+    const { assistant_id, effects } = await this.#options.storage.write(async (tx) => {
+      const { assistant_id } = await found(tx, id);
+      const effects = delete_threads ? await deleteThreads(tx, assistant_id, now) : [];
+      effects.push(...(await stopAll(tx, await runs.inFlightOfAssistant(tx, assistant_id), now)));
+      await assistants.remove(tx, [assistant_id]);
+      // A graph that is configured can always be addressed by its name.
+      const graph = this.#options.graphs().find(({ graph_id }) => assistantIdOf(graph_id) === assistant_id);
+      if (graph !== undefined) await assistants.insert(tx, defaultAssistant(graph, now));
+      return { assistant_id, effects };
+    });
+    await this.#options.onCancelled(effects);
+    return assistant_id;
   }
 
   async get(id: string): Promise<Assistant> {
@@ -100,11 +196,38 @@ export class Assistants implements AssistantsService {
     return this.#options.ask({ ask: "schemas", graph_id: assistant.graph_id, config: settingsOf(assistant) });
   }
 
-  async #find(id: string): Promise<AssistantRecord> {
-    const record = await this.#options.storage.read((db) => assistants.find(db, assistantIdOf(id)));
-    if (record === undefined) throw notFound(`Assistant "${id}" not found`);
-    return record;
+  #requireGraph(graph_id: string): void {
+    if (this.#options.graphs().some((graph) => graph.graph_id === graph_id)) return;
+    throw notFound(`Graph "${graph_id}" not found`);
   }
+
+  #find(id: string): Promise<AssistantRecord> {
+    return this.#options.storage.read((db) => found(db, id));
+  }
+}
+
+async function found(db: Tx, id: string): Promise<AssistantRecord> {
+  const record = await assistants.find(db, assistantIdOf(id));
+  if (record === undefined) throw notFound(`Assistant "${id}" not found`);
+  return record;
+}
+
+async function stopAll(tx: Tx, inFlight: readonly RunRecord[], now: number): Promise<CancelEffect[]> {
+  const effects: CancelEffect[] = [];
+  for (const run of inFlight) effects.push(await cancelFound(tx, run, "interrupt", now));
+  return effects;
+}
+
+/** The threads of an assistant, with whatever runs there; the events of those runs stay for who is reading them. */
+async function deleteThreads(tx: Tx, assistant_id: string, now: number): Promise<CancelEffect[]> {
+  const effects: CancelEffect[] = [];
+  for (const thread_id of await threads.idsOfAssistant(tx, assistant_id)) {
+    const inFlight = await runs.inFlight(tx, thread_id);
+    effects.push(...(await stopAll(tx, inFlight, now)));
+    for (const { run_id } of inFlight) await events.end(tx, run_id, now);
+    await threads.remove(tx, thread_id);
+  }
+  return effects;
 }
 
 /** What the assistant adds to its graph's config, for factories that build the graph from it. */

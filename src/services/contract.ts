@@ -3,7 +3,14 @@
  * they know neither HTTP nor SQL text.
  */
 import type { CancelAction, Json } from "../executor/protocol.ts";
-import type { Assistant, AssistantFilter, AssistantSearch } from "../schemas/assistants.ts";
+import type {
+  Assistant,
+  AssistantCreate,
+  AssistantFilter,
+  AssistantPatch,
+  AssistantSearch,
+  AssistantVersionsSearch,
+} from "../schemas/assistants.ts";
 import type { CheckpointConfig } from "../schemas/common.ts";
 import type { Cron, CronCreate, CronFilter, CronPatch, CronSearch, ThreadCronCreate } from "../schemas/crons.ts";
 import type { Run, RunCreateStateful, RunCreateStateless, StreamMode } from "../schemas/runs.ts";
@@ -12,6 +19,17 @@ import type { Thread, ThreadCreate } from "../schemas/threads.ts";
 import type { RunEvent } from "../streaming/events.ts";
 
 export interface AssistantsService {
+  create(request: AssistantCreate): Promise<Assistant>;
+  /** Each patch makes a new version, which becomes the active one. */
+  patch(id: string, request: AssistantPatch): Promise<Assistant>;
+  /** Newest first. */
+  versions(id: string, request: AssistantVersionsSearch): Promise<{ items: readonly Assistant[]; total: number }>;
+  setLatest(id: string, version: number): Promise<Assistant>;
+  /**
+   * Deletes all versions and stops the assistant's runs; its threads go too when asked for. A default assistant starts anew.
+   * Returns the deleted one's id.
+   */
+  delete(id: string, delete_threads: boolean): Promise<string>;
   get(id: string): Promise<Assistant>;
   search(request: AssistantSearch): Promise<{ items: readonly Partial<Assistant>[]; total: number }>;
   count(filter: AssistantFilter): Promise<number>;

@@ -72,8 +72,8 @@ function kwargsOf(
   return {
     input: request.input ?? null,
     command: request.command ?? null,
-    config: mergeConfig(assistant.config as Config, request.config ?? {}, checkpoint),
-    context: mergeContext(assistant.context, request.context),
+    config: mergeConfig(assistant.config as Config, inStep(assistant, request), checkpoint),
+    context: mergeContext(assistant.context, request),
     stream_mode: streamModes(request.stream_mode),
     subgraphs: request.stream_subgraphs ?? false,
     resumable: request.stream_resumable ?? false,
@@ -101,6 +101,22 @@ export function streamModes(asked: StreamMode | readonly StreamMode[] | null | u
   return modes.length === 0 ? ["values"] : [...new Set(modes)];
 }
 
+type Asked = Pick<RunCreateStateless, "config" | "context">;
+
+/**
+ * The run's own config. An assistant holds its settings twice, in `config.configurable` and in `context`: a run that
+ * overrides one of them in one place overrides it in the other too, or its graph would find two values.
+ */
+function inStep(assistant: AssistantRecord, { config, context }: Asked): Config {
+  const known = (assistant.config as Config).configurable ?? {};
+  const shared = only(context ?? {}, known);
+  if (Object.keys(shared).length === 0) return config ?? {};
+  return { ...config, configurable: { ...shared, ...config?.configurable } };
+}
+
+const only = (members: Record<string, unknown>, keys: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(members).filter(([key]) => Object.hasOwn(keys, key)));
+
 /** Run wins over assistant; tags are joined. */
 function mergeConfig(base: Config, own: Config, checkpoint: Record<string, unknown>): RunKwargs["config"] {
   const tags = [...new Set([...(base.tags ?? []), ...(own.tags ?? [])])];
@@ -114,10 +130,10 @@ function mergeConfig(base: Config, own: Config, checkpoint: Record<string, unkno
 
 function mergeContext(
   base: Readonly<Record<string, unknown>>,
-  own: Record<string, unknown> | null | undefined,
+  { context, config }: Asked,
 ): Readonly<Record<string, unknown>> | null {
-  if (own == null && Object.keys(base).length === 0) return null;
-  return { ...base, ...own };
+  if (context == null && Object.keys(base).length === 0) return null;
+  return { ...base, ...only(config?.configurable ?? {}, base), ...context };
 }
 
 function strip(configurable: Record<string, unknown> | undefined): Record<string, unknown> {

@@ -54,7 +54,7 @@ export class Runs implements RunsService {
   async create(thread_id: string, asked: RunCreateStateful): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
     const { run, effects } = await this.#commit((tx, now, slot) => createOnThread(tx, thread_id, request, slot, now));
-    await this.#act(effects);
+    await this.act(effects);
     return asMade(run);
   }
 
@@ -81,7 +81,7 @@ export class Runs implements RunsService {
       if (thread_id !== null) return createOnThread(tx, thread_id, allowed, slot, now);
       return { ...(await createWithThread(tx, allowed, slot, now, { cron_id })), effects: [] };
     });
-    await this.#act(effects);
+    await this.act(effects);
     return asMade(run);
   }
 
@@ -120,7 +120,7 @@ export class Runs implements RunsService {
   async cancel(thread_id: string, run_id: string, action: CancelAction, wait: boolean): Promise<void> {
     const log = wait ? await this.#log(thread_id, run_id) : undefined;
     const effect = await this.#options.storage.write((tx) => cancelRun(tx, thread_id, run_id, action, Date.now()));
-    await this.#act([effect]);
+    await this.act([effect]);
     if (log === undefined || effect.kind === "ended") return;
     await untilEnd(log, new AbortController().signal);
   }
@@ -138,7 +138,7 @@ export class Runs implements RunsService {
       if (run === undefined || !isInFlight(run)) return undefined;
       return cancelFound(tx, run, "interrupt", Date.now());
     });
-    if (effect !== undefined) await this.#act([effect]);
+    if (effect !== undefined) await this.act([effect]);
   }
 
   #withAllowedWebhook<T extends RunCreateStateless>(request: T): T {
@@ -179,7 +179,8 @@ export class Runs implements RunsService {
     }
   }
 
-  async #act(effects: readonly CancelEffect[]): Promise<void> {
+  /** Tells the world about cancels that are committed: who runs a run stops it, who follows one that never ran hears its end. */
+  async act(effects: readonly CancelEffect[]): Promise<void> {
     const { logs, metrics, signalCancel, onWebhook, queue } = this.#options;
     for (const effect of effects) {
       if (effect.kind === "signal") signalCancel(effect.run.run_id, effect.action);

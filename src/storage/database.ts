@@ -13,6 +13,19 @@ export interface Database {
     version: number;
     created_at: number;
     updated_at: number;
+    /** The name with its case folded, for searches. */
+    name_folded: string;
+  };
+  assistant_versions: {
+    assistant_id: string;
+    version: number;
+    graph_id: string;
+    name: string;
+    description: string | null;
+    config: string;
+    context: string;
+    metadata: string;
+    created_at: number;
   };
   threads: {
     thread_id: string;

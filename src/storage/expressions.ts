@@ -12,6 +12,9 @@ export const listed = (values: RawBuilder<unknown> | string): RawBuilder<string>
 /** JSON text of a list, to be given to `listed`. */
 export const asList = (values: readonly unknown[]): string => JSON.stringify(values);
 
+/** Text as case-insensitive searches compare it: folded here and not by the database, which may know ASCII only. */
+export const foldCase = (text: string): string => text.normalize("NFC").toLowerCase();
+
 /** Name it with its table: `json_each` has columns of its own. */
 type JsonColumn = Expression<unknown> | RawBuilder<unknown>;
 

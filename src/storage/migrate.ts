@@ -3,6 +3,7 @@ import { type Kysely, type Migration, Migrator, sql } from "kysely";
 import type { Database } from "./database.ts";
 import type { LibsqlConnection } from "./libsql.ts";
 import { init } from "./migrations/0001_init.ts";
+import { assistantVersions } from "./migrations/0002_assistant_versions.ts";
 import { crons } from "./migrations/0006_crons.ts";
 import { store } from "./migrations/0007_store.ts";
 import { growingLists } from "./migrations/0009_growing_lists.ts";
@@ -10,6 +11,7 @@ import { StorageRefused } from "./refused.ts";
 
 const MIGRATIONS: Readonly<Record<string, Migration>> = {
   "0001_init": init,
+  "0002_assistant_versions": assistantVersions,
   "0006_crons": crons,
   "0007_store": store,
   "0009_growing_lists": growingLists,

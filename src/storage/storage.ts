@@ -52,6 +52,9 @@ export interface AssistantRecord {
   readonly updated_at: number;
 }
 
+/** What an assistant was made at one time; never changed after, but for the name and description of a default one. */
+export type AssistantVersionRecord = Omit<AssistantRecord, "updated_at">;
+
 export interface ThreadRecord {
   readonly thread_id: string;
   readonly status: ThreadStatus;

@@ -162,6 +162,26 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
         if (id === "broken") throw new Error("password=hunter2");
         return ASSISTANT;
       },
+      async create(request) {
+        record("assistants.create", request);
+        return ASSISTANT;
+      },
+      async patch(id, request) {
+        record("assistants.patch", id, request);
+        return ASSISTANT;
+      },
+      async versions(id, request) {
+        record("assistants.versions", id, request);
+        return { items: [ASSISTANT], total: 1 };
+      },
+      async setLatest(id, version) {
+        record("assistants.setLatest", id, version);
+        return ASSISTANT;
+      },
+      async delete(id, delete_threads) {
+        record("assistants.delete", id, delete_threads);
+        return ASSISTANT.assistant_id;
+      },
       async search(request) {
         record("assistants.search", request);
         return script.assistants ?? { items: [ASSISTANT], total: 1 };

@@ -22,42 +22,65 @@ const assistant = (assistant_id: string, change: Partial<AssistantRecord> = {}):
   ...change,
 });
 
-test("a default assistant is inserted once and takes over name and description only", async () => {
+test("an assistant is inserted once, with its first version", async () => {
   const storage = await openTemp();
-  const upsert = (record: AssistantRecord) => storage.write((tx) => assistants.upsertDefault(tx, record));
-  const find = () => storage.read((db) => assistants.find(db, "a"));
-  await upsert(assistant("a"));
-  expect(await find()).toEqual(assistant("a"));
-  await upsert(assistant("a", { updated_at: NOW + 1 }));
-  expect(await find()).toEqual(assistant("a"));
-  await upsert(assistant("a", { description: "new", version: 9, created_at: NOW + 2, updated_at: NOW + 2 }));
-  expect(await find()).toEqual(assistant("a", { description: "new", updated_at: NOW + 2 }));
+  const insert = (record: AssistantRecord) => storage.write((tx) => assistants.insert(tx, record));
+  expect(await insert(assistant("a"))).toBe(true);
+  expect(await insert(assistant("a", { name: "other" }))).toBe(false);
+  expect(await storage.read((db) => assistants.find(db, "a"))).toEqual(assistant("a"));
+  const { updated_at: _, ...version } = assistant("a");
+  expect(await storage.read((db) => assistants.findVersion(db, "a", 1))).toEqual(version);
+  expect(await storage.read((db) => assistants.lastVersion(db, "a"))).toBe(1);
 });
 
-test("defaults of graphs no longer configured go; assistants of clients stay", async () => {
+test("versions are kept, listed newest first, and go with their assistant", async () => {
+  const storage = await openTemp();
+  const two = assistant("a", { version: 2, name: "two", metadata: { k: "v" }, updated_at: NOW + 5 });
+  const list = (query: Partial<assistants.VersionQuery>) =>
+    storage.read((db) => assistants.versions(db, "a", { metadata: {}, limit: 10, offset: 0, ...query }));
+  await storage.write(async (tx) => {
+    await assistants.insert(tx, assistant("a"));
+    await assistants.insert(tx, assistant("b"));
+    await assistants.addVersion(tx, two);
+  });
+  expect(await storage.read((db) => assistants.find(db, "a"))).toEqual(two);
+  expect((await list({})).map(({ version, name, created_at }) => [version, name, created_at])).toEqual([
+    [2, "two", NOW + 5],
+    [1, "a", NOW],
+  ]);
+  expect((await list({ offset: 1 })).map(({ version }) => version)).toEqual([1]);
+  expect((await list({ metadata: { k: "v" } })).map(({ version }) => version)).toEqual([2]);
+  expect(await storage.read((db) => assistants.countVersions(db, "a", { metadata: {} }))).toBe(2);
+  await storage.write((tx) => assistants.remove(tx, ["a"]));
+  expect(await storage.read((db) => assistants.find(db, "a"))).toBeUndefined();
+  expect(await list({})).toEqual([]);
+  expect(await storage.read((db) => assistants.lastVersion(db, "b"))).toBe(1);
+});
+
+test("defaults are told from assistants of clients", async () => {
   const storage = await openTemp();
   await storage.write(async (tx) => {
-    await assistants.upsertDefault(tx, assistant("keep"));
-    await assistants.upsertDefault(tx, assistant("drop"));
-    await assistants.upsertDefault(tx, assistant("client", { metadata: { created_by: "user" } }));
-    await assistants.deleteDefaultsExcept(tx, ["keep"]);
+    await assistants.insert(tx, assistant("default"));
+    await assistants.insert(tx, assistant("client", { metadata: { created_by: "user" } }));
   });
-  const left = await storage.read((db) => assistants.search(db, { sort_by: "name", sort_order: "asc" }));
-  expect(left.map((each) => each.assistant_id)).toEqual(["client", "keep"]);
+  const found = await storage.read((db) => assistants.listDefaults(db));
+  expect(found.map(({ assistant_id }) => assistant_id)).toEqual(["default"]);
 });
 
 test("assistants are searched by graph, name and metadata, sorted and paged", async () => {
   const storage = await openTemp();
   await storage.write(async (tx) => {
-    await assistants.upsertDefault(tx, assistant("1", { name: "Alpha 100%", created_at: NOW + 1 }));
-    await assistants.upsertDefault(tx, assistant("2", { name: "beta", graph_id: "other", created_at: NOW + 2 }));
-    await assistants.upsertDefault(tx, assistant("3", { name: "ALPHA_x", metadata: { team: "x" }, created_at: NOW }));
+    await assistants.insert(tx, assistant("1", { name: "Alpha 100%", created_at: NOW + 1 }));
+    await assistants.insert(tx, assistant("2", { name: "beta", graph_id: "other", created_at: NOW + 2 }));
+    await assistants.insert(tx, assistant("3", { name: "ALPHA_x", metadata: { team: "x" }, created_at: NOW }));
   });
   const found = async (query: assistants.AssistantQuery) =>
     (await storage.read((db) => assistants.search(db, query))).map((each) => each.assistant_id);
   expect(await found({})).toEqual(["2", "1", "3"]);
   expect(await found({ name: "alpha" })).toEqual(["1", "3"]);
   expect(await found({ name: "0%" })).toEqual(["1"]);
+  await storage.write((tx) => assistants.insert(tx, assistant("4", { name: "Übersetzer", metadata: {} })));
+  expect(await found({ name: "üBER" })).toEqual(["4"]);
   expect(await found({ graph_id: "other" })).toEqual(["2"]);
   expect(await found({ metadata: { team: "x" } })).toEqual(["3"]);
   expect(await found({ sort_by: "assistant_id", sort_order: "asc", limit: 1, offset: 1 })).toEqual(["2"]);

@@ -1,14 +1,19 @@
-/** Assistants: find them, and look at the graphs behind them. */
+/** Assistants: make, find and change them, and look at the graphs behind them. */
 import { z } from "@hono/zod-openapi";
+import { invalid } from "../../errors.ts";
 import {
   Assistant,
   AssistantCount,
+  AssistantCreate,
+  AssistantPatch,
   AssistantSearch,
+  AssistantVersionChange,
+  AssistantVersionsSearch,
   GraphDrawing,
-  GraphSchemas,
+  GraphSchema,
   Subgraphs,
 } from "../../schemas/assistants.ts";
-import { QueryBoolean, QueryXray } from "../../schemas/query.ts";
+import { QueryBoolean, QueryVersion, QueryXray } from "../../schemas/query.ts";
 import { PAGE_HEADERS, paginate } from "../pagination.ts";
 import { jsonText } from "../respond.ts";
 import { mount } from "../route.ts";
@@ -21,6 +26,21 @@ const params = z.object({
 
 export function assistantRoutes(room: Room): void {
   const { assistants } = room.services;
+
+  mount(
+    room,
+    {
+      method: "post",
+      path: "/assistants",
+      id: "create_assistant",
+      tag,
+      summary: "Create an assistant",
+      body: { schema: AssistantCreate, rule: "required" },
+      answer: { description: "The assistant, at version 1.", schema: Assistant },
+      errors: [404, 409, 422],
+    },
+    async ({ body }, c) => c.json(await assistants.create(body)),
+  );
 
   mount(
     room,
@@ -73,6 +93,83 @@ export function assistantRoutes(room: Room): void {
       errors: [404],
     },
     async ({ params: { assistant_id } }, c) => c.json(await assistants.get(assistant_id)),
+  );
+
+  mount(
+    room,
+    {
+      method: "patch",
+      path: "/assistants/{assistant_id}",
+      id: "patch_assistant",
+      tag,
+      summary: "Change an assistant",
+      description: "Makes a new version and activates it.",
+      params,
+      body: { schema: AssistantPatch, rule: "required" },
+      answer: { description: "The assistant, at its new version.", schema: Assistant },
+      errors: [404, 422],
+    },
+    async ({ params: { assistant_id }, body }, c) => c.json(await assistants.patch(assistant_id, body)),
+  );
+
+  mount(
+    room,
+    {
+      method: "delete",
+      path: "/assistants/{assistant_id}",
+      id: "delete_assistant",
+      tag,
+      summary: "Delete an assistant",
+      description:
+        "With all its versions; its runs in flight are stopped. The default assistant of a graph starts anew.",
+      params,
+      query: z.object({
+        delete_threads: QueryBoolean.describe("Delete the threads whose `metadata.assistant_id` is this one, too."),
+      }),
+      answer: { description: "The deleted assistant's id, in a list.", schema: z.array(z.string()) },
+      errors: [404, 422],
+    },
+    async ({ params: { assistant_id }, query }, c) =>
+      c.json([await assistants.delete(assistant_id, query.delete_threads)]),
+  );
+
+  mount(
+    room,
+    {
+      method: "post",
+      path: "/assistants/{assistant_id}/versions",
+      id: "list_assistant_versions",
+      tag,
+      summary: "List the versions of an assistant",
+      params,
+      body: { schema: AssistantVersionsSearch, rule: "optional" },
+      answer: { description: "A page of versions, newest first.", schema: z.array(Assistant), headers: PAGE_HEADERS },
+      errors: [404, 422],
+    },
+    async ({ params: { assistant_id }, body }, c) => {
+      const { items, total } = await assistants.versions(assistant_id, body);
+      paginate(c, body, total);
+      return c.json(items);
+    },
+  );
+
+  mount(
+    room,
+    {
+      method: "post",
+      path: "/assistants/{assistant_id}/latest",
+      id: "set_latest_assistant_version",
+      tag,
+      summary: "Activate a version of an assistant",
+      description: "The version is named in the query or in the body.",
+      params,
+      query: z.object({ version: QueryVersion }),
+      body: { schema: AssistantVersionChange, rule: "optional" },
+      answer: { description: "The assistant as that version has it.", schema: Assistant },
+      errors: [404, 422],
+    },
+    async ({ params: { assistant_id }, query, body }, c) =>
+      c.json(await assistants.setLatest(assistant_id, wantedVersion(query.version, body.version))),
   );
 
   mount(
@@ -137,9 +234,19 @@ export function assistantRoutes(room: Room): void {
       tag,
       summary: "Get the graph's JSON schemas",
       params,
-      answer: { description: "A schema is null when it cannot be derived.", schema: GraphSchemas },
+      answer: { description: "What the graph takes, gives and keeps.", schema: GraphSchema },
       errors: [404, 422],
     },
     async ({ params: { assistant_id } }, c) => jsonText(c, await assistants.schemas(assistant_id)),
   );
+}
+
+/** The contract has it in the query, SDKs send it in the body. */
+function wantedVersion(query: number | undefined, body: number | null | undefined): number {
+  if (query !== undefined && body != null && query !== body) {
+    throw invalid("version", `the query says ${query} and the body ${body}`);
+  }
+  const version = query ?? body;
+  if (version == null) throw invalid("version", "field required (an integer), in the query or in the body");
+  return version;
 }

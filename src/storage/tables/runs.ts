@@ -96,6 +96,16 @@ export async function inFlight(tx: Tx, thread_id: string): Promise<RunRecord[]> 
   return (await inFlightOf(tx, { thread_id })).rows.map(toRecord);
 }
 
+/** Pending and running runs of an assistant on any thread, oldest first. Two queries, one for each index of what is in flight. */
+export async function inFlightOfAssistant(tx: Tx, assistant_id: string): Promise<RunRecord[]> {
+  const rows: Row[] = [];
+  for (const status of [PENDING, RUNNING]) {
+    const query = tx.selectFrom("runs").selectAll().where("status", "=", status);
+    rows.push(...(await query.where("assistant_id", "=", assistant_id).execute()));
+  }
+  return rows.map(toRecord).sort((a, b) => a.seq - b.seq);
+}
+
 export interface ClaimRequest {
   readonly owner: string;
   readonly now: number;

@@ -2,6 +2,7 @@ import { type Selectable, sql } from "kysely";
 import type { Json } from "../../executor/protocol.ts";
 import type { ThreadStatus } from "../../schemas/threads.ts";
 import type { Database } from "../database.ts";
+import { jsonEquals } from "../expressions.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { ThreadRecord, Tx } from "../storage.ts";
 import * as checkpoints from "./checkpoints.ts";
@@ -37,6 +38,16 @@ const findById = prepared<{ id: string }, Row>((db, slots) =>
 export async function find(db: Tx, thread_id: string): Promise<ThreadRecord | undefined> {
   const [row] = (await findById(db, { id: thread_id })).rows;
   return row && toRecord(row);
+}
+
+/** Ids of threads whose metadata names the assistant. */
+export async function idsOfAssistant(db: Tx, assistant_id: string): Promise<string[]> {
+  const rows = await db
+    .selectFrom("threads")
+    .select("thread_id")
+    .where((eb) => jsonEquals(eb.ref("metadata"), "assistant_id", assistant_id))
+    .execute();
+  return rows.map((row) => row.thread_id);
 }
 
 /** What changes on a thread. A member that is absent stays as it is; `metadata` is the whole new object. */
