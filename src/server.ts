@@ -14,6 +14,7 @@ import { type Sweep, Sweeps } from "./engine/sweeps.ts";
 import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { Webhooks } from "./engine/webhooks.ts";
 import type { GraphSpec, Json, LoadedGraph, Question } from "./executor/protocol.ts";
+import { Types } from "./graphs/type-schemas.ts";
 import { createApp } from "./http/app.ts";
 import { type Listening, listen } from "./http/listen.ts";
 import type { Logger } from "./observability/logger.ts";
@@ -49,6 +50,10 @@ const KEEP_ENDED_MS = 30_000;
 const SILENT_MS = 500;
 const SPARE_IDLE_MS = 30_000;
 const SPARE_THREADS = 4;
+/** Reading the types of a large project on a small machine. */
+const TYPES_TIMEOUT_MS = 60_000;
+/** Whoever looks at one graph's schemas often looks at the next one's. */
+const TYPES_IDLE_MS = 5000;
 const CANCEL_GRACE_MS = 5000;
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
@@ -162,11 +167,20 @@ async function assemble(
     metrics,
     clock: systemClock,
   });
+  const types = new Types({
+    graphs: () => specs,
+    project_dir: project.dir,
+    timeoutMs: TYPES_TIMEOUT_MS,
+    idleMs: TYPES_IDLE_MS,
+    onProblem: (file, problem) => logger.warn({ file, problem }, "the types of a TypeScript file were not read"),
+  });
+  stack.push(() => types.reset());
   const services: Services = {
     assistants: new Assistants({
       storage: database,
       ask,
       graphs: () => specs,
+      typesOf: (spec) => types.of(spec),
       onCancelled: (effects) => runService.act(effects),
     }),
     threads: new Threads({ storage: database, ask }),
@@ -218,10 +232,12 @@ async function assemble(
     async reload(changed) {
       graphs = await pool.reload(changed);
       specs = changed;
+      types.reset();
       await syncDefaultAssistants(database, specs, Date.now());
       return graphs;
     },
     async stop() {
+      types.reset();
       await sweeps.stop();
       await scheduler.stop();
       await drain(queue, pool, attempts, settings.shutdownGraceMs, logger);

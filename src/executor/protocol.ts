@@ -6,6 +6,7 @@
  * stores and sends that text and never parses it (`Json`).
  */
 import type { ErrorBody } from "../errors.ts";
+import type { GraphTypes } from "../schemas/graphs.ts";
 import type { Durability, RunKwargs } from "../schemas/runs.ts";
 
 /** JSON text. A name, not a new type: it says "already serialised, do not parse". */
@@ -92,13 +93,22 @@ export type GraphQuestion =
       readonly config: RunnableSettings;
       readonly xray: boolean | number;
     }
-  | { readonly ask: "schemas"; readonly graph_id: string; readonly config: RunnableSettings }
+  | {
+      readonly ask: "schemas";
+      readonly graph_id: string;
+      readonly config: RunnableSettings;
+      /** What the graph's TypeScript types tell, for what has no schema at run time. */
+      readonly types: GraphTypes | null;
+    }
+  /** Whether the graph or a subgraph of it has values without a schema at run time: `true` or `false`. */
+  | { readonly ask: "untyped"; readonly graph_id: string; readonly config: RunnableSettings }
   | {
       readonly ask: "subgraphs";
       readonly graph_id: string;
       readonly config: RunnableSettings;
       readonly namespace: string | null;
       readonly recurse: boolean;
+      readonly types: GraphTypes | null;
     }
   | {
       readonly ask: "state";

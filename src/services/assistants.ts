@@ -4,6 +4,7 @@ import { type CancelEffect, cancelFound } from "../engine/cancellation.ts";
 import { isoTime } from "../engine/wire.ts";
 import { conflict, invalid, notFound } from "../errors.ts";
 import type { GraphSpec, Json, Question, RunnableSettings } from "../executor/protocol.ts";
+import { isTypeScript } from "../graphs/type-schemas.ts";
 import type {
   Assistant,
   AssistantCreate,
@@ -12,6 +13,7 @@ import type {
   AssistantSearch,
   AssistantVersionsSearch,
 } from "../schemas/assistants.ts";
+import type { GraphTypes } from "../schemas/graphs.ts";
 import type { AssistantRecord, RunRecord, Storage, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
 import * as events from "../storage/tables/events.ts";
@@ -89,6 +91,8 @@ export interface AssistantsOptions {
   readonly ask: (question: Question) => Promise<Json>;
   /** The graphs of the configuration as it is now. */
   readonly graphs: () => readonly GraphSpec[];
+  /** What the TypeScript types of a graph tell. */
+  readonly typesOf: (spec: GraphSpec) => Promise<GraphTypes | null>;
   /** Carries out cancels that are committed. */
   readonly onCancelled: (effects: readonly CancelEffect[]) => Promise<void>;
 }
@@ -182,18 +186,26 @@ export class Assistants implements AssistantsService {
 
   async graph(id: string, xray: boolean | number): Promise<Json> {
     const assistant = await this.#find(id);
-    return this.#options.ask({ ask: "graph", graph_id: assistant.graph_id, config: settingsOf(assistant), xray });
+    return this.#options.ask({ ask: "graph", ...graphOf(assistant), xray });
   }
 
   async subgraphs(id: string, namespace: string | null, recurse: boolean): Promise<Json> {
-    const assistant = await this.#find(id);
-    const { graph_id } = assistant;
-    return this.#options.ask({ ask: "subgraphs", graph_id, config: settingsOf(assistant), namespace, recurse });
+    const graph = graphOf(await this.#find(id));
+    const types = await this.#types(graph);
+    return this.#options.ask({ ask: "subgraphs", ...graph, namespace, recurse, types });
   }
 
   async schemas(id: string): Promise<Json> {
-    const assistant = await this.#find(id);
-    return this.#options.ask({ ask: "schemas", graph_id: assistant.graph_id, config: settingsOf(assistant) });
+    const graph = graphOf(await this.#find(id));
+    return this.#options.ask({ ask: "schemas", ...graph, types: await this.#types(graph) });
+  }
+
+  /** Reading types takes seconds the first time, so it is asked first whether they are needed. */
+  async #types(graph: ConfiguredGraph): Promise<GraphTypes | null> {
+    const spec = this.#options.graphs().find(({ graph_id }) => graph_id === graph.graph_id);
+    if (spec === undefined || !isTypeScript(spec)) return null;
+    const untyped = await this.#options.ask({ ask: "untyped", ...graph });
+    return untyped === "true" ? this.#options.typesOf(spec) : null;
   }
 
   #requireGraph(graph_id: string): void {
@@ -230,10 +242,15 @@ async function deleteThreads(tx: Tx, assistant_id: string, now: number): Promise
   return effects;
 }
 
-/** What the assistant adds to its graph's config, for factories that build the graph from it. */
-function settingsOf({ config, context }: AssistantRecord): RunnableSettings {
+interface ConfiguredGraph {
+  readonly graph_id: string;
+  readonly config: RunnableSettings;
+}
+
+/** The assistant's graph with what the assistant adds to its config, for factories that build the graph from it. */
+function graphOf({ graph_id, config, context }: AssistantRecord): ConfiguredGraph {
   const { configurable } = config as { configurable?: Record<string, unknown> };
-  return { configurable: configurable ?? {}, context };
+  return { graph_id, config: { configurable: configurable ?? {}, context } };
 }
 
 function toWire(record: AssistantRecord): Assistant {

@@ -289,15 +289,15 @@ it("answers graph, schemas and subgraphs", async () => {
   };
   expect(graph.nodes.map(({ id }) => id)).toEqual(["__start__", "agent", "tools", "__end__"]);
   expect(graph.edges).toContainEqual({ source: "agent", target: "tools", conditional: true });
-  const schemas = (await h.ask({ ask: "schemas", graph_id: "toolAgent", config })) as Record<
+  const schemas = (await h.ask({ ask: "schemas", graph_id: "toolAgent", config, types: null })) as Record<
     string,
     { properties: object }
   >;
   expect(schemas["input_schema"]?.properties).toHaveProperty("messages.items.properties.content");
-  const subgraphs = { ask: "subgraphs", graph_id: "sub", config, namespace: null } as const;
+  const subgraphs = { ask: "subgraphs", graph_id: "sub", config, namespace: null, types: null } as const;
   expect(Object.keys((await h.ask({ ...subgraphs, recurse: false })) as object)).toEqual(["middle"]);
   expect(Object.keys((await h.ask({ ...subgraphs, recurse: true })) as object)).toEqual(["middle", "middle|inner"]);
-  await expect(h.ask({ ask: "schemas", graph_id: "nowhere", config })).rejects.toThrow("not loaded");
+  await expect(h.ask({ ask: "schemas", graph_id: "nowhere", config, types: null })).rejects.toThrow("not loaded");
 });
 
 it("stores a large value once and never changes the loaded graph", async () => {
