@@ -40,7 +40,9 @@ export const graph = new StateGraph(Annotation.Root({
 export const flow = entrypoint({ name: "flow" }, async (input) => input);
 export const unwritable = new StateGraph(z.object({ when: z.string().transform((text) => new Date(text)) }))${COMPILE}`;
 
-const TYPED = (type: string) => `${IMPORTS}
+const TYPED = (
+  type: string,
+) => `import { Annotation, MessagesAnnotation, START, StateGraph } from "@langchain/langgraph";
 import { outer } from "./lib/types.js";
 const State = Annotation.Root({
   ...MessagesAnnotation.spec,
@@ -52,7 +54,7 @@ export const graph = new StateGraph(State, Annotation.Root({ model: Annotation<"
   .addNode("leaf", leaf).addEdge(START, "leaf").compile();
 export const vague: any = new StateGraph(State)${COMPILE}`;
 
-const TYPES = `${IMPORTS}
+const TYPES = `import { Annotation } from "@langchain/langgraph";
 export interface Item { name: string; price?: number }
 export const outer = Annotation.Root({ item: Annotation<Item> });`;
 
