@@ -16,6 +16,7 @@ import type {
 import type { GraphTypes } from "../schemas/graphs.ts";
 import type { AssistantRecord, RunRecord, Storage, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
+import * as crons from "../storage/tables/crons.ts";
 import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
@@ -53,11 +54,9 @@ export async function syncDefaultAssistants(
     for (const graph of graphs) await syncDefault(tx, defaultAssistant(graph, now), now);
     const wanted = new Set(graphs.map(({ graph_id }) => assistantIdOf(graph_id)));
     const gone = (await assistants.listDefaults(tx)).filter(({ assistant_id }) => !wanted.has(assistant_id));
-    if (gone.length > 0) {
-      await assistants.remove(
-        tx,
-        gone.map(({ assistant_id }) => assistant_id),
-      );
+    for (const { assistant_id } of gone) {
+      await crons.removeOfAssistant(tx, assistant_id);
+      await assistants.remove(tx, assistant_id);
     }
   });
 }
@@ -158,7 +157,8 @@ export class Assistants implements AssistantsService {
       const { assistant_id } = await found(tx, id);
       const effects = delete_threads ? await deleteThreads(tx, assistant_id, now) : [];
       effects.push(...(await stopAll(tx, await runs.inFlightOfAssistant(tx, assistant_id), now)));
-      await assistants.remove(tx, [assistant_id]);
+      await crons.removeOfAssistant(tx, assistant_id);
+      await assistants.remove(tx, assistant_id);
       // A graph that is configured can always be addressed by its name.
       const graph = this.#options.graphs().find(({ graph_id }) => assistantIdOf(graph_id) === assistant_id);
       if (graph !== undefined) await assistants.insert(tx, defaultAssistant(graph, now));

@@ -223,6 +223,14 @@ describe("delete", () => {
     expect((await remove(assistant_id, "?delete_threads=maybe")).status).toBe(422);
   });
 
+  test("its crons go with it", async () => {
+    const { assistant_id } = await create();
+    const cron = { assistant_id, schedule: "0 0 1 1 *", input: {} };
+    const { cron_id } = await api.post("/runs/crons", cron);
+    await ok(remove(assistant_id));
+    expect((await api.http.get(`/runs/crons/${cron_id}`)).status).toBe(404);
+  });
+
   test("stops the runs of the assistant, running and waiting, and no others", async () => {
     const { assistant_id } = await create({ graph_id: "slow" });
     const gate = join(temp.dir, "stop");

@@ -51,7 +51,7 @@ test("versions are kept, listed newest first, and go with their assistant", asyn
   expect((await list({ offset: 1 })).map(({ version }) => version)).toEqual([1]);
   expect((await list({ metadata: { k: "v" } })).map(({ version }) => version)).toEqual([2]);
   expect(await storage.read((db) => assistants.countVersions(db, "a", { metadata: {} }))).toBe(2);
-  await storage.write((tx) => assistants.remove(tx, ["a"]));
+  await storage.write((tx) => assistants.remove(tx, "a"));
   expect(await storage.read((db) => assistants.find(db, "a"))).toBeUndefined();
   expect(await list({})).toEqual([]);
   expect(await storage.read((db) => assistants.lastVersion(db, "b"))).toBe(1);

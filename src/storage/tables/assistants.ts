@@ -2,7 +2,7 @@
 import { type ExpressionBuilder, type Selectable, sql } from "kysely";
 import type { AssistantFilter, AssistantSearch } from "../../schemas/assistants.ts";
 import type { Database } from "../database.ts";
-import { asList, foldCase, jsonEquals, jsonEqualsAll, listed } from "../expressions.ts";
+import { foldCase, jsonEquals, jsonEqualsAll } from "../expressions.ts";
 import { prepared } from "../prepared.ts";
 import type { AssistantRecord, AssistantVersionRecord, Tx } from "../storage.ts";
 
@@ -76,13 +76,10 @@ export async function rename(
     .execute();
 }
 
-/** Deletes the assistants with all their versions. */
-export async function remove(tx: Tx, assistant_ids: readonly string[]): Promise<void> {
+/** Deletes the assistant with all its versions. */
+export async function remove(tx: Tx, assistant_id: string): Promise<void> {
   for (const table of ["assistants", "assistant_versions"] as const) {
-    await tx
-      .deleteFrom(table)
-      .where("assistant_id", "in", listed(asList(assistant_ids)))
-      .execute();
+    await tx.deleteFrom(table).where("assistant_id", "=", assistant_id).execute();
   }
 }
 
