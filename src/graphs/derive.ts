@@ -20,7 +20,9 @@ export interface GraphSource {
 
 const KINDS = ["state", "input", "output", "context"] as const;
 const PREFIX = "__skein_";
-/** The types of a value `T` that is a graph, or a builder, an agent or a factory that leads to one. A channel may be unset. */
+/**
+ * The types of a value `T` that is a graph, or a builder, an agent or a factory that leads to one. A channel may
+ * be unset. Before its version 1, LangGraph kept the state under another name. */
 const HELPERS = `
 type IsAny<T> = 0 extends 1 & T ? true : false;
 type Graph<T> = IsAny<T> extends true ? never
@@ -32,8 +34,8 @@ type Graph<T> = IsAny<T> extends true ? never
   : never;
 type Member<T, K extends string> = K extends keyof T ? T[K] : never;
 type Options<T> = T extends { invoke(input: any, options?: infer O): unknown } ? NonNullable<O> : never;
-type Channels<T, V> = "~RunOutput" extends keyof T ? Partial<V> : V;
-type State<T> = Channels<T, Member<T, "~RunOutput">>;
+type Channels<T, V> = "builder" extends keyof T ? Partial<V> : V;
+type State<T> = Channels<T, Member<T, "~RunOutput" extends keyof T ? "~RunOutput" : "RunInput">>;
 type Input<T> = Channels<T, Member<T, "~InputType">>;
 type Output<T> = Channels<T, Awaited<Member<T, "~OutputType">>>;
 type Context<T> = Partial<NonNullable<Member<Options<T>, "context">>>;
