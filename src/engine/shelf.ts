@@ -14,7 +14,7 @@ export interface RemovableShelf extends EventShelf {
 /** `fenceOf`: the fencing token under which this process holds a run. */
 export function eventShelf(storage: Storage, fenceOf: (run_id: string) => number | undefined): RemovableShelf {
   return {
-    store({ run_id, thread_id }, batch) {
+    store({ run_id, thread_id, place }, batch) {
       const fence = fenceOf(run_id);
       const first = batch[0]?.id;
       const last = batch[batch.length - 1]?.id;
@@ -23,7 +23,7 @@ export function eventShelf(storage: Storage, fenceOf: (run_id: string) => number
       return storage.write(
         async (tx) => {
           if (!(await runs.isHeld(tx, run_id, fence))) return false;
-          await events.open(tx, run_id, thread_id);
+          await events.open(tx, run_id, thread_id, place);
           await events.append(tx, chunk);
           return true;
         },

@@ -7,7 +7,7 @@
 import type { ServerResponse } from "node:http";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import type { Json } from "../executor/protocol.ts";
-import type { RunEvent } from "../streaming/events.ts";
+import type { StreamEvent } from "../streaming/events.ts";
 import { sseChunks, sseError, withBeats } from "../streaming/sse.ts";
 import { publicErrorBody } from "./errors.ts";
 import type { HttpContext, Logger } from "./types.ts";
@@ -39,7 +39,7 @@ export function jsonText(c: HttpContext, json: Json, headers: Readonly<Record<st
 /** Streams events until the source ends, fails or the client goes. */
 export async function sse(
   c: HttpContext,
-  source: AsyncIterable<readonly RunEvent[]>,
+  source: AsyncIterable<readonly StreamEvent[]>,
   answer: LongAnswer,
 ): Promise<Response> {
   const chunks = sseChunks(source, answer);

@@ -14,6 +14,7 @@ export const Config = z
     tags: z.array(z.string()).optional(),
     recursion_limit: z.int().min(1).max(2_147_483_647).optional(),
     configurable: JsonObject.optional(),
+    metadata: JsonObject.optional(),
   })
   .openapi("Config");
 export type Config = z.infer<typeof Config>;

@@ -3,7 +3,7 @@
  * `["a"]`, `a,b`, repeated, empty), so each reader here takes all of them and still names what it does not know.
  */
 import { z } from "@hono/zod-openapi";
-import { StreamMode } from "./runs.ts";
+import { RUN_FIELDS, StreamMode, THREAD_STREAM_MODES } from "./runs.ts";
 
 /** The last one wins when a scalar is repeated; an empty one is absent. */
 function scalar(value: unknown): unknown {
@@ -97,3 +97,18 @@ export const QueryModes = z
     items: { $ref: "#/components/schemas/StreamMode" },
     description: "Default: all of the run's.",
   });
+
+/** Some of a few words, however the list was written; undefined when it comes to nothing. */
+function queryWords<const W extends readonly [string, ...string[]]>(words: W) {
+  const word = z.enum(words);
+  return z
+    .preprocess(toList, z.union([word, z.array(word)]).optional())
+    .transform((given) => (given === undefined || Array.isArray(given) ? given : [given]))
+    .openapi({ type: "array", items: { type: "string", enum: [...words] } });
+}
+
+/** Fields of runs to answer with; undefined for all. */
+export const QueryRunFields = queryWords(RUN_FIELDS);
+
+/** What to see of a thread. */
+export const QueryThreadModes = queryWords(THREAD_STREAM_MODES);

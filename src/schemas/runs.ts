@@ -4,6 +4,7 @@
  */
 import { z } from "@hono/zod-openapi";
 import { CheckpointConfig, Config, JsonObject } from "./common.ts";
+import { Id } from "./ids.ts";
 
 export const STREAM_MODES = [
   "values",
@@ -19,6 +20,10 @@ export const STREAM_MODES = [
 ] as const;
 export const StreamMode = z.enum(STREAM_MODES).openapi("StreamMode");
 export type StreamMode = z.infer<typeof StreamMode>;
+
+export const THREAD_STREAM_MODES = ["run_modes", "lifecycle", "state_update"] as const;
+export const ThreadStreamMode = z.enum(THREAD_STREAM_MODES).openapi("ThreadStreamMode");
+export type ThreadStreamMode = z.infer<typeof ThreadStreamMode>;
 
 export const MultitaskStrategy = z.enum(["reject", "rollback", "interrupt", "enqueue"]);
 export type MultitaskStrategy = z.infer<typeof MultitaskStrategy>;
@@ -44,6 +49,16 @@ export const Command = z
   .openapi("Command");
 export type Command = z.infer<typeof Command>;
 
+/** LangGraph's form of an interrupt's id. */
+const INTERRUPT_ID = /^[0-9a-f]{32}$/;
+
+/** The ids that a resume names when it is a map from interrupts to answers; undefined when it is the answer itself. */
+export function interruptsOfResume(resume: unknown): readonly string[] | undefined {
+  if (typeof resume !== "object" || resume === null || Array.isArray(resume)) return undefined;
+  const ids = Object.keys(resume);
+  return ids.length > 0 && ids.every((id) => INTERRUPT_ID.test(id)) ? ids : undefined;
+}
+
 const Breakpoints = z.union([z.literal("*"), z.array(z.string())]);
 
 const createFields = {
@@ -66,6 +81,10 @@ const createFields = {
   durability: Durability.nullish(),
   interrupt_before: Breakpoints.nullish(),
   interrupt_after: Breakpoints.nullish(),
+  strict_resume: z
+    .boolean()
+    .nullish()
+    .describe("The run fails when `command.resume` answers an interrupt that does not wait. Default: it does nothing."),
 } as const;
 
 export const OnDisconnect = z.enum(["cancel", "continue"]);
@@ -129,6 +148,9 @@ export interface RunKwargs {
   readonly feedback_keys: readonly string[] | null;
   /** Stateless with `on_completion: delete`: the thread goes when the run ends. */
   readonly temporary: boolean;
+  readonly strict_resume?: boolean;
+  /** Ids of the interrupts that `command.resume` answers: those that waited when the run was made. Absent: whichever wait when it runs. */
+  readonly answers?: readonly string[];
 }
 
 export const Run = z
@@ -145,3 +167,44 @@ export const Run = z
   })
   .openapi("Run");
 export type Run = Omit<z.infer<typeof Run>, "kwargs"> & { kwargs: RunKwargs };
+
+/** What `select` of a list may name. Source: contract. */
+export const RUN_FIELDS = [
+  "run_id",
+  "thread_id",
+  "assistant_id",
+  "created_at",
+  "updated_at",
+  "status",
+  "metadata",
+  "kwargs",
+  "multitask_strategy",
+  "langsmith_session_name",
+] as const;
+export type RunField = (typeof RUN_FIELDS)[number];
+
+/** Which runs to cancel: by status, on all threads, or some of one thread. */
+export const RunsCancel = z
+  .object({
+    status: z.enum(["pending", "running", "all"]).nullish(),
+    thread_id: Id.nullish(),
+    run_ids: z.array(Id).min(1).nullish(),
+  })
+  .superRefine(({ status, thread_id, run_ids }, context) => {
+    const problem = whichRuns(status != null, thread_id != null, run_ids != null);
+    if (problem !== undefined) context.addIssue({ code: "custom", ...problem });
+  })
+  .openapi("RunsCancel");
+export type RunsCancel = z.infer<typeof RunsCancel>;
+
+function whichRuns(
+  status: boolean,
+  thread_id: boolean,
+  run_ids: boolean,
+): { path: string[]; message: string } | undefined {
+  if (status && (thread_id || run_ids)) return { path: ["status"], message: "not together with thread_id and run_ids" };
+  if (status || (thread_id && run_ids)) return undefined;
+  if (thread_id) return { path: ["run_ids"], message: "required with thread_id" };
+  if (run_ids) return { path: ["thread_id"], message: "required with run_ids" };
+  return { path: ["status"], message: "required, or thread_id and run_ids" };
+}

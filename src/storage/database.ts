@@ -37,6 +37,8 @@ export interface Database {
     created_at: number;
     updated_at: number;
     state_updated_at: number;
+    /** The status when no run is in flight. */
+    rest_status: Generated<string>;
   };
   runs: {
     seq: Generated<number>;
@@ -60,6 +62,8 @@ export interface Database {
     updated_at: number;
     started_at: number | null;
     ended_at: number | null;
+    /** 1: runs of the thread are in front, nothing to look at for a claim. 0: look. */
+    behind: Generated<number>;
   };
   checkpoints: {
     thread_id: string;
@@ -97,16 +101,39 @@ export interface Database {
     type: string;
     value: Uint8Array | string;
   };
+  /** Pending writes that a later run has overwritten. */
+  replaced_writes: {
+    thread_id: string;
+    checkpoint_ns: string;
+    checkpoint_id: string;
+    task_id: string;
+    idx: number;
+    replaced_by: string;
+    task_path: string;
+    run_id: string | null;
+    channel: string;
+    type: string;
+    value: Uint8Array | string;
+  };
   event_logs: {
     run_id: string;
     thread_id: string;
     ended_at: number | null;
+    /** Orders the logs of a thread by when their runs began. */
+    place: Generated<number>;
   };
   event_chunks: {
     run_id: string;
     first: number;
     last: number;
     events: string;
+  };
+  idempotency_keys: {
+    key: string;
+    fingerprint: string;
+    created_at: number;
+    /** What was answered: a list of runs. */
+    runs: string;
   };
   webhooks: {
     webhook_id: string;

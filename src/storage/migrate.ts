@@ -4,6 +4,7 @@ import type { Database } from "./database.ts";
 import type { LibsqlConnection } from "./libsql.ts";
 import { init } from "./migrations/0001_init.ts";
 import { assistantVersions } from "./migrations/0002_assistant_versions.ts";
+import { idempotency } from "./migrations/0005_idempotency.ts";
 import { crons } from "./migrations/0006_crons.ts";
 import { store } from "./migrations/0007_store.ts";
 import { growingLists } from "./migrations/0009_growing_lists.ts";
@@ -12,6 +13,7 @@ import { StorageRefused } from "./refused.ts";
 const MIGRATIONS: Readonly<Record<string, Migration>> = {
   "0001_init": init,
   "0002_assistant_versions": assistantVersions,
+  "0005_idempotency": idempotency,
   "0006_crons": crons,
   "0007_store": store,
   "0009_growing_lists": growingLists,

@@ -146,4 +146,16 @@ export interface EventLogRecord {
   readonly thread_id: string;
   /** Set when the run has ended; the rows go `retention` later. */
   readonly ended_at: number | null;
+  /** Orders the logs of a thread by when their runs began. */
+  readonly place: number;
+}
+
+/** A request that may come again. */
+export interface IdempotencyRecord {
+  readonly key: string;
+  /** Of all that must be the same in a repetition. */
+  readonly fingerprint: string;
+  readonly created_at: number;
+  /** What was answered, as JSON text; empty until the runs are made. */
+  readonly runs: Json;
 }

@@ -14,7 +14,7 @@ import type { RunEvent } from "./events.ts";
 /** Where a log keeps what does not stay in memory. Given by the engine; each write is fenced there. */
 export interface EventShelf {
   /** Stores events under the run's current lease. False when the lease is lost: the events are void. */
-  store(log: { readonly run_id: string; readonly thread_id: string }, events: readonly RunEvent[]): Promise<boolean>;
+  store(log: Pick<EventLog, "run_id" | "thread_id" | "place">, events: readonly RunEvent[]): Promise<boolean>;
   /** Stored events after an index, oldest first; at most a page. */
   load(run_id: string, after: number): Promise<readonly RunEvent[]>;
 }
@@ -25,6 +25,8 @@ export interface EventLogOptions {
   readonly resumable: boolean;
   /** Index of the first event this log will get; greater than 0 when earlier ones are in storage. */
   readonly first: number;
+  /** Where the log stands among those of its thread, when that is known. */
+  readonly place?: number | undefined;
   /** Size of the tail above which it is cut, in characters of data. */
   readonly tailLimit: number;
   readonly shelf: EventShelf;
@@ -35,6 +37,8 @@ export class EventLog {
   readonly run_id: string;
   readonly thread_id: string;
   readonly resumable: boolean;
+  /** Orders the logs of a thread by when their runs began; given when the run begins, and stored with its events. */
+  place: number | undefined;
   readonly #options: EventLogOptions;
   /** Events `#tailStart …` that readers may see. */
   #tail: RunEvent[] = [];
@@ -55,6 +59,7 @@ export class EventLog {
     this.run_id = options.run_id;
     this.thread_id = options.thread_id;
     this.resumable = options.resumable;
+    this.place = options.place;
     this.#next = options.first;
     this.#tailStart = options.first;
     this.#storedTo = options.first;
@@ -67,6 +72,11 @@ export class EventLog {
   /** What `wait` answers; null when the run left none (error, cancel). */
   get output(): Json | null {
     return this.#output;
+  }
+
+  /** Index the next event will get. */
+  get next(): number {
+    return this.#next;
   }
 
   /** Characters held in memory. */

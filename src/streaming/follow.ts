@@ -42,7 +42,7 @@ export async function untilEnd(log: EventLog, signal: AbortSignal): Promise<void
 }
 
 /** Remembers one ring, so that none is lost between two waits. */
-class Bell {
+export class Bell {
   #rang = false;
   #wake: (() => void) | undefined;
 

@@ -5,7 +5,7 @@
  * the next array of events taken from the source. So a client that never reads holds one array, and a sign of life
  * is only ever made for somebody who is waiting for it.
  */
-import type { RunEvent } from "./events.ts";
+import type { StreamEvent } from "./events.ts";
 
 /** Exactly this, without a blank line: decoders in use make an empty event of `: heartbeat\n\n`. */
 export const HEARTBEAT = ": heartbeat\n";
@@ -22,14 +22,14 @@ export interface Pulse {
 
 /** Events of a source as SSE text: one chunk per array, heartbeats between. */
 export function sseChunks(
-  source: AsyncIterable<readonly RunEvent[]>,
+  source: AsyncIterable<readonly StreamEvent[]>,
   { heartbeatMs, signal }: Pulse,
 ): AsyncGenerator<string, void, undefined> {
   return withBeats(source, sseText, { beat: HEARTBEAT, heartbeatMs, earlyMs: EARLY_MS, signal });
 }
 
 /** Frames in the order clients' oldest decoders expect: event, data, id. */
-export function sseText(events: readonly RunEvent[]): string {
+export function sseText(events: readonly StreamEvent[]): string {
   let text = "";
   for (const { event, data, id } of events) text += `event: ${oneLine(event)}\ndata: ${data}\nid: ${id}\n\n`;
   return text;

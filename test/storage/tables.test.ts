@@ -187,7 +187,7 @@ test("logs that have ended are swept, open ones stay", async () => {
   await storage.read(async (db) => {
     expect(await events.log(db, "old")).toBeUndefined();
     expect(await events.last(db, "old")).toBe(-1);
-    expect(await events.log(db, "young")).toEqual({ run_id: "young", thread_id: "t", ended_at: NOW + 10 });
+    expect(await events.log(db, "young")).toEqual({ run_id: "young", thread_id: "t", ended_at: NOW + 10, place: 0 });
     expect(await events.last(db, "young")).toBe(0);
     expect(await events.log(db, "open")).toMatchObject({ ended_at: null });
   });

@@ -4,13 +4,13 @@ import type { Database } from "../database.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { EventChunk, EventLogRecord, Tx } from "../storage.ts";
 
-const openLog = insertRows("event_logs", ["run_id", "thread_id", "ended_at"], (insert) =>
+const openLog = insertRows("event_logs", ["run_id", "thread_id", "ended_at", "place"], (insert) =>
   insert.onConflict((conflict) => conflict.column("run_id").doNothing()),
 );
 
 /** Makes the run's log known; nothing happens when it is. */
-export async function open(tx: Tx, run_id: string, thread_id: string): Promise<void> {
-  await openLog(tx, [{ run_id, thread_id, ended_at: null }]);
+export async function open(tx: Tx, run_id: string, thread_id: string, place = 0): Promise<void> {
+  await openLog(tx, [{ run_id, thread_id, ended_at: null, place }]);
 }
 
 const appendChunk = insertRows("event_chunks", ["run_id", "first", "last", "events"]);
@@ -56,6 +56,17 @@ const findLog = prepared<{ run_id: string }, EventLogRecord>((db, slots) =>
 /** The run's log, or undefined. */
 export async function log(db: Tx, run_id: string): Promise<EventLogRecord | undefined> {
   return (await findLog(db, { run_id })).rows[0];
+}
+
+/** Logs of a thread from a place on, in order. */
+export async function logsOfThread(db: Tx, thread_id: string, from: number): Promise<EventLogRecord[]> {
+  return db
+    .selectFrom("event_logs")
+    .selectAll()
+    .where("thread_id", "=", thread_id)
+    .where("place", ">=", from)
+    .orderBy("place")
+    .execute();
 }
 
 const lastOf = prepared<{ run_id: string }, { last: number }>((db, slots) =>

@@ -1,0 +1,107 @@
+/**
+ * The runs of a thread one after the other: those whose events are still kept, then each as it begins, until the reader
+ * leaves or the thread is deleted. No gap, no repeat.
+ *
+ * An event's id is the place of its run on the thread and its index in the run. After a run's own events come up to two
+ * more, which say that it has ended and what it left; they have the next two indexes, whether they are sent or not.
+ */
+import type { EventLog } from "./event-log.ts";
+import type { EventLogs } from "./event-logs.ts";
+import type { StreamEvent } from "./events.ts";
+import { follow } from "./follow.ts";
+import type { ThreadFilter } from "./modes.ts";
+
+/** A position on a thread: after this event. */
+export interface ThreadPosition {
+  readonly place: number;
+  readonly index: number;
+}
+
+/** Before everything. */
+export const BEGINNING: ThreadPosition = { place: 0, index: -1 };
+
+/** Reads an id; `undefined` when it is none. */
+export function parsePosition(id: string): ThreadPosition | undefined {
+  const [, place, index] = /^(\d{1,16})-(\d{1,15})$/.exec(id) ?? [];
+  return place === undefined || index === undefined ? undefined : { place: Number(place), index: Number(index) };
+}
+
+export interface FollowThreadOptions {
+  readonly logs: EventLogs;
+  readonly thread_id: string;
+  /** What the reader has; null: it begins with the run that is in flight, or the next. */
+  readonly after: ThreadPosition | null;
+  readonly filter: ThreadFilter;
+  readonly signal: AbortSignal;
+  /** Ids of runs from a place on whose events are stored, in order. */
+  readonly stored: (place: number) => Promise<readonly string[]>;
+  /** The log of such a run; undefined when it has gone since. */
+  readonly open: (run_id: string) => Promise<EventLog | undefined>;
+  /** The state the run left, as JSON text; null when there is none. */
+  readonly stateAfter: (run_id: string) => Promise<string | null>;
+}
+
+export async function* followThread(options: FollowThreadOptions): AsyncGenerator<readonly StreamEvent[], void> {
+  const { logs, thread_id, after, signal } = options;
+  const wanted = (log: EventLog): boolean => (after === null ? !log.ended : placeOf(log) >= after.place);
+  // Watched before storage is read: a run that begins between the two must not be missed.
+  const watch = logs.watch(thread_id, wanted, signal);
+  try {
+    const inMemory = new Set(watch.runs);
+    const stored = after === null ? [] : await options.stored(after.place);
+    const older = stored.filter((run_id) => !inMemory.has(run_id));
+    let done = -1;
+    for await (const log of inOrder(older, options.open, watch)) {
+      if (placeOf(log) <= done) continue;
+      if (signal.aborted) return;
+      done = placeOf(log);
+      yield* runOf(log, after?.place === done ? after.index : -1, options);
+    }
+  } finally {
+    watch.stop();
+  }
+}
+
+/** Stored logs and those of the watch as one sequence. */
+async function* inOrder(
+  stored: readonly string[],
+  open: (run_id: string) => Promise<EventLog | undefined>,
+  watch: { next(): Promise<EventLog | undefined>; take(): EventLog | undefined },
+): AsyncGenerator<EventLog, void> {
+  let ahead: EventLog | undefined;
+  for (const run_id of stored) {
+    const log = await open(run_id);
+    if (log === undefined) continue;
+    for (ahead ??= watch.take(); ahead !== undefined && placeOf(ahead) < placeOf(log); ahead = watch.take())
+      yield ahead;
+    yield log;
+  }
+  for (ahead ??= await watch.next(); ahead !== undefined; ahead = await watch.next()) yield ahead;
+}
+
+async function* runOf(
+  log: EventLog,
+  after: number,
+  { filter, signal, stateAfter }: FollowThreadOptions,
+): AsyncGenerator<readonly StreamEvent[], void> {
+  const place = placeOf(log);
+  const numbered = (event: Omit<StreamEvent, "id">, index: number): StreamEvent => ({
+    id: `${place}-${index}`,
+    event: event.event,
+    data: event.data,
+  });
+  for await (const events of follow(log, { after, signal, wants: filter.runEvents })) {
+    yield events.map((event) => numbered(event, event.id));
+  }
+  if (signal.aborted) return;
+  if (filter.ends && after < log.next) {
+    const data = JSON.stringify({ status: "run_done", run_id: log.run_id });
+    yield [numbered({ event: "metadata", data }, log.next)];
+  }
+  if (filter.states && after < log.next + 1) {
+    const data = await stateAfter(log.run_id);
+    if (data !== null) yield [numbered({ event: "state_update", data }, log.next + 1)];
+  }
+}
+
+const placeOf = (log: EventLog): number => log.place ?? 0;

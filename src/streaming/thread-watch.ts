@@ -1,0 +1,90 @@
+/** The logs of one thread, as one watcher takes them: one run after the other. */
+import { unavailable } from "../errors.ts";
+import type { EventLog } from "./event-log.ts";
+import { Bell } from "./follow.ts";
+
+/** Runs, and characters of ended ones, that may wait for a watcher; who is further behind is sent away. */
+const MOST_RUNS = 1000;
+const MOST_CHARACTERS = 16 * 1024 * 1024;
+
+const keep = (): void => undefined;
+
+interface Waiting {
+  readonly log: EventLog;
+  /** Lets the log leave memory. */
+  readonly release: () => void;
+}
+
+export class ThreadWatch {
+  readonly #waiting: Waiting[] = [];
+  readonly #signal: AbortSignal;
+  readonly #bell = new Bell();
+  readonly #onStop: () => void;
+  #taken: Waiting | undefined;
+  #closed = false;
+  #isTooSlow = false;
+
+  constructor(logs: readonly EventLog[], signal: AbortSignal, onStop: () => void) {
+    this.#signal = signal;
+    this.#onStop = onStop;
+    for (const log of logs) this.push(log);
+    signal.addEventListener("abort", this.#bell.ring);
+  }
+
+  /** Ids of the runs that wait to be taken. */
+  get runs(): readonly string[] {
+    return this.#waiting.map(({ log }) => log.run_id);
+  }
+
+  push(log: EventLog): void {
+    if (this.#isTooSlow) return;
+    // A log with a reader stays in memory.
+    this.#waiting.push({ log, release: log.subscribe(keep) });
+    if (this.#waiting.length > MOST_RUNS || this.#characters() > MOST_CHARACTERS) this.#giveUp();
+    this.#bell.ring();
+  }
+
+  /** No more runs follow. */
+  close(): void {
+    this.#closed = true;
+    this.#bell.ring();
+  }
+
+  /** The next log that is there, in order; undefined when there is none now. It stays in memory until the next is taken. */
+  take(): EventLog | undefined {
+    this.#taken?.release();
+    if (this.#isTooSlow) throw unavailable("this reader is too slow: runs it has not seen are no longer kept");
+    this.#taken = this.#waiting.shift();
+    return this.#taken?.log;
+  }
+
+  /** As `take`, but waits for it; undefined when none will come. */
+  async next(): Promise<EventLog | undefined> {
+    for (;;) {
+      const log = this.take();
+      if (log !== undefined) return log;
+      if (this.#closed || this.#signal.aborted) return undefined;
+      await this.#bell.rung();
+    }
+  }
+
+  stop(): void {
+    this.#signal.removeEventListener("abort", this.#bell.ring);
+    this.#taken?.release();
+    this.#drop();
+    this.#onStop();
+  }
+
+  #characters(): number {
+    return this.#waiting.reduce((sum, { log }) => sum + (log.ended ? log.size : 0), 0);
+  }
+
+  #giveUp(): void {
+    this.#isTooSlow = true;
+    this.#drop();
+  }
+
+  #drop(): void {
+    for (const { release } of this.#waiting.splice(0)) release();
+  }
+}
