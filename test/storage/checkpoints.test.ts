@@ -271,3 +271,27 @@ test("rollback takes the parts that nothing reads any more", async () => {
   await put(storage, row("3", { blob_versions: { a: ["1", 4] } }), [part("a", "1", 2)], "next");
   expect(blobTexts(await get(storage, { thread_id: "t" }))).toEqual(["a@1+0", "a@1+2"]);
 });
+
+test("rollback puts back the writes that the runs replaced, through whatever has gone since", async () => {
+  const written = async (gone: readonly string[][]): Promise<string[]> => {
+    const storage = await openTemp();
+    await put(storage, row("1"), [], "one");
+    for (const run of ["one", "two", "three"]) {
+      await putWrites(storage, row("1"), [pending("task", -3, `draft of ${run}`)], false, run);
+      await putWrites(storage, row("1"), [pending("task", -3, `by ${run}`)], false, run);
+    }
+    for (const runs of gone) await storage.write((tx) => checkpoints.removeForRuns(tx, "t", runs));
+    const found = await storage.read((db) => db.selectFrom("checkpoint_writes").select("value").execute());
+    const waiting = await storage.read((db) => db.selectFrom("replaced_writes").select("replaced_by").execute());
+    expect(waiting.length).toBe(Math.max(2 - gone.flat().length, 0));
+    return found.map(({ value }) => Buffer.from(value as Uint8Array).toString());
+  };
+  const by = (run: string) => expect.stringContaining(`by ${run}`);
+  expect(await written([])).toEqual([by("three")]);
+  expect(await written([["three"]])).toEqual([by("two")]);
+  expect(await written([["three"], ["two"]])).toEqual([by("one")]);
+  expect(await written([["two"]])).toEqual([by("three")]);
+  expect(await written([["two"], ["three"]])).toEqual([by("one")]);
+  expect(await written([["one"], ["three"]])).toEqual([by("two")]);
+  expect(await written([["one"], ["three"], ["two"]])).toEqual([]);
+});

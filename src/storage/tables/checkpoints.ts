@@ -96,6 +96,20 @@ const replaceWrites = insertRows("checkpoint_writes", WRITE_COLUMNS, (insert) =>
   ),
 );
 
+const WRITE_NAMES = sql.raw(WRITE_COLUMNS.map((column) => `w."${column}"`).join(", "));
+const PLAIN_NAMES = sql.raw(WRITE_COLUMNS.map((column) => `"${column}"`).join(", "));
+
+/** What another run wrote in these places. Only the first time: later it is the run's own writes that are replaced. */
+const keepReplaced = prepared<{ keys: string; run_id: string }>((db, { keys, run_id }) => ({
+  compile: () =>
+    sql<never>`insert into replaced_writes (${PLAIN_NAMES}, replaced_by)
+      select ${WRITE_NAMES}, ${run_id} from json_each(${keys}) as wanted cross join checkpoint_writes as w
+      on w.thread_id = wanted.value ->> 0 and w.checkpoint_ns = wanted.value ->> 1
+      and w.checkpoint_id = wanted.value ->> 2 and w.task_id = wanted.value ->> 3 and w.idx = wanted.value ->> 4
+      where w.run_id is distinct from ${run_id}
+      on conflict do nothing`.compile(db),
+}));
+
 /** Adds pending writes of tasks. A write of the same task and index stays (`keep_existing`) or is replaced. */
 export async function putWrites(
   tx: Tx,
@@ -107,7 +121,15 @@ export async function putWrites(
   const rows = writes.map(({ task_id, idx, task_path, channel, value: [type, value] }) => {
     return { thread_id, checkpoint_ns, checkpoint_id, task_id, idx, task_path, run_id, channel, type, value };
   });
-  await (keep_existing ? keepWrites : replaceWrites)(tx, rows);
+  if (keep_existing) {
+    await keepWrites(tx, rows);
+    return;
+  }
+  if (run_id !== null) {
+    const keys = rows.map((row) => [row.thread_id, row.checkpoint_ns, row.checkpoint_id, row.task_id, row.idx]);
+    await keepReplaced(tx, { keys: asList(keys), run_id });
+  }
+  await replaceWrites(tx, rows);
 }
 
 const findExact = prepared<CheckpointKey, Row>((db, slots) =>
@@ -140,6 +162,20 @@ export async function get(db: Tx, query: CheckpointQuery): Promise<StoredCheckpo
   return stored ?? null;
 }
 
+const findKey = prepared<CheckpointKey, { checkpoint_id: string }>((db, slots) =>
+  db
+    .selectFrom("checkpoints")
+    .select("checkpoint_id")
+    .where("thread_id", "=", slots.thread_id)
+    .where("checkpoint_ns", "=", slots.checkpoint_ns)
+    .where("checkpoint_id", "=", slots.checkpoint_id),
+);
+
+/** Whether there is this checkpoint. */
+export async function exists(db: Tx, key: CheckpointKey): Promise<boolean> {
+  return (await findKey(db, key)).rows.length > 0;
+}
+
 /** Checkpoints that match, newest first: all threads and namespaces unless the query names them; `before` is exclusive. */
 export async function list(db: Tx, query: CheckpointQuery): Promise<StoredCheckpoint[]> {
   const { thread_id, checkpoint_ns, checkpoint_id, before, limit, filter } = query;
@@ -164,8 +200,23 @@ export async function latestOf(db: Tx, thread_id: string): Promise<string | null
   return row?.latest ?? null;
 }
 
-const deleteOfThread = (["checkpoints", "checkpoint_blobs", "checkpoint_writes"] as const).map((table) =>
-  prepared<{ thread_id: string }>((db, slots) => db.deleteFrom(table).where("thread_id", "=", slots.thread_id)),
+/** Whether the run has pending writes on this root checkpoint. */
+export async function hasWritten(db: Tx, thread_id: string, checkpoint_id: string, run_id: string): Promise<boolean> {
+  const row = await db
+    .selectFrom("checkpoint_writes")
+    .select("idx")
+    .where("thread_id", "=", thread_id)
+    .where("checkpoint_ns", "=", "")
+    .where("checkpoint_id", "=", checkpoint_id)
+    .where("run_id", "=", run_id)
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
+const deleteOfThread = (["checkpoints", "checkpoint_blobs", "checkpoint_writes", "replaced_writes"] as const).map(
+  (table) =>
+    prepared<{ thread_id: string }>((db, slots) => db.deleteFrom(table).where("thread_id", "=", slots.thread_id)),
 );
 
 /** Deletes all checkpoints of a thread, its values and pending writes. */
@@ -173,12 +224,13 @@ export async function removeThread(tx: Tx, thread_id: string): Promise<void> {
   for (const remove of deleteOfThread) await remove(tx, { thread_id });
 }
 
-/** Rollback: deletes what these runs wrote. A value stays when a checkpoint that remains refers to it. */
+/** Rollback: deletes what these runs wrote, and puts back what they overwrote. A value stays when a checkpoint that remains refers to it. */
 export async function removeForRuns(tx: Tx, thread_id: string, run_ids: readonly string[]): Promise<void> {
   const runs = asList(run_ids);
   for (const table of ["checkpoints", "checkpoint_writes"] as const) {
     await tx.deleteFrom(table).where("thread_id", "=", thread_id).where("run_id", "in", listed(runs)).execute();
   }
+  await restoreReplaced(tx, thread_id, runs);
   await tx
     .deleteFrom("checkpoint_blobs")
     .where("thread_id", "=", thread_id)
@@ -190,6 +242,21 @@ export async function removeForRuns(tx: Tx, thread_id: string, run_ids: readonly
         and named.key = channel and named.value ->> 0 = version and max(named.value ->> 1, 1) > "first")`,
     )
     .execute();
+}
+
+/** Puts back the writes that these runs replaced, unless a run that stays has replaced theirs: then they are what that one replaced. */
+async function restoreReplaced(tx: Tx, thread_id: string, runs: string): Promise<void> {
+  const gone = listed(runs);
+  await sql`update replaced_writes as later
+    set task_path = w.task_path, run_id = w.run_id, channel = w.channel, type = w.type, value = w.value
+    from replaced_writes as w where later.thread_id = ${thread_id} and later.run_id in ${gone}
+    and w.thread_id = later.thread_id and w.replaced_by = later.run_id and w.checkpoint_ns = later.checkpoint_ns
+    and w.checkpoint_id = later.checkpoint_id and w.task_id = later.task_id and w.idx = later.idx`.execute(tx);
+  await tx.deleteFrom("replaced_writes").where("thread_id", "=", thread_id).where("run_id", "in", gone).execute();
+  await sql`insert into checkpoint_writes (${PLAIN_NAMES})
+    select ${WRITE_NAMES} from replaced_writes as w where w.thread_id = ${thread_id} and w.replaced_by in ${gone}
+    on conflict do nothing`.execute(tx);
+  await tx.deleteFrom("replaced_writes").where("thread_id", "=", thread_id).where("replaced_by", "in", gone).execute();
 }
 
 /* ------------------------------------------------ from rows to checkpoints */
