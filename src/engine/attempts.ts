@@ -7,17 +7,15 @@ import type { ErrorBody } from "../errors.ts";
 import type { CancelAction, Json, RunJob, Snapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
-import type { RunRecord, Storage, Tx } from "../storage/storage.ts";
+import type { RunRecord, Storage } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
-import * as runs from "../storage/tables/runs.ts";
-import * as threads from "../storage/tables/threads.ts";
 import type { EventLog } from "../streaming/event-log.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
 import type { ExecutorThread, RunHold } from "./executor-thread.ts";
 import { type AttemptEnd, type AttemptFacts, afterAttempt, type Ending, type NextStep } from "./lifecycle.ts";
 import type { ExecutorPool } from "./pool.ts";
-import { eraseRun, settleOrErase } from "./settle.ts";
+import { conclude } from "./settle.ts";
 
 export interface AttemptsOptions {
   readonly storage: Storage;
@@ -69,6 +67,7 @@ export class Attempts {
   async execute(run: RunRecord): Promise<"ended" | "requeued"> {
     const attempt = this.#hold(run);
     const log = await this.#openLog(run, run.fence === 1);
+    this.#options.logs.begin(log);
     const end = attempt.cancel === null ? await this.#perform(attempt, log) : cancelledEarly;
     return this.#conclude(attempt, end, log);
   }
@@ -77,6 +76,7 @@ export class Attempts {
   async expire(run: RunRecord): Promise<void> {
     const attempt = this.#hold(run);
     const log = await this.#openLog(run, false);
+    this.#options.logs.begin(log);
     await this.#conclude(attempt, { kind: "lost", reason: "the server process that held the run died" }, log);
   }
 
@@ -114,7 +114,11 @@ export class Attempts {
     const known = logs.get(run_id);
     if (isNew || known?.hasStored === true) return logs.open(options);
     if (kwargs.resumable) {
-      return logs.open({ ...options, first: (await storage.read((db) => events.last(db, run_id))) + 1 });
+      const { stored, last } = await storage.read(async (db) => ({
+        stored: await events.log(db, run_id),
+        last: await events.last(db, run_id),
+      }));
+      return logs.open({ ...options, first: last + 1, place: stored?.place });
     }
     await storage.write((tx) => events.remove(tx, run_id), { durable: false });
     return logs.open(options);
@@ -199,17 +203,15 @@ export class Attempts {
   }
 
   async #conclude(attempt: Attempt, end: AttemptEnd, log: EventLog): Promise<"ended" | "requeued"> {
-    const { run, cancel, timedOut } = attempt;
-    const facts: AttemptFacts = { attempt: run.attempt, maxAttempts: this.#options.maxAttempts, cancel, timedOut };
+    const { run } = attempt;
     if (end.kind === "lost") this.#noteLoss(attempt, end.reason);
-    const next = afterAttempt(end, facts);
-    const written = await this.#record(attempt, next, log);
+    const written = await this.#record(attempt, end, log);
     this.#held.delete(run.run_id);
-    if (next.kind === "requeue") return "requeued";
+    if (written?.kind === "requeue") return "requeued";
     this.#suspects.delete(run.run_id);
     if (written?.kind === "settle") this.#noteLeft(attempt, written.ending);
     if (written === undefined) this.#options.logs.drop(run.run_id);
-    else if (written.kind !== "requeue") this.#announce(run, written, log);
+    else this.#announce(run, written, log);
     return "ended";
   }
 
@@ -220,53 +222,31 @@ export class Attempts {
   }
 
   /**
-   * Writes the step and returns what was written: a cancel that was promised while the graph came to its end still
-   * counts. The last events of a resumable log ride in the same commit. Undefined: the lease was lost.
+   * Writes what the end means and returns it; a cancel that was promised while the graph came to its end still counts.
+   * The last events of a resumable log ride in the same commit. Undefined: the lease was lost.
    */
-  async #record({ run, hold }: Attempt, next: NextStep, log: EventLog): Promise<NextStep | undefined> {
-    const { storage } = this.#options;
+  async #record(
+    { run, hold, cancel, timedOut }: Attempt,
+    end: AttemptEnd,
+    log: EventLog,
+  ): Promise<NextStep | undefined> {
+    const { storage, maxAttempts } = this.#options;
+    const facts: AttemptFacts = { attempt: run.attempt, maxAttempts, cancel, timedOut };
+    const decide = (promised: CancelAction | null): NextStep => {
+      const next = afterAttempt(end, { ...facts, cancel: promised ?? cancel });
+      return next.kind === "settle" ? { kind: "settle", ending: sound(next.ending, hold) } : next;
+    };
     // Events are stored under the lease, which the step below gives up.
     await log.flush();
-    const now = Date.now();
-    if (next.kind === "requeue") {
-      const { spendAttempt } = next;
-      const write = (tx: Tx) => runs.release(tx, run.run_id, run.fence, { now, spend_attempt: spendAttempt });
-      return (await storage.write(write)) ? next : undefined;
+    const expected = afterAttempt(end, facts);
+    if (expected.kind === "settle" && expected.ending.error !== null) {
+      log.append([{ event: "error", data: JSON.stringify(expected.ending.error) }]);
     }
-    if (next.kind === "erase") {
-      return (await storage.write((tx) => eraseRun(tx, run, run.fence, next.snapshot, now))) ? next : undefined;
-    }
-    const { ending } = next;
-    if (ending.error !== null) log.append([{ event: "error", data: JSON.stringify(ending.error) }]);
     // A run that leaves nothing behind and calls nobody has nothing for the disk to remember.
-    const durable = !run.kwargs.temporary || run.kwargs.webhook !== null;
-    const settled = storage.write((tx) => settleOrErase(tx, run, hold, sound(ending, hold), now), { durable });
-    const [written] = await Promise.all([settled, log.flush()]);
-    if (written?.kind === "erase") await this.#restoreThread(run);
+    const durable = expected.kind !== "settle" || !run.kwargs.temporary || run.kwargs.webhook !== null;
+    const concluded = storage.write((tx) => conclude(tx, run, hold, decide, Date.now()), { durable });
+    const [written] = await Promise.all([concluded, log.flush()]);
     return written;
-  }
-
-  /** After a rollback that came when the graph had already ended: the thread shows its newest checkpoint again. */
-  async #restoreThread({ graph_id, thread_id }: RunRecord): Promise<void> {
-    const config = { configurable: {} };
-    const answer = await this.#options.pool.ask({
-      ask: "state",
-      graph_id,
-      config,
-      thread_id,
-      checkpoint: {},
-      subgraphs: false,
-    });
-    const state = JSON.parse(answer) as {
-      readonly values: unknown;
-      readonly checkpoint: object | null;
-      readonly tasks: readonly { readonly id: string; readonly interrupts: unknown }[];
-    };
-    const values = state.checkpoint === null ? null : JSON.stringify(state.values);
-    const interrupts = JSON.stringify(Object.fromEntries(state.tasks.map((task) => [task.id, task.interrupts])));
-    const now = Date.now();
-    const change = { values, interrupts, updated_at: now, state_updated_at: now };
-    await this.#options.storage.write((tx) => threads.touch(tx, thread_id, change));
   }
 
   #announce(run: RunRecord, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
@@ -274,10 +254,9 @@ export class Attempts {
     const status = next.kind === "erase" ? "rollback" : next.ending.status;
     metrics.runsEnded.inc({ status });
     metrics.runSeconds.observe((Date.now() - (run.started_at ?? Date.now())) / 1000);
-    logs.end(
-      log,
-      next.kind === "erase" ? null : finalOutput(next.ending.output, next.ending.error, next.ending.snapshot),
-    );
+    if (next.kind === "erase") logs.erase(log);
+    else logs.end(log, finalOutput(next.ending.output, next.ending.error, next.ending.snapshot));
+    if (run.kwargs.temporary) logs.closeThread(run.thread_id);
     if (run.kwargs.webhook !== null) onWebhook();
   }
 }

@@ -26,13 +26,15 @@ export async function cancelRun(
   return cancelFound(tx, run, action, now);
 }
 
-export async function cancelFound(tx: Tx, run: RunRecord, action: CancelAction, now: number): Promise<CancelEffect> {
+/** A rollback that somebody was promised stays one, whatever is asked for afterwards. */
+export async function cancelFound(tx: Tx, run: RunRecord, asked: CancelAction, now: number): Promise<CancelEffect> {
+  const action = run.cancel_action === "rollback" ? "rollback" : asked;
   if (run.status === "running") {
     await runs.setCancel(tx, run.run_id, action, now);
     return { kind: "signal", run, action };
   }
   if (run.status !== "pending") throw conflict(`Run ${run.run_id} has already ended (status ${run.status})`);
-  if (action === "rollback") await eraseRun(tx, run, undefined, null, now);
+  if (action === "rollback") await eraseRun(tx, run, undefined, now);
   else await settlePendingRun(tx, run, now);
   return { kind: "ended", run, action };
 }

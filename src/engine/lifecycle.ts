@@ -13,7 +13,7 @@ export type NextStep =
   /** Another attempt follows; `spendAttempt` false takes this one back. */
   | { readonly kind: "requeue"; readonly spendAttempt: boolean }
   /** The run and its checkpoints go as if it had never been. */
-  | { readonly kind: "erase"; readonly snapshot: Snapshot | null };
+  | { readonly kind: "erase" };
 
 export interface Ending {
   readonly status: Extract<RunStatus, "success" | "error" | "interrupted">;
@@ -27,7 +27,7 @@ export interface Ending {
 export interface AttemptFacts {
   readonly attempt: number;
   readonly maxAttempts: number;
-  /** The intent recorded on the run, if any. */
+  /** The intent recorded on the run, if any: whoever recorded it was promised that it counts, however the graph ended. */
   readonly cancel: CancelAction | null;
   /** Set when the run had outlived its time limit. */
   readonly timedOut: ErrorBody | null;
@@ -35,12 +35,14 @@ export interface AttemptFacts {
 
 export function afterAttempt(end: AttemptEnd, facts: AttemptFacts): NextStep {
   switch (end.kind) {
-    case "success":
-      return settle("success", "idle", end.snapshot, end.output, null);
+    case "success": {
+      const status = facts.cancel === "interrupt" ? "interrupted" : "success";
+      return unlessErased(facts, settle(status, "idle", end.snapshot, end.output, null));
+    }
     case "interrupted":
-      return settle("interrupted", "interrupted", end.snapshot, end.output, null);
+      return unlessErased(facts, settle("interrupted", "interrupted", end.snapshot, end.output, null));
     case "error":
-      return settle("error", "error", end.snapshot, null, end.error);
+      return unlessErased(facts, settle("error", restAfterError(end), end.snapshot, null, end.error));
     case "cancelled":
       return afterCancel(end.snapshot, facts);
     case "drained":
@@ -52,15 +54,25 @@ export function afterAttempt(end: AttemptEnd, facts: AttemptFacts): NextStep {
   }
 }
 
+/** Who was refused leaves a question where it was. */
+function restAfterError({ snapshot, untouched }: Extract<Outcome, { kind: "error" }>): Ending["thread"] {
+  if (untouched !== true) return "error";
+  return snapshot?.interrupted === true ? "interrupted" : "idle";
+}
+
+/** The graph came to its end while its rollback was being asked for. */
+const unlessErased = ({ cancel }: AttemptFacts, step: NextStep): NextStep =>
+  cancel === "rollback" ? { kind: "erase" } : step;
+
 function afterCancel(snapshot: Snapshot | null, facts: AttemptFacts): NextStep {
   if (facts.timedOut !== null) return settle("error", "error", snapshot, null, facts.timedOut);
-  if (facts.cancel === "rollback") return { kind: "erase", snapshot };
+  if (facts.cancel === "rollback") return { kind: "erase" };
   return settle("interrupted", waits(snapshot) ? "interrupted" : "idle", snapshot, null, null);
 }
 
 function afterLoss(reason: string, facts: AttemptFacts): NextStep {
   if (facts.timedOut !== null) return settle("error", "error", null, null, facts.timedOut);
-  if (facts.cancel === "rollback") return { kind: "erase", snapshot: null };
+  if (facts.cancel === "rollback") return { kind: "erase" };
   if (facts.cancel === "interrupt") return settle("interrupted", "idle", null, null, null);
   if (facts.attempt < facts.maxAttempts) return { kind: "requeue", spendAttempt: true };
   return settle("error", "error", null, null, lostError(reason, facts));

@@ -5,20 +5,19 @@ import type { MultitaskStrategy } from "../schemas/runs.ts";
 export type MultitaskDecision =
   | { readonly kind: "start" }
   | { readonly kind: "refuse"; readonly busyWith: string }
-  | { readonly kind: "replace"; readonly action: CancelAction; readonly runIds: readonly string[] };
+  | { readonly kind: "replace"; readonly action: CancelAction };
 
-/** `inFlight`: ids of the thread's pending and running runs, oldest first. */
-export function decide(strategy: MultitaskStrategy, inFlight: readonly string[]): MultitaskDecision {
-  const [oldest] = inFlight;
-  if (oldest === undefined) return { kind: "start" };
+/** `busyWith`: a pending or running run of the thread, when there is one. */
+export function decide(strategy: MultitaskStrategy, busyWith: string | undefined): MultitaskDecision {
+  if (busyWith === undefined) return { kind: "start" };
   switch (strategy) {
     case "enqueue":
       return { kind: "start" };
     case "reject":
-      return { kind: "refuse", busyWith: oldest };
+      return { kind: "refuse", busyWith };
     case "interrupt":
     case "rollback":
-      return { kind: "replace", action: strategy, runIds: inFlight };
+      return { kind: "replace", action: strategy };
     default:
       return strategy satisfies never;
   }

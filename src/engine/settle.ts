@@ -2,7 +2,7 @@
  * The end of a run in one transaction: run row, thread status and values, checkpoints of a rollback, the
  * webhook to send, the end of its event log. Whoever commits it then tells the world.
  */
-import type { Json, Snapshot } from "../executor/protocol.ts";
+import type { CancelAction, Json, Snapshot } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
 import type { RunRecord, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
@@ -34,25 +34,33 @@ async function settleRun(tx: Tx, run: RunRecord, hold: RunHold, ending: Ending, 
 }
 
 /**
- * Ends a run as its graph did, unless somebody has been promised its cancellation since: the intent on the row decides.
- * Undefined when the lease is lost: nothing is written.
+ * Ends a run, hands it back or erases it, as `decide` says when it hears of the cancel that is on the row by now. Returns
+ * what was written; undefined when the lease is lost: nothing was.
  */
-export async function settleOrErase(
+export async function conclude(
   tx: Tx,
   run: RunRecord,
   hold: RunHold,
-  ending: Ending,
+  decide: (cancel: CancelAction | null) => NextStep,
   now: number,
 ): Promise<NextStep | undefined> {
   // A temporary thread is gone either way.
-  const asked = run.kwargs.temporary ? null : (await runs.find(tx, run.run_id))?.cancel_action;
-  if (asked === "rollback") {
-    const erased = await eraseRun(tx, run, run.fence, null, now);
-    return erased ? { kind: "erase", snapshot: null } : undefined;
+  const cancel = run.kwargs.temporary ? undefined : (await runs.find(tx, run.run_id))?.cancel_action;
+  const next = decide(cancel ?? null);
+  return (await carryOut(tx, run, hold, next, now)) ? next : undefined;
+}
+
+function carryOut(tx: Tx, run: RunRecord, hold: RunHold, next: NextStep, now: number): Promise<boolean> {
+  switch (next.kind) {
+    case "settle":
+      return settleRun(tx, run, hold, next.ending, now);
+    case "erase":
+      return eraseRun(tx, run, run.fence, now);
+    case "requeue":
+      return runs.release(tx, run.run_id, run.fence, { now, spend_attempt: next.spendAttempt });
+    default:
+      return next satisfies never;
   }
-  const told: Ending =
-    asked === "interrupt" && ending.status === "success" ? { ...ending, status: "interrupted" } : ending;
-  return (await settleRun(tx, run, hold, told, now)) ? { kind: "settle", ending: told } : undefined;
 }
 
 /** Ends a run that was never claimed (cancelled while pending). False when it is no longer pending. */
@@ -61,26 +69,48 @@ export async function settlePendingRun(tx: Tx, run: RunRecord, now: number): Pro
   const ending: Ending = { status: "interrupted", thread: "idle", snapshot: null, output: null, error: null };
   await leaveBehind(tx, { ...run, status: "interrupted", updated_at: now, ended_at: now }, ending, now);
   if (run.kwargs.temporary) await threads.remove(tx, run.thread_id);
-  else await updateThread(tx, run.thread_id, ending.thread, ending.snapshot, now);
+  else await restThread(tx, run.thread_id, now);
   return true;
 }
 
-/** Removes a run and its checkpoints as if it had never been. `fence` undefined for a run that is still pending. */
-export async function eraseRun(
-  tx: Tx,
-  run: RunRecord,
-  fence: number | undefined,
-  snapshot: Snapshot | null,
-  now: number,
-): Promise<boolean> {
+/**
+ * Removes a run and its checkpoints as if it had never been. `fence` undefined for a run that is still pending. Its thread
+ * still shows what the run before left, because only a settled run changes that.
+ */
+export async function eraseRun(tx: Tx, run: RunRecord, fence: number | undefined, now: number): Promise<boolean> {
   const mine = fence === undefined ? await isPending(tx, run.run_id) : await runs.isHeld(tx, run.run_id, fence);
   if (!mine) return false;
-  await checkpoints.removeForRuns(tx, run.thread_id, [run.run_id]);
-  await runs.remove(tx, run.run_id);
-  await events.remove(tx, run.run_id);
+  await removeTraces(tx, run, now);
   if (run.kwargs.temporary) await threads.remove(tx, run.thread_id);
-  else await updateThread(tx, run.thread_id, "idle", snapshot, now);
+  else await restThread(tx, run.thread_id, now);
   return true;
+}
+
+/**
+ * Removes a run that has ended, with its checkpoints. True when it had to do with the newest checkpoint of the thread:
+ * then the thread shows nothing until somebody has read what is there now.
+ */
+export async function removeEndedRun(tx: Tx, run: RunRecord, now: number): Promise<boolean> {
+  const { thread_id } = run;
+  const before = await checkpoints.latestOf(tx, thread_id);
+  const hasWritten = before !== null && (await checkpoints.hasWritten(tx, thread_id, before, run.run_id));
+  await removeTraces(tx, run, now);
+  if (!hasWritten && before === (await checkpoints.latestOf(tx, thread_id))) return false;
+  const nothing: Snapshot = { values: null, interrupts: "{}", interrupted: false, checkpoint_id: null };
+  await updateThread(tx, thread_id, "idle", nothing, now);
+  return true;
+}
+
+async function removeTraces(tx: Tx, { run_id, thread_id }: RunRecord, now: number): Promise<void> {
+  await checkpoints.removeForRuns(tx, thread_id, [run_id]);
+  await runs.remove(tx, run_id);
+  await events.remove(tx, run_id);
+  const [newest] = await runs.listOfThread(tx, thread_id, { limit: 1, offset: 0, status: null });
+  const thread = await threads.find(tx, thread_id);
+  if (newest === undefined || thread === undefined) return;
+  // The thread's graph is that of its newest run: its state is read with it.
+  const metadata = { ...thread.metadata, graph_id: newest.graph_id, assistant_id: newest.assistant_id };
+  await threads.touch(tx, thread_id, { metadata, updated_at: now });
 }
 
 async function isPending(tx: Tx, run_id: string): Promise<boolean> {
@@ -100,16 +130,26 @@ async function valuesFor(tx: Tx, run: RunRecord, ending: Ending): Promise<Json |
   return (await threads.find(tx, run.thread_id))?.values ?? null;
 }
 
-/** A thread with other runs in flight stays busy. */
+/** A thread that a run has left: with others in flight it stays busy, and the next in line may go. */
 export async function updateThread(
   tx: Tx,
   thread_id: string,
-  rest: ThreadStatus,
+  rest: Exclude<ThreadStatus, "busy">,
   snapshot: Snapshot | null,
   now: number,
 ): Promise<void> {
-  const status = (await runs.inFlight(tx, thread_id)).length > 0 ? "busy" : rest;
   const state =
     snapshot === null ? {} : { values: snapshot.values, interrupts: snapshot.interrupts, state_updated_at: now };
-  await threads.touch(tx, thread_id, { status, updated_at: now, ...state });
+  const isBusy = (await runs.busyWith(tx, thread_id)) !== undefined;
+  await threads.touch(tx, thread_id, {
+    status: isBusy ? "busy" : rest,
+    rest_status: rest,
+    updated_at: now,
+    ...state,
+  });
+  if (isBusy) await runs.promote(tx, thread_id, now);
 }
+
+/** A run left without a word on the thread's state. */
+const restThread = async (tx: Tx, thread_id: string, now: number): Promise<void> =>
+  updateThread(tx, thread_id, await threads.restStatus(tx, thread_id), null, now);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { RunRecord, Storage } from "../../src/storage/storage.ts";
+import type { RunRecord, Storage, Tx } from "../../src/storage/storage.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
 import { NOW, newRun, openTemp } from "./support.ts";
 
@@ -46,7 +46,10 @@ test("runs of a thread run one at a time, in order of creation", async () => {
   const other = await insert(storage, { thread_id: "u" });
   expect(ids(await claim(storage))).toEqual([first.run_id, other.run_id]);
   expect(await claim(storage)).toEqual([]);
-  await storage.write((tx) => runs.settle(tx, first.run_id, 1, settlement));
+  await storage.write(async (tx) => {
+    await runs.settle(tx, first.run_id, 1, settlement);
+    await runs.promote(tx, "t", NOW);
+  });
   expect(ids(await claim(storage))).toEqual([second.run_id]);
 });
 
@@ -62,6 +65,35 @@ test("a delayed run waits for its time and does not hold up a younger one", asyn
   await storage.write((tx) => runs.settle(tx, ready.run_id, 1, settlement));
   expect(ids(await claim(storage, { now: NOW + 500 }))).toEqual([delayed.run_id]);
   expect(ids(await claim(storage, { now: NOW + 900 }))).toEqual([later.run_id]);
+});
+
+test("a long queue of one thread costs a claim nothing: only its head is looked at", async () => {
+  const storage = await openTemp();
+  const queue = await storage.write(async (tx) => {
+    const made: RunRecord[] = [];
+    for (let i = 0; i < 500; i += 1) made.push(await runs.insert(tx, newRun({ thread_id: "t" })));
+    return made;
+  });
+  const lookedAt = () =>
+    storage.read((db) =>
+      db.selectFrom("runs").select("run_id").where("status", "=", "pending").where("behind", "=", 0).execute(),
+    );
+  expect((await lookedAt()).map(({ run_id }) => run_id)).toEqual([queue[0]?.run_id]);
+  // It ends however a run can end, and the next in line is looked at.
+  const ends: ((tx: Tx, run: RunRecord) => Promise<unknown>)[] = [
+    (tx, run) => runs.settle(tx, run.run_id, 1, settlement),
+    (tx, run) => runs.removeHeld(tx, { run_id: run.run_id, fence: 1 }),
+    (tx, run) => runs.remove(tx, run.run_id),
+  ];
+  for (const [at, end] of ends.entries()) {
+    const run = queue[at] as RunRecord;
+    expect(ids(await claim(storage))).toEqual([run.run_id]);
+    await storage.write(async (tx) => {
+      await end(tx, run);
+      await runs.promote(tx, "t", NOW);
+    });
+    expect((await lookedAt()).map(({ run_id }) => run_id)).toEqual([queue[at + 1]?.run_id]);
+  }
 });
 
 test("excluded threads are left alone", async () => {

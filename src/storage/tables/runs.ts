@@ -12,7 +12,7 @@ import { asList, listed } from "../expressions.ts";
 import { prepared } from "../prepared.ts";
 import type { RunRecord, Tx } from "../storage.ts";
 
-type Row = Selectable<Database["runs"]>;
+type Row = Omit<Selectable<Database["runs"]>, "behind">;
 export type NewRun = Omit<RunRecord, "seq">;
 
 const COLUMNS = [
@@ -42,10 +42,46 @@ const COLUMNS = [
 const PENDING = sql.lit("pending");
 const RUNNING = sql.lit("running");
 
+const ROW = ["seq", ...COLUMNS] as const;
+
+/**
+ * A run is born `behind` when one that may run now is in front of it, and whoever ends that one promotes the next. Delayed
+ * runs are never behind: nobody would look at them again when they fall due.
+ */
 const insertRow = prepared<Omit<Row, "seq">, Pick<Row, "seq">>((db, slots) => {
   const values = Object.fromEntries(COLUMNS.map((column) => [column, slots[column]])) as Omit<Row, "seq">;
-  return db.insertInto("runs").values(values).returning("seq");
+  const ahead = db
+    .selectFrom("runs as ahead")
+    .select("ahead.seq")
+    .where("ahead.thread_id", "=", slots.thread_id)
+    .where("ahead.status", "in", [PENDING, RUNNING])
+    .where("ahead.not_before", "<=", slots.created_at);
+  const behind = sql<number>`${slots.not_before} <= ${slots.created_at} and exists ${ahead}`;
+  return db
+    .insertInto("runs")
+    .values({ ...values, behind })
+    .returning("seq");
 });
+
+const promoteNext = prepared<{ thread_id: string; now: number }>((db, slots) =>
+  db
+    .updateTable("runs")
+    .set({ behind: sql.lit(0) })
+    .where("seq", "=", ({ selectFrom }) =>
+      selectFrom("runs as next")
+        .select("next.seq")
+        .where("next.thread_id", "=", slots.thread_id)
+        .where("next.status", "=", PENDING)
+        .where("next.not_before", "<=", slots.now)
+        .orderBy("next.seq")
+        .limit(sql.lit(1)),
+    ),
+);
+
+/** To be called when a run of the thread is no longer in flight and others are: the next in line may be claimed. */
+export async function promote(tx: Tx, thread_id: string, now: number): Promise<void> {
+  await promoteNext(tx, { thread_id, now });
+}
 
 /** Inserts the run behind all others. */
 export async function insert(tx: Tx, run: NewRun): Promise<RunRecord> {
@@ -55,7 +91,7 @@ export async function insert(tx: Tx, run: NewRun): Promise<RunRecord> {
 }
 
 const findById = prepared<{ id: string }, Row>((db, slots) =>
-  db.selectFrom("runs").selectAll().where("run_id", "=", slots.id),
+  db.selectFrom("runs").select(ROW).where("run_id", "=", slots.id),
 );
 
 /** The run, or undefined. */
@@ -72,7 +108,7 @@ export async function listOfThread(
 ): Promise<RunRecord[]> {
   const rows = await db
     .selectFrom("runs")
-    .selectAll()
+    .select(ROW)
     .where("thread_id", "=", thread_id)
     .$if(page.status !== null, (query) => query.where("status", "=", page.status))
     .orderBy("seq", "desc")
@@ -85,11 +121,25 @@ export async function listOfThread(
 const inFlightOf = prepared<{ thread_id: string }, Row>((db, slots) =>
   db
     .selectFrom("runs")
-    .selectAll()
+    .select(ROW)
     .where("thread_id", "=", slots.thread_id)
     .where("status", "in", [PENDING, RUNNING])
     .orderBy("seq"),
 );
+
+const anyInFlight = prepared<{ thread_id: string }, { run_id: string }>((db, slots) =>
+  db
+    .selectFrom("runs")
+    .select("run_id")
+    .where("thread_id", "=", slots.thread_id)
+    .where("status", "in", [PENDING, RUNNING])
+    .limit(sql.lit(1)),
+);
+
+/** One of the thread's pending and running runs; undefined when it has none. One look, however many there are. */
+export async function busyWith(db: Tx, thread_id: string): Promise<string | undefined> {
+  return (await anyInFlight(db, { thread_id })).rows[0]?.run_id;
+}
 
 /** Pending and running runs of a thread, oldest first. */
 export async function inFlight(tx: Tx, thread_id: string): Promise<RunRecord[]> {
@@ -115,7 +165,7 @@ export interface ClaimRequest {
 }
 
 /**
- * Runs in order of creation, so the scan stops at `limit`. Two look-ups per candidate keep a thread's runs one at a time
+ * Runs in order of creation, so the scan stops at `limit`; those behind others of their thread are not in its index. Two look-ups per candidate keep a thread's runs one at a time
  * and in order: nothing of the thread runs, and nothing older of it is ready. An older run that is delayed does not
  * hold up a younger one.
  */
@@ -136,6 +186,7 @@ const claimReady = prepared<ClaimRequest & { excluded: string; expires: number }
         .selectFrom("runs as candidate")
         .select("candidate.seq")
         .where("candidate.status", "=", PENDING)
+        .where("candidate.behind", "=", sql.lit(0))
         .where("candidate.not_before", "<=", slots.now)
         .where("candidate.thread_id", "not in", listed(slots.excluded))
         .where(({ not, exists, selectFrom }) =>
@@ -163,7 +214,7 @@ const claimReady = prepared<ClaimRequest & { excluded: string; expires: number }
         .orderBy("candidate.seq")
         .limit(slots.limit),
     )
-    .returningAll(),
+    .returning(ROW),
 );
 
 /** Takes up to `limit` ready runs, oldest first, at most one per thread: each gets a lease, a new fencing token and spends an attempt. */
@@ -320,7 +371,7 @@ export async function release(
 
 /** Running runs whose lease is over at `now`. With `owner_not`, every running run of anybody else: nobody else can be alive. */
 export async function expired(tx: Tx, now: number, owner_not?: string): Promise<RunRecord[]> {
-  const running = tx.selectFrom("runs").selectAll().where("status", "=", RUNNING).orderBy("seq");
+  const running = tx.selectFrom("runs").select(ROW).where("status", "=", RUNNING).orderBy("seq");
   const rows = await (owner_not === undefined
     ? running.where("lease_expires_at", "<", now)
     : running.where("lease_owner", "is distinct from", owner_not)
@@ -331,6 +382,40 @@ export async function expired(tx: Tx, now: number, owner_not?: string): Promise<
 /** Writes down the intent to cancel. */
 export async function setCancel(tx: Tx, run_id: string, action: CancelAction, now: number): Promise<void> {
   await tx.updateTable("runs").set({ cancel_action: action, updated_at: now }).where("run_id", "=", run_id).execute();
+}
+
+/**
+ * Runs in flight anywhere, in order of creation: up to `limit` of them after `after` and up to `last`, which bounds
+ * the walk to those that were there when it began.
+ */
+export async function inFlightAnywhere(
+  db: Tx,
+  page: {
+    readonly statuses: readonly ("pending" | "running")[];
+    readonly after: number;
+    readonly last: number;
+    readonly limit: number;
+  },
+): Promise<RunRecord[]> {
+  const rows = await db
+    .selectFrom("runs")
+    .select(ROW)
+    .where("status", "in", page.statuses)
+    .where("seq", ">", page.after)
+    .where("seq", "<=", page.last)
+    .orderBy("seq")
+    .limit(page.limit)
+    .execute();
+  return rows.map(toRecord);
+}
+
+/** Number of the newest run; 0 when there is none. */
+export async function newest(db: Tx): Promise<number> {
+  const row = await db
+    .selectFrom("runs")
+    .select((eb) => eb.fn.max("seq").as("seq"))
+    .executeTakeFirst();
+  return row?.seq ?? 0;
 }
 
 /** Deletes the run's row and nothing else. */

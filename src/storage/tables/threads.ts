@@ -7,7 +7,7 @@ import { insertRows, prepared } from "../prepared.ts";
 import type { ThreadRecord, Tx } from "../storage.ts";
 import * as checkpoints from "./checkpoints.ts";
 
-type Row = Selectable<Database["threads"]>;
+type Row = Omit<Selectable<Database["threads"]>, "rest_status">;
 
 const COLUMNS = [
   "thread_id",
@@ -21,13 +21,14 @@ const COLUMNS = [
   "state_updated_at",
 ] as const;
 
-const insertNew = insertRows("threads", COLUMNS, (insert) =>
+const insertNew = insertRows("threads", [...COLUMNS, "rest_status"], (insert) =>
   insert.onConflict((conflict) => conflict.column("thread_id").doNothing()),
 );
 
 /** Inserts the thread; false, and nothing written, when its id is taken. */
 export async function insert(tx: Tx, record: ThreadRecord): Promise<boolean> {
-  return (await insertNew(tx, [toRow(record)])) === 1;
+  const rest_status = record.status === "busy" ? "idle" : record.status;
+  return (await insertNew(tx, [{ ...toRow(record), rest_status }])) === 1;
 }
 
 const findById = prepared<{ id: string }, Row>((db, slots) =>
@@ -53,6 +54,8 @@ export async function idsOfAssistant(db: Tx, assistant_id: string): Promise<stri
 /** What changes on a thread. A member that is absent stays as it is; `metadata` is the whole new object. */
 export interface ThreadChange {
   readonly status?: ThreadStatus;
+  /** The status once no run is in flight. Default: `status`, unless that is `busy`. */
+  readonly rest_status?: Exclude<ThreadStatus, "busy">;
   readonly metadata?: Readonly<Record<string, unknown>>;
   readonly values?: Json | null;
   readonly interrupts?: Json;
@@ -63,6 +66,7 @@ export interface ThreadChange {
 interface Touch {
   readonly thread_id: string;
   readonly status: string | null;
+  readonly rest_status: string | null;
   readonly metadata: string | null;
   readonly interrupts: string | null;
   readonly state_updated_at: number | null;
@@ -76,6 +80,7 @@ const touchRow = prepared<Touch>((db, slots) =>
     .updateTable("threads")
     .set({
       status: kept("status", slots.status),
+      rest_status: kept("rest_status", slots.rest_status),
       metadata: kept("metadata", slots.metadata),
       interrupts: kept("interrupts", slots.interrupts),
       state_updated_at: kept("state_updated_at", slots.state_updated_at),
@@ -90,15 +95,27 @@ const setValues = prepared<{ thread_id: string; values: Json | null }>((db, slot
 
 /** Changes the members given. */
 export async function touch(tx: Tx, thread_id: string, change: ThreadChange): Promise<void> {
+  const { status = null } = change;
   await touchRow(tx, {
     thread_id,
-    status: change.status ?? null,
+    status,
+    rest_status: change.rest_status ?? (status === "busy" ? null : status),
     metadata: change.metadata === undefined ? null : JSON.stringify(change.metadata),
     interrupts: change.interrupts ?? null,
     state_updated_at: change.state_updated_at ?? null,
     updated_at: change.updated_at,
   });
   if (change.values !== undefined) await setValues(tx, { thread_id, values: change.values });
+}
+
+const findRest = prepared<{ thread_id: string }, { rest_status: string }>((db, slots) =>
+  db.selectFrom("threads").select("rest_status").where("thread_id", "=", slots.thread_id),
+);
+
+/** The status the thread has when none of its runs is in flight: as the last run or update that settled left it. */
+export async function restStatus(db: Tx, thread_id: string): Promise<Exclude<ThreadStatus, "busy">> {
+  const [row] = (await findRest(db, { thread_id })).rows;
+  return (row?.rest_status ?? "idle") as Exclude<ThreadStatus, "busy">;
 }
 
 const deleteRow = prepared<{ thread_id: string }>((db, slots) =>
