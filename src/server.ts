@@ -22,6 +22,7 @@ import { Metrics } from "./observability/metrics.ts";
 import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
 import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
+import { sweepKeys } from "./services/idempotency.ts";
 import { Runs } from "./services/runs.ts";
 import { LongTermStore } from "./services/store.ts";
 import { System } from "./services/system.ts";
@@ -55,6 +56,7 @@ const TYPES_TIMEOUT_MS = 60_000;
 /** Whoever looks at one graph's schemas often looks at the next one's. */
 const TYPES_IDLE_MS = 5000;
 const CANCEL_GRACE_MS = 5000;
+const SWEEP_KEYS_MS = 10 * 60_000;
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
 
@@ -217,6 +219,7 @@ async function assemble(
         run: () => sweepEvents(database, settings.resumableTtlMs),
       },
       ...storeSweeps(project, store),
+      { name: "sweeping idempotency keys", everyMs: SWEEP_KEYS_MS, run: () => sweepKeys(database) },
     ],
     onError,
   );

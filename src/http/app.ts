@@ -11,6 +11,7 @@ import { runRoutes } from "./routes/runs.ts";
 import { statelessRunRoutes } from "./routes/stateless-runs.ts";
 import { storeRoutes } from "./routes/store.ts";
 import { systemRoutes } from "./routes/system.ts";
+import { threadStreamRoutes } from "./routes/thread-stream.ts";
 import { threadRoutes } from "./routes/threads.ts";
 import {
   type App,
@@ -41,6 +42,7 @@ export function createApp({ services, settings, logger, observe }: AppOptions): 
   const room = { app, services, logger, maxBodyBytes, heartbeatMs };
   assistantRoutes(room);
   threadRoutes(room);
+  threadStreamRoutes(room);
   runRoutes(room);
   statelessRunRoutes(room);
   cronRoutes(room);

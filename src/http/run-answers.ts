@@ -2,7 +2,9 @@
 import { z } from "@hono/zod-openapi";
 import { QueryCancelOnDisconnect, QueryText, queryWord } from "../schemas/query.ts";
 import type { OnDisconnect, Run, StreamMode } from "../schemas/runs.ts";
+import type { Repeatable } from "../services/idempotency.ts";
 import { type Client, watchClient } from "./connections.ts";
+import { repeatable } from "./repeatable.ts";
 import { type LongAnswer, sse, waitForJson } from "./respond.ts";
 import type { HttpContext, Room } from "./types.ts";
 
@@ -51,23 +53,26 @@ export function answerRun(c: HttpContext, place: Place, run: Run): Response {
 
 interface Creation {
   readonly thread_id: string | null;
-  readonly create: () => Promise<Run>;
+  readonly create: (repeatable: Repeatable | undefined) => Promise<Run>;
   readonly cancelWithClient: boolean;
 }
 
-/** Creates a run and streams its events. */
+/** Creates a run, or finds the one that this request has made before, and streams its events. */
 export async function createAndStream(room: Room, c: HttpContext, creation: Creation): Promise<Response> {
   const client = watchClient(c);
-  const { run_id } = await creation.create();
+  const { run_id } = await creation.create(repeatable(c));
   const place = { thread_id: creation.thread_id, run_id };
   return stream(room, c, client, place, { after: -1, modes: null, cancelWithClient: creation.cancelWithClient });
 }
 
-/** Creates a run and answers with its output. */
+/** Creates a run, or finds the one that this request has made before, and answers with its output. */
 export async function createAndWait(room: Room, c: HttpContext, creation: Creation): Promise<Response> {
   const client = watchClient(c);
-  const { run_id } = await creation.create();
+  const repeated = repeatable(c);
+  const { run_id } = await creation.create(repeated);
   const place = { thread_id: creation.thread_id, run_id };
+  // The run may be an old one, and gone.
+  if (repeated !== undefined) return joinAs(room, c, client, place, creation.cancelWithClient);
   if (creation.cancelWithClient) cancelWith(room, client, place);
   const output = room.services.runs.wait(place.thread_id, run_id, client.signal);
   return waitForJson(c, output, longAnswer(room, client, place, "join"));
@@ -85,8 +90,17 @@ export function joinStream(room: Room, c: HttpContext, place: Place, following: 
 }
 
 /** Answers with the output of a run that exists. */
-export async function join(room: Room, c: HttpContext, place: Place, cancelWithClient: boolean): Promise<Response> {
-  const client = watchClient(c);
+export function join(room: Room, c: HttpContext, place: Place, cancelWithClient: boolean): Promise<Response> {
+  return joinAs(room, c, watchClient(c), place, cancelWithClient);
+}
+
+async function joinAs(
+  room: Room,
+  c: HttpContext,
+  client: Client,
+  place: Place,
+  cancelWithClient: boolean,
+): Promise<Response> {
   const { runs } = room.services;
   const output = runs.wait(place.thread_id, place.run_id, client.signal);
   // A 404 must be known before the headers go. `wait` may outlive the row (a deleted run whose output is kept),

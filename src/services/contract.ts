@@ -13,10 +13,20 @@ import type {
 } from "../schemas/assistants.ts";
 import type { CheckpointConfig } from "../schemas/common.ts";
 import type { Cron, CronCreate, CronFilter, CronPatch, CronSearch, ThreadCronCreate } from "../schemas/crons.ts";
-import type { Run, RunCreateStateful, RunCreateStateless, StreamMode } from "../schemas/runs.ts";
+import type {
+  Run,
+  RunCreateStateful,
+  RunCreateStateless,
+  RunField,
+  RunsCancel,
+  StreamMode,
+  ThreadStreamMode,
+} from "../schemas/runs.ts";
 import type { StoreDelete, StoreListNamespaces, StorePut, StoreSearch } from "../schemas/store.ts";
 import type { Thread, ThreadCreate } from "../schemas/threads.ts";
-import type { RunEvent } from "../streaming/events.ts";
+import type { RunEvent, StreamEvent } from "../streaming/events.ts";
+import type { ThreadPosition } from "../streaming/follow-thread.ts";
+import type { Repeatable } from "./idempotency.ts";
 
 export interface AssistantsService {
   create(request: AssistantCreate): Promise<Assistant>;
@@ -54,24 +64,46 @@ export interface FollowOptions {
   readonly signal: AbortSignal;
 }
 
+/** How a caller follows a thread. */
+export interface FollowThreadOptions {
+  /** What the reader has; null: it begins with the run in flight, or the next. */
+  readonly after: ThreadPosition | null;
+  readonly modes: readonly ThreadStreamMode[];
+  readonly signal: AbortSignal;
+}
+
+/** Which runs of a thread to list, and what of them. */
+export interface RunsPage {
+  readonly limit: number;
+  readonly offset: number;
+  readonly status: Run["status"] | null;
+  readonly select: readonly RunField[] | null;
+}
+
 export interface RunsService {
-  /** The only way a run comes to be. Stateful when `thread_id` is given. */
-  create(thread_id: string, request: RunCreateStateful): Promise<Run>;
-  createStateless(request: RunCreateStateless): Promise<Run>;
+  /**
+   * The only way a run comes to be. Stateful when `thread_id` is given. With `repeatable`, the same request again gets
+   * the same run; so it is for the others.
+   */
+  create(thread_id: string, request: RunCreateStateful, repeatable?: Repeatable): Promise<Run>;
+  createStateless(request: RunCreateStateless, repeatable?: Repeatable): Promise<Run>;
   /** All or none. */
-  createBatch(requests: readonly RunCreateStateless[]): Promise<readonly Run[]>;
+  createBatch(requests: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]>;
   /** `thread_id` null: by run id alone (stateless paths). 404 when unknown. */
   get(thread_id: string | null, run_id: string): Promise<Run>;
-  list(
-    thread_id: string,
-    page: { limit: number; offset: number; status: Run["status"] | null },
-  ): Promise<readonly Run[]>;
+  list(thread_id: string, page: RunsPage): Promise<readonly Partial<Run>[]>;
+  /** Deletes the run and its checkpoints; one in flight is stopped first. Resolves when it is gone. */
+  delete(thread_id: string, run_id: string): Promise<void>;
   /** Checks that the run (or its kept log) exists, then follows it to its end; the run is settled before the iterable ends. */
   follow(thread_id: string | null, run_id: string, options: FollowOptions): Promise<AsyncIterable<readonly RunEvent[]>>;
   /** The run's final output as JSON text: values, with `__interrupt__` or `{"__error__": …}`. Resolves after the run is settled. */
   wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json>;
   /** Durable intent; with `wait`, resolves when the run has ended. Conflict when it has already ended. */
   cancel(thread_id: string, run_id: string, action: CancelAction, wait: boolean): Promise<void>;
+  /** As `cancel` without waiting. Named runs: all are found or none is cancelled; those that have ended stay as they are. */
+  cancelMany(which: RunsCancel, action: CancelAction): Promise<void>;
+  /** Checks that the thread exists, then follows its runs until the signal fires or the thread is deleted. */
+  followThread(thread_id: string, options: FollowThreadOptions): Promise<AsyncIterable<readonly StreamEvent[]>>;
   /** A client left that had asked for the run to stop with it. Never throws: logged. */
   cancelOnDisconnect(run_id: string): void;
 }

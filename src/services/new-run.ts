@@ -1,7 +1,14 @@
 /** From a request to a run row: assistant and run merged, defaults filled in. Pure but for ids. */
 import { v7 as uuid7 } from "uuid";
 import type { CheckpointConfig, Config } from "../schemas/common.ts";
-import type { Durability, RunCreateStateful, RunCreateStateless, RunKwargs, StreamMode } from "../schemas/runs.ts";
+import {
+  type Durability,
+  interruptsOfResume,
+  type RunCreateStateful,
+  type RunCreateStateless,
+  type RunKwargs,
+  type StreamMode,
+} from "../schemas/runs.ts";
 import type { AssistantRecord, RunRecord } from "../storage/storage.ts";
 
 export type NewRun = Omit<RunRecord, "seq">;
@@ -11,6 +18,8 @@ export interface NewRunOptions {
   readonly thread_id: string;
   readonly request: RunCreateStateless | RunCreateStateful;
   readonly temporary: boolean;
+  /** Ids of the interrupts that wait on the thread. */
+  readonly waiting?: readonly string[];
   readonly now: number;
 }
 
@@ -18,7 +27,7 @@ export interface NewRunOptions {
 const OWN_KEYS = new Set(["thread_id", "run_id", "graph_id", "assistant_id"]);
 const OWN_PREFIXES = ["__pregel_", "langgraph_auth_"];
 
-export function newRun({ assistant, thread_id, request, temporary, now }: NewRunOptions): NewRun {
+export function newRun({ assistant, thread_id, request, temporary, waiting = [], now }: NewRunOptions): NewRun {
   const run_id = uuid7();
   const { assistant_id, graph_id } = assistant;
   const metadata = { ...assistant.metadata, ...request.metadata, graph_id, assistant_id };
@@ -29,7 +38,7 @@ export function newRun({ assistant, thread_id, request, temporary, now }: NewRun
     graph_id,
     status: "pending",
     metadata,
-    kwargs: kwargsOf(assistant, request, temporary),
+    kwargs: { ...kwargsOf(assistant, request, temporary), ...answersOf(request, waiting) },
     multitask_strategy: ("multitask_strategy" in request ? request.multitask_strategy : null) ?? "enqueue",
     not_before: now + Math.round((request.after_seconds ?? 0) * 1000),
     attempt: 0,
@@ -83,7 +92,24 @@ function kwargsOf(
     webhook: request.webhook ?? null,
     feedback_keys: request.feedback_keys ?? null,
     temporary,
+    ...(request.strict_resume === true ? { strict_resume: true } : {}),
   };
+}
+
+/**
+ * A resume answers what waited when it was asked for: by the time it runs another may have answered, and the next question
+ * is not what its client saw. A resume at a checkpoint, or of a thread where nothing waits yet, takes what it finds.
+ */
+function answersOf(
+  request: RunCreateStateless | RunCreateStateful,
+  waiting: readonly string[],
+): Pick<RunKwargs, "answers"> {
+  if (request.command?.resume === undefined) return {};
+  const named = interruptsOfResume(request.command.resume);
+  if (named !== undefined) return { answers: named };
+  const elsewhere =
+    "checkpoint" in request || "checkpoint_id" in request ? checkpointOf(request).checkpoint_id : undefined;
+  return waiting.length > 0 && elsewhere === undefined ? { answers: waiting } : {};
 }
 
 /** `durability` wins over the deprecated `checkpoint_during`; neither: async. */
@@ -117,15 +143,22 @@ function inStep(assistant: AssistantRecord, { config, context }: Asked): Config 
 const only = (members: Record<string, unknown>, keys: Readonly<Record<string, unknown>>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(members).filter(([key]) => Object.hasOwn(keys, key)));
 
-/** Run wins over assistant; tags are joined. */
+/** Run wins over assistant; tags are joined, metadata is merged. */
 function mergeConfig(base: Config, own: Config, checkpoint: Record<string, unknown>): RunKwargs["config"] {
   const tags = [...new Set([...(base.tags ?? []), ...(own.tags ?? [])])];
   const recursion_limit = own.recursion_limit ?? base.recursion_limit;
+  const metadata = { ...base.metadata, ...own.metadata };
   return {
     ...(tags.length > 0 ? { tags } : {}),
     ...(recursion_limit === undefined ? {} : { recursion_limit }),
-    configurable: { ...strip(base.configurable), ...strip(own.configurable), ...checkpoint },
+    ...(Object.keys(metadata).length > 0 ? { metadata } : {}),
+    configurable: { ...withoutStaleMap({ ...strip(base.configurable), ...strip(own.configurable), ...checkpoint }) },
   };
+}
+
+/** A `checkpoint_map` says where subgraphs stood at a checkpoint; without the checkpoint it would put them back there for no reason. */
+function withoutStaleMap({ checkpoint_map, ...rest }: Record<string, unknown>): Record<string, unknown> {
+  return checkpoint_map == null || rest.checkpoint_id == null ? rest : { ...rest, checkpoint_map };
 }
 
 function mergeContext(

@@ -5,12 +5,13 @@ import { type CancelEffect, cancelFound, cancelRun } from "../engine/cancellatio
 import { decide } from "../engine/multitask.ts";
 import type { Slot } from "../engine/queue.ts";
 import type { TakeTick } from "../engine/scheduler.ts";
+import { removeEndedRun, updateThread } from "../engine/settle.ts";
 import { runToWire } from "../engine/wire.ts";
-import { conflict, notFound } from "../errors.ts";
-import type { CancelAction, Json, Question } from "../executor/protocol.ts";
+import { conflict, notFound, SkeinError } from "../errors.ts";
+import type { CancelAction, Json, Question, Snapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
-import type { Run, RunCreateStateful, RunCreateStateless } from "../schemas/runs.ts";
+import type { Run, RunCreateStateful, RunCreateStateless, RunField, RunsCancel } from "../schemas/runs.ts";
 import type { AssistantRecord, RunRecord, Storage, ThreadRecord, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
@@ -19,11 +20,14 @@ import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
 import type { EventLog } from "../streaming/event-log.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
-import type { RunEvent } from "../streaming/events.ts";
+import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import { follow, untilEnd } from "../streaming/follow.ts";
-import { eventFilter } from "../streaming/modes.ts";
+import { followThread } from "../streaming/follow-thread.ts";
+import { eventFilter, threadFilter } from "../streaming/modes.ts";
 import { assistantIdOf } from "./assistants.ts";
-import type { FollowOptions, RunsService } from "./contract.ts";
+import { requireCheckpoint } from "./checkpoints.ts";
+import type { FollowOptions, FollowThreadOptions, RunsPage, RunsService } from "./contract.ts";
+import { madeBefore, type Repeatable, rememberMade } from "./idempotency.ts";
 import { claimed, type NewRun, newRun } from "./new-run.ts";
 
 export interface RunsOptions {
@@ -51,53 +55,72 @@ export class Runs implements RunsService {
     this.#options = options;
   }
 
-  async create(thread_id: string, asked: RunCreateStateful): Promise<Run> {
+  async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
-    const { run, effects } = await this.#commit((tx, now, slot) => createOnThread(tx, thread_id, request, slot, now));
-    await this.act(effects);
-    return asMade(run);
+    const work: Creation = (tx, now, slot) => createOnThread(tx, thread_id, request, slot, now);
+    return only(await this.#commit(work, request, repeatable));
   }
 
-  async createStateless(request: RunCreateStateless): Promise<Run> {
-    const allowed = this.#withAllowedWebhook(request);
-    return asMade((await this.#commit((tx, now, slot) => createWithThread(tx, allowed, slot, now))).run);
+  async createStateless(asked: RunCreateStateless, repeatable?: Repeatable): Promise<Run> {
+    const request = this.#withAllowedWebhook(asked);
+    const work: Creation = (tx, now, slot) => createWithThread(tx, request, slot, now);
+    return only(await this.#commit(work, request, repeatable));
   }
 
-  async createBatch(asked: readonly RunCreateStateless[]): Promise<readonly Run[]> {
+  async createBatch(asked: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]> {
     const requests = asked.map((request) => this.#withAllowedWebhook(request));
-    const { made } = await this.#commit(async (tx, now) => {
+    const work: Creation = async (tx, now) => {
       const made: RunRecord[] = [];
-      for (const request of requests) made.push((await createWithThread(tx, request, undefined, now)).run);
-      return { run: undefined, made };
-    });
-    return made.map(asMade);
+      for (const request of requests) made.push(...(await createWithThread(tx, request, undefined, now)).made);
+      return { made, effects: [] };
+    };
+    return this.#commit(work, requests, repeatable);
   }
 
   /** A cron's run. `take` opens the transaction and says what to run; when it throws, nothing is written. */
   async createDue(take: TakeTick): Promise<Run> {
-    const { run, effects } = await this.#commit(async (tx, now, slot) => {
+    const work: Creation = async (tx, now, slot) => {
       const { cron_id, thread_id, request } = await take(tx);
       const allowed = this.#withAllowedWebhook(request);
       if (thread_id !== null) return createOnThread(tx, thread_id, allowed, slot, now);
-      return { ...(await createWithThread(tx, allowed, slot, now, { cron_id })), effects: [] };
-    });
-    await this.act(effects);
-    return asMade(run);
+      return createWithThread(tx, allowed, slot, now, { cron_id });
+    };
+    return only(await this.#commit(work, null, undefined));
   }
 
   async get(thread_id: string | null, run_id: string): Promise<Run> {
     return runToWire(await this.#find(thread_id, run_id));
   }
 
-  async list(
-    thread_id: string,
-    page: { limit: number; offset: number; status: Run["status"] | null },
-  ): Promise<readonly Run[]> {
+  async list(thread_id: string, { select, ...page }: RunsPage): Promise<readonly Partial<Run>[]> {
     const records = await this.#options.storage.read(async (db) => {
       if ((await threads.find(db, thread_id)) === undefined) throw notFound(`Thread ${thread_id} not found`);
       return runs.listOfThread(db, thread_id, page);
     });
-    return records.map(runToWire);
+    const all = records.map(runToWire);
+    return select === null ? all : all.map((run) => selected(run, select));
+  }
+
+  async delete(thread_id: string, run_id: string): Promise<void> {
+    const { storage, logs } = this.#options;
+    const log = await this.#log(thread_id, run_id);
+    const remove = async (tx: Tx): Promise<CancelEffect | "newest" | "other"> => {
+      const run = await runs.find(tx, run_id);
+      if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`);
+      if (isInFlight(run)) return cancelFound(tx, run, "rollback", Date.now());
+      return (await removeEndedRun(tx, run, Date.now())) ? "newest" : "other";
+    };
+    const removed = await storage.write(remove);
+    if (typeof removed === "string") {
+      logs.drop(run_id);
+      if (removed === "newest") await this.#showNewest(thread_id);
+      return;
+    }
+    await this.act([removed]);
+    if (removed.kind === "ended") return;
+    await untilEnd(log, new AbortController().signal);
+    // It may have come to another end first, such as its time limit.
+    if ((await storage.read((db) => runs.find(db, run_id))) !== undefined) await this.delete(thread_id, run_id);
   }
 
   async follow(
@@ -123,6 +146,116 @@ export class Runs implements RunsService {
     await this.act([effect]);
     if (log === undefined || effect.kind === "ended") return;
     await untilEnd(log, new AbortController().signal);
+  }
+
+  async cancelMany({ status, thread_id, run_ids }: RunsCancel, action: CancelAction): Promise<void> {
+    if (thread_id != null && run_ids != null) await this.#cancelNamed(thread_id, new Set(run_ids), action);
+    else await this.#cancelAll(status === "pending" || status === "running" ? [status] : IN_FLIGHT, action);
+  }
+
+  async #cancelNamed(thread_id: string, run_ids: ReadonlySet<string>, action: CancelAction): Promise<void> {
+    const effects = await this.#options.storage.write(async (tx) => {
+      const effects: CancelEffect[] = [];
+      for (const run_id of run_ids) {
+        const run = await runs.find(tx, run_id);
+        if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`);
+        if (isInFlight(run)) effects.push(await cancelFound(tx, run, action, Date.now()));
+      }
+      return effects;
+    });
+    await this.act(effects);
+  }
+
+  /** In lots, so that others get their turn between; runs made meanwhile are not meant. */
+  async #cancelAll(statuses: typeof IN_FLIGHT, action: CancelAction): Promise<void> {
+    const { storage } = this.#options;
+    const last = await storage.read((db) => runs.newest(db));
+    for (let after = 0; ; ) {
+      const lot = await storage.write(async (tx) => {
+        const found = await runs.inFlightAnywhere(tx, { statuses, after, last, limit: CANCEL_LOT });
+        const effects: CancelEffect[] = [];
+        for (const run of found) effects.push(await cancelFound(tx, run, action, Date.now()));
+        return { effects, newest: found.at(-1)?.seq };
+      });
+      await this.act(lot.effects);
+      if (lot.newest === undefined) return;
+      after = lot.newest;
+    }
+  }
+
+  async followThread(
+    thread_id: string,
+    { after, modes, signal }: FollowThreadOptions,
+  ): Promise<AsyncIterable<readonly StreamEvent[]>> {
+    const { storage, logs } = this.#options;
+    const thread = await storage.read((db) => threads.find(db, thread_id));
+    if (thread === undefined) throw notFound(`Thread ${thread_id} not found`);
+    return followThread({
+      logs,
+      thread_id,
+      after,
+      filter: threadFilter(modes),
+      signal,
+      stored: (place) => this.#storedRuns(thread_id, place),
+      open: (run_id) => this.#log(thread_id, run_id).catch(ifGone),
+      stateAfter: (run_id) => this.#stateAfter(thread_id, run_id),
+    });
+  }
+
+  /** Runs of the thread whose kept events are in storage. What a live run stores and does not keep is not among them. */
+  async #storedRuns(thread_id: string, place: number): Promise<readonly string[]> {
+    return this.#options.storage.read(async (db) => {
+      const kept: string[] = [];
+      for (const { run_id, ended_at } of await events.logsOfThread(db, thread_id, place)) {
+        if (ended_at !== null || (await runs.find(db, run_id))?.kwargs.resumable === true) kept.push(run_id);
+      }
+      return kept;
+    });
+  }
+
+  /** The thread's state as the run left it; null when the thread went with its run. */
+  async #stateAfter(thread_id: string, run_id: string): Promise<Json | null> {
+    const { run, thread } = await this.#options.storage.read(async (db) => ({
+      run: await runs.find(db, run_id),
+      thread: await threads.find(db, thread_id),
+    }));
+    if (thread === undefined) return null;
+    return this.#stateAt(thread, run?.checkpoint_id ?? null);
+  }
+
+  async #stateAt({ thread_id, metadata }: ThreadRecord, checkpoint_id: string | null): Promise<Json | null> {
+    if (typeof metadata.graph_id !== "string") return null;
+    return this.#options.ask({
+      ask: "state",
+      graph_id: metadata.graph_id,
+      config: { configurable: {} },
+      thread_id,
+      checkpoint: checkpoint_id === null ? {} : { checkpoint_id },
+      subgraphs: false,
+    });
+  }
+
+  /** The newest checkpoint of the thread is another than before: what its row shows is brought up to date. */
+  async #showNewest(thread_id: string): Promise<void> {
+    const { storage, logger } = this.#options;
+    try {
+      const { thread, newest } = await storage.read(async (db) => ({
+        thread: await threads.find(db, thread_id),
+        newest: await checkpoints.latestOf(db, thread_id),
+      }));
+      if (thread === undefined || newest === null) return;
+      const state = await this.#stateAt(thread, newest);
+      if (state === null) return;
+      const { rest, snapshot } = shownState(state);
+      await storage.write(async (tx) => {
+        // A run or an update has been faster: what it leaves is newer.
+        if ((await checkpoints.latestOf(tx, thread_id)) !== newest) return;
+        await updateThread(tx, thread_id, rest, snapshot, Date.now());
+      });
+    } catch (error) {
+      // The deletion is done and stays done; `GET …/state` reads the checkpoint itself.
+      logger.error({ err: error, thread_id }, "showing the state before a deleted run failed");
+    }
   }
 
   cancelOnDisconnect(run_id: string): void {
@@ -153,27 +286,31 @@ export class Runs implements RunsService {
    * Commits the creation. A run that was given the slot begins with the commit; others are claimed: the claim is queued
    * right behind the creation, so that both share one commit.
    */
-  async #commit<T extends { readonly run: RunRecord | undefined }>(
-    work: (tx: Tx, now: number, slot: Slot | undefined) => Promise<T>,
-  ): Promise<T> {
+  async #commit(work: Creation, request: unknown, repeatable: Repeatable | undefined): Promise<readonly Run[]> {
     const { storage, queue, metrics } = this.#options;
     const slot = queue.reserve();
-    let run: RunRecord | undefined;
+    let begun: RunRecord | undefined;
     const onCommitted = (): void => {
-      if (run?.status === "running") slot?.begin(run);
-      else queue.nudge();
+      if (begun === undefined) queue.nudge();
+      else slot?.begin(begun);
     };
-    const make = async (tx: Tx): Promise<T> => {
-      const result = await work(tx, Date.now(), slot);
-      run = result.run;
-      return result;
+    const make = async (tx: Tx): Promise<Created> => {
+      const now = Date.now();
+      const before = repeatable && (await madeBefore(tx, repeatable, request, now));
+      if (before !== undefined) return { runs: before, made: 0, effects: [] };
+      const { made, effects } = await work(tx, now, slot);
+      begun = made.find(({ status }) => status === "running");
+      const created = made.map(asMade);
+      if (repeatable !== undefined) await rememberMade(tx, repeatable, created);
+      return { runs: created, made: made.length, effects };
     };
     try {
       const committed = storage.write(make, slot === undefined ? {} : { onCommitted });
       if (slot === undefined) queue.nudge();
-      const result = await committed;
-      metrics.runsCreated.inc();
-      return result;
+      const { runs: created, made, effects } = await committed;
+      metrics.runsCreated.inc(made);
+      if (effects.length > 0) await this.act(effects);
+      return created;
     } finally {
       slot?.release();
     }
@@ -187,7 +324,9 @@ export class Runs implements RunsService {
       else {
         metrics.runsEnded.inc({ status: effect.action === "rollback" ? "rollback" : "interrupted" });
         const log = logs.get(effect.run.run_id);
-        if (log !== undefined) logs.end(log, null);
+        if (log !== undefined && effect.action === "rollback") logs.erase(log);
+        else if (log !== undefined) logs.end(log, null);
+        if (effect.run.kwargs.temporary) logs.closeThread(effect.run.thread_id);
         if (effect.run.kwargs.webhook !== null) onWebhook();
         queue.nudge();
       }
@@ -220,7 +359,8 @@ export class Runs implements RunsService {
     const isLive = run !== undefined && isInFlight(run);
     // What a live run has stored and does not keep is left over from an earlier process.
     const resumable = run?.kwargs.resumable === true || (stored !== undefined && !isLive);
-    const log = logs.open({ run_id, thread_id: owner, resumable, first: resumable ? last + 1 : 0 });
+    const place = resumable ? stored?.place : undefined;
+    const log = logs.open({ run_id, thread_id: owner, resumable, first: resumable ? last + 1 : 0, place });
     if (!isLive) logs.end(log, null);
     return log;
   }
@@ -238,7 +378,70 @@ export class Runs implements RunsService {
   }
 }
 
+const IN_FLIGHT: readonly ("pending" | "running")[] = ["pending", "running"];
+const CANCEL_LOT = 100;
+
+/** What a creation does in its transaction. */
+type Creation = (
+  tx: Tx,
+  now: number,
+  slot: Slot | undefined,
+) => Promise<{ readonly made: readonly RunRecord[]; readonly effects: readonly CancelEffect[] }>;
+
+interface Created {
+  readonly runs: readonly Run[];
+  /** How many of them are new. */
+  readonly made: number;
+  readonly effects: readonly CancelEffect[];
+}
+
+function only(created: readonly Run[]): Run {
+  const [run] = created;
+  if (run === undefined) throw new Error("a creation made no run");
+  return run;
+}
+
 const isInFlight = (run: RunRecord): boolean => run.status === "pending" || run.status === "running";
+
+/** Runs have no tracing session of their own here. */
+function selected(run: Run, fields: readonly RunField[]): Partial<Run> {
+  const all: Record<RunField, unknown> = { ...run, langsmith_session_name: null };
+  return Object.fromEntries(fields.map((field) => [field, all[field]]));
+}
+
+function ifGone(error: unknown): undefined {
+  if (error instanceof SkeinError && error.kind === "not_found") return undefined;
+  throw error;
+}
+
+/** What a thread shows of a state. */
+function shownState(json: Json): { rest: "idle" | "interrupted" | "error"; snapshot: Snapshot } {
+  const state = JSON.parse(json) as {
+    readonly values: unknown;
+    readonly next: readonly string[];
+    readonly checkpoint_id: string | null;
+    readonly tasks: readonly TaskShown[];
+  };
+  const pending = state.tasks.filter((task) => task.result === null || task.error !== null);
+  const interrupted = state.next.length > 0 || pending.some((task) => task.interrupts.length > 0);
+  const failed = pending.some((task) => task.error !== null);
+  return {
+    rest: failed ? "error" : interrupted ? "interrupted" : "idle",
+    snapshot: {
+      values: JSON.stringify(state.values),
+      interrupts: JSON.stringify(Object.fromEntries(pending.map((task) => [task.id, task.interrupts]))),
+      interrupted,
+      checkpoint_id: state.checkpoint_id,
+    },
+  };
+}
+
+interface TaskShown {
+  readonly id: string;
+  readonly error: string | null;
+  readonly result: unknown;
+  readonly interrupts: readonly unknown[];
+}
 
 function belongs(log: EventLog, thread_id: string | null): EventLog {
   if (thread_id !== null && log.thread_id !== thread_id) throw notFound(`Run ${log.run_id} not found`);
@@ -258,12 +461,12 @@ async function createWithThread(
   slot: Slot | undefined,
   now: number,
   stamp: Readonly<Record<string, unknown>> = {},
-): Promise<{ run: RunRecord }> {
+): ReturnType<Creation> {
   const assistant = await assistantFor(tx, request.assistant_id);
   const thread_id = uuid7();
   const run = newRun({ assistant, thread_id, request, temporary: request.on_completion !== "keep", now });
   await threads.insert(tx, newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now));
-  return { run: await runs.insert(tx, startable(run, slot, now)) };
+  return { made: [await runs.insert(tx, startable(run, slot, now))], effects: [] };
 }
 
 /** Claimed at once where nothing is in its way and a slot is kept for it. */
@@ -279,17 +482,24 @@ async function createOnThread(
   request: RunCreateStateful,
   slot: Slot | undefined,
   now: number,
-): Promise<{ run: RunRecord; effects: readonly CancelEffect[] }> {
+): ReturnType<Creation> {
   const assistant = await assistantFor(tx, request.assistant_id);
   const thread = await findOrMake(tx, thread_id, request.if_not_exists === "create", now);
-  const inFlight = await runs.inFlight(tx, thread_id);
-  const run = newRun({ assistant, thread_id, request, temporary: false, now });
-  await requireCheckpoint(tx, run);
-  const effects = await makeRoom(tx, run, inFlight, now);
-  const inserted = await runs.insert(tx, inFlight.length > 0 ? run : startable(run, slot, now));
+  const waiting = request.command?.resume === undefined ? [] : waitingOn(thread);
+  const run = newRun({ assistant, thread_id, request, temporary: false, waiting, now });
+  await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
+  const busyWith = await runs.busyWith(tx, thread_id);
+  const effects = await makeRoom(tx, run, busyWith, now);
+  const inserted = await runs.insert(tx, busyWith === undefined ? startable(run, slot, now) : run);
   const metadata = { ...thread.metadata, ...runStamp(run) };
   await threads.touch(tx, thread_id, { status: "busy", metadata, updated_at: now });
-  return { run: inserted, effects };
+  return { made: [inserted], effects };
+}
+
+/** Ids of the interrupts the thread shows. */
+function waitingOn({ interrupts }: ThreadRecord): readonly string[] {
+  const byTask = JSON.parse(interrupts) as Readonly<Record<string, readonly { readonly id?: string }[]>>;
+  return Object.values(byTask).flatMap((ofTask) => ofTask.flatMap(({ id }) => id ?? []));
 }
 
 async function findOrMake(tx: Tx, thread_id: string, make: boolean, now: number): Promise<ThreadRecord> {
@@ -301,27 +511,14 @@ async function findOrMake(tx: Tx, thread_id: string, make: boolean, now: number)
   return record;
 }
 
-/** A run that is told to start at a checkpoint must not start anywhere else. */
-async function requireCheckpoint(tx: Tx, { thread_id, kwargs }: NewRun): Promise<void> {
-  const { checkpoint_id, checkpoint_ns } = kwargs.config.configurable;
-  if (checkpoint_id === undefined) return;
-  const key = { thread_id, checkpoint_ns: String(checkpoint_ns ?? ""), checkpoint_id: String(checkpoint_id) };
-  if ((await checkpoints.get(tx, key)) === null) {
-    throw notFound(`Checkpoint ${key.checkpoint_id} of thread ${thread_id} not found`);
-  }
-}
-
 /** Carries out the multitask strategy against the runs in flight. */
 async function makeRoom(
   tx: Tx,
   run: NewRun,
-  inFlight: readonly RunRecord[],
+  busyWith: string | undefined,
   now: number,
 ): Promise<readonly CancelEffect[]> {
-  const decision = decide(
-    run.multitask_strategy,
-    inFlight.map(({ run_id }) => run_id),
-  );
+  const decision = decide(run.multitask_strategy, busyWith);
   switch (decision.kind) {
     case "start":
       return [];
@@ -329,7 +526,8 @@ async function makeRoom(
       throw conflict(`Thread ${run.thread_id} is busy with run ${decision.busyWith} (multitask_strategy: reject)`);
     case "replace": {
       const effects: CancelEffect[] = [];
-      for (const other of inFlight) effects.push(await cancelFound(tx, other, decision.action, now));
+      for (const other of await runs.inFlight(tx, run.thread_id))
+        effects.push(await cancelFound(tx, other, decision.action, now));
       return effects;
     }
     default:

@@ -6,8 +6,8 @@ import type { CheckpointRef, Json, Question } from "../executor/protocol.ts";
 import type { CheckpointConfig } from "../schemas/common.ts";
 import type { Thread, ThreadCreate } from "../schemas/threads.ts";
 import type { Storage, ThreadRecord } from "../storage/storage.ts";
-import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as threads from "../storage/tables/threads.ts";
+import { requireCheckpoint } from "./checkpoints.ts";
 import type { ThreadsService } from "./contract.ts";
 import { newThread } from "./runs.ts";
 
@@ -54,19 +54,11 @@ export class Threads implements ThreadsService {
 
   async state(thread_id: string, checkpoint: CheckpointConfig, subgraphs: boolean): Promise<Json> {
     const { metadata } = await this.#find(thread_id);
-    await this.#requireCheckpoint(thread_id, checkpoint);
+    await this.#options.storage.read((db) => requireCheckpoint(db, thread_id, checkpoint));
     if (typeof metadata.graph_id !== "string") return NO_STATE;
     const config = { configurable: {} };
     const { graph_id } = metadata;
     return this.#options.ask({ ask: "state", graph_id, config, thread_id, checkpoint: refOf(checkpoint), subgraphs });
-  }
-
-  async #requireCheckpoint(thread_id: string, { checkpoint_id, checkpoint_ns }: CheckpointConfig): Promise<void> {
-    if (checkpoint_id == null) return;
-    const key = { thread_id, checkpoint_ns: checkpoint_ns ?? "", checkpoint_id };
-    if ((await this.#options.storage.read((db) => checkpoints.get(db, key))) === null) {
-      throw notFound(`Checkpoint ${checkpoint_id} of thread ${thread_id} not found`);
-    }
   }
 
   async #find(thread_id: string): Promise<ThreadRecord> {

@@ -239,6 +239,17 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
         record("runs.list", thread_id, page);
         return [RUN];
       },
+      async delete(thread_id, run_id) {
+        record("runs.delete", thread_id, run_id);
+        known(run_id);
+      },
+      async cancelMany(which, action) {
+        record("runs.cancelMany", which, action);
+      },
+      async followThread(thread_id, options) {
+        record("runs.followThread", thread_id, options);
+        return (script.events ?? noEvents)(options.signal);
+      },
       async follow(thread_id, run_id, options) {
         record("runs.follow", thread_id, run_id, options);
         known(run_id);

@@ -258,9 +258,9 @@ describe("queries are read leniently", () => {
 
   it("list of runs", async () => {
     await server.fetch(runs);
-    expect(server.last("runs.list")[1]).toEqual({ limit: 10, offset: 0, status: null });
+    expect(server.last("runs.list")[1]).toEqual({ limit: 10, offset: 0, status: null, select: null });
     await server.fetch(`${runs}?limit=5&offset=2&status=running`);
-    expect(server.last("runs.list")[1]).toEqual({ limit: 5, offset: 2, status: "running" });
+    expect(server.last("runs.list")[1]).toEqual({ limit: 5, offset: 2, status: "running", select: null });
   });
 });
 

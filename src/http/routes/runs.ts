@@ -1,8 +1,17 @@
 /** Runs on a thread. */
 import { z } from "@hono/zod-openapi";
 import { Id } from "../../schemas/ids.ts";
-import { QueryBoolean, QueryCancelOnDisconnect, QueryModes, queryInt, queryWord } from "../../schemas/query.ts";
-import { RUN_STATUSES, Run, RunCreateStateful } from "../../schemas/runs.ts";
+import {
+  QueryBoolean,
+  QueryCancelOnDisconnect,
+  QueryModes,
+  QueryRunFields,
+  queryInt,
+  queryWord,
+} from "../../schemas/query.ts";
+import { RUN_STATUSES, Run, RunCreateStateful, RunsCancel } from "../../schemas/runs.ts";
+import type { Repeatable } from "../../services/idempotency.ts";
+import { RepeatableHeaders, repeatable } from "../repeatable.ts";
 import { type Answer, mount } from "../route.ts";
 import {
   answerRun,
@@ -24,6 +33,8 @@ const MAX_LIMIT = 1_000_000;
 const onThread = z.object({ thread_id: Id });
 const oneRun = onThread.extend({ run_id: Id });
 const body = { schema: RunCreateStateful, rule: "required" } as const;
+const headers = RepeatableHeaders;
+const QueryAction = queryWord(["interrupt", "rollback"]).openapi({ default: "interrupt" });
 
 const LOCATION = { "Content-Location": "The run." };
 const RECONNECT = { ...LOCATION, Location: "Where to ask again after a lost connection." };
@@ -63,12 +74,13 @@ function creating(room: Room): void {
       tag,
       summary: "Start a run in the background",
       params: onThread,
+      headers,
       body,
       answer: RUN_ANSWERS.run,
       errors: [404, 409, 413, 422],
     },
     async ({ params: { thread_id }, body }, c) => {
-      const run = await runs.create(thread_id, body);
+      const run = await runs.create(thread_id, body, repeatable(c));
       return answerRun(c, { thread_id, run_id: run.run_id }, run);
     },
   );
@@ -83,12 +95,13 @@ function creating(room: Room): void {
       summary: "Start a run and stream its output",
       params: onThread,
       query: DisconnectQuery,
+      headers,
       body,
       answer: RUN_ANSWERS.stream,
       errors: [404, 409, 413, 422],
     },
     ({ params: { thread_id }, query, body }, c) => {
-      const create = () => runs.create(thread_id, body);
+      const create = (again: Repeatable | undefined) => runs.create(thread_id, body, again);
       return createAndStream(room, c, { thread_id, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -103,12 +116,13 @@ function creating(room: Room): void {
       summary: "Start a run and wait for its output",
       params: onThread,
       query: DisconnectQuery,
+      headers,
       body,
       answer: RUN_ANSWERS.output,
       errors: [404, 409, 413, 422],
     },
     ({ params: { thread_id }, query, body }, c) => {
-      const create = () => runs.create(thread_id, body);
+      const create = (again: Repeatable | undefined) => runs.create(thread_id, body, again);
       return createAndWait(room, c, { thread_id, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -130,12 +144,13 @@ function reading(room: Room): void {
         limit: queryInt(1, MAX_LIMIT, 10),
         offset: queryInt(0, Number.MAX_SAFE_INTEGER, 0),
         status: queryWord(RUN_STATUSES),
+        select: QueryRunFields,
       }),
-      answer: { description: "Newest first.", schema: z.array(Run) },
+      answer: { description: "Newest first; with `select`, only the fields it names.", schema: z.array(Run.partial()) },
       errors: [404, 422],
     },
-    async ({ params: { thread_id }, query: { limit, offset, status = null } }, c) =>
-      c.json(await runs.list(thread_id, { limit, offset, status })),
+    async ({ params: { thread_id }, query: { limit, offset, status = null, select = null } }, c) =>
+      c.json(await runs.list(thread_id, { limit, offset, status, select })),
   );
 
   mount(
@@ -207,13 +222,54 @@ function cancelling(room: Room): void {
       params: oneRun,
       query: z.object({
         wait: QueryBoolean.openapi({ description: "Answer only when the run has ended." }),
-        action: queryWord(["interrupt", "rollback"]).openapi({ default: "interrupt" }),
+        action: QueryAction,
       }),
       answer: { description: "The run will stop; with `wait`, it has.", schema: z.object({}) },
       errors: [404, 409, 422],
     },
     async ({ params: { thread_id, run_id }, query: { wait, action = "interrupt" } }, c) => {
       await room.services.runs.cancel(thread_id, run_id, action, wait);
+      return c.json({});
+    },
+  );
+
+  mount(
+    room,
+    {
+      method: "post",
+      path: "/runs/cancel",
+      id: "cancel_runs",
+      tag,
+      summary: "Stop several runs",
+      description:
+        "By status, on all threads, or some of one thread: all of them are found, or none is stopped. Runs that have ended stay as they are.",
+      query: z.object({ action: QueryAction }),
+      body: { schema: RunsCancel, rule: "required" },
+      answer: { description: "The runs will stop.", schema: z.object({}) },
+      empty: "always",
+      errors: [404, 422],
+    },
+    async ({ query: { action = "interrupt" }, body }, c) => {
+      await room.services.runs.cancelMany(body, action);
+      return c.body(null, 204);
+    },
+  );
+
+  mount(
+    room,
+    {
+      method: "delete",
+      path: "/threads/{thread_id}/runs/{run_id}",
+      id: "delete_run",
+      tag,
+      summary: "Delete a run",
+      description: "With its checkpoints. A run in flight is stopped first, and the answer waits for that.",
+      params: oneRun,
+      answer: { description: "It is gone.", schema: z.object({}) },
+      errors: [404, 422],
+    },
+    async ({ params: { thread_id, run_id } }, c) => {
+      await room.services.runs.delete(thread_id, run_id);
       return c.json({});
     },
   );

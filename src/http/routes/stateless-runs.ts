@@ -3,6 +3,8 @@ import { z } from "@hono/zod-openapi";
 import { Id } from "../../schemas/ids.ts";
 import { QueryCancelOnDisconnect, QueryModes } from "../../schemas/query.ts";
 import { Run, RunBatch, RunCreateStateless } from "../../schemas/runs.ts";
+import type { Repeatable } from "../../services/idempotency.ts";
+import { RepeatableHeaders, repeatable } from "../repeatable.ts";
 import { mount } from "../route.ts";
 import {
   answerRun,
@@ -22,6 +24,7 @@ import { RUN_ANSWERS } from "./runs.ts";
 const tag = "Stateless Runs";
 const oneRun = z.object({ run_id: Id });
 const body = { schema: RunCreateStateless, rule: "required" } as const;
+const headers = RepeatableHeaders;
 
 export function statelessRunRoutes(room: Room): void {
   creating(room);
@@ -39,12 +42,13 @@ function creating(room: Room): void {
       id: "create_stateless_run",
       tag,
       summary: "Start a run in the background",
+      headers,
       body,
       answer: RUN_ANSWERS.run,
       errors: [404, 409, 413, 422],
     },
     async ({ body }, c) => {
-      const run = await runs.createStateless(body);
+      const run = await runs.createStateless(body, repeatable(c));
       return answerRun(c, { thread_id: null, run_id: run.run_id }, run);
     },
   );
@@ -58,12 +62,13 @@ function creating(room: Room): void {
       tag,
       summary: "Start a run and stream its output",
       query: DisconnectQuery,
+      headers,
       body,
       answer: RUN_ANSWERS.stream,
       errors: [404, 409, 413, 422],
     },
     ({ query, body }, c) => {
-      const create = () => runs.createStateless(body);
+      const create = (again: Repeatable | undefined) => runs.createStateless(body, again);
       return createAndStream(room, c, { thread_id: null, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -77,12 +82,13 @@ function creating(room: Room): void {
       tag,
       summary: "Start a run and wait for its output",
       query: DisconnectQuery,
+      headers,
       body,
       answer: RUN_ANSWERS.output,
       errors: [404, 409, 413, 422],
     },
     ({ query, body }, c) => {
-      const create = () => runs.createStateless(body);
+      const create = (again: Repeatable | undefined) => runs.createStateless(body, again);
       return createAndWait(room, c, { thread_id: null, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -95,11 +101,12 @@ function creating(room: Room): void {
       id: "create_stateless_runs",
       tag,
       summary: "Start several runs, all or none",
+      headers,
       body: { schema: RunBatch, rule: "required" },
       answer: { description: "The runs, in order.", schema: z.array(Run) },
       errors: [404, 409, 413, 422],
     },
-    async ({ body }, c) => c.json(await runs.createBatch(body)),
+    async ({ body }, c) => c.json(await runs.createBatch(body, repeatable(c))),
   );
 }
 
