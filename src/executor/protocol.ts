@@ -184,8 +184,14 @@ export type Outcome =
   | { readonly kind: "success"; readonly snapshot: Snapshot; readonly output: Json | null }
   | { readonly kind: "interrupted"; readonly snapshot: Snapshot; readonly output: Json }
   /** A node's own error (not retried). */
-  | { readonly kind: "error"; readonly error: ErrorBody; readonly snapshot: Snapshot | null }
-  /** Stopped by `cancel`. For `rollback` the snapshot is the state before the run. */
+  | {
+      readonly kind: "error";
+      readonly error: ErrorBody;
+      readonly snapshot: Snapshot | null;
+      /** The run was refused before it began: the thread is as it was. */
+      readonly untouched?: boolean;
+    }
+  /** Stopped by `cancel`. A `rollback` has no snapshot: the thread still shows the state before the run. */
   | { readonly kind: "cancelled"; readonly snapshot: Snapshot | null }
   /** Stopped at a superstep boundary because the thread drains; the checkpoint is saved. */
   | { readonly kind: "drained" };

@@ -1,5 +1,4 @@
 /** One attempt of one run, start to end: graph → events → outcome. */
-import type { CheckpointTuple } from "@langchain/langgraph-checkpoint";
 import type { ErrorBody } from "../errors.ts";
 import type { Command, Send } from "../schemas/runs.ts";
 import { bind } from "./bind.ts";
@@ -130,6 +129,7 @@ class Attempt {
     const opened = await this.#project.open(factoryConfig(config));
     const graph = bind(opened, this.#saver, makeStore(this.#project, this.#port));
     this.#graph = graph;
+    if (await this.#isVoid(graph, config)) return;
     const input = await this.#input(graph, config);
     const options: GraphConfig = {
       ...config,
@@ -204,7 +204,27 @@ class Attempt {
     }
     const { command, input } = job.kwargs;
     if (command === null) return input ?? null;
-    return commandOf(command, this.#project.langgraph, () => this.#pendingInterrupts(graph));
+    const checkpoint_id = config.configurable?.checkpoint_id;
+    return commandOf(command, this.#project.langgraph, () => this.#pendingInterrupts(graph, checkpoint_id));
+  }
+
+  /**
+   * A resume whose interrupts have been answered meanwhile changes nothing: it must not answer the next question, nor run
+   * the node again. Strictly, it fails.
+   */
+  async #isVoid(graph: GraphLike, config: GraphConfig): Promise<boolean> {
+    const { resume, kwargs } = this.#job;
+    const { answers, strict_resume, stream_mode } = kwargs;
+    if (answers === undefined) return false;
+    const state = await this.#state(graph, config.configurable?.checkpoint_id);
+    // An earlier attempt of this run may have answered: what it did is not undone.
+    const tasks = resume ? state.tasks : pendingTasks(state);
+    const waiting = new Set(tasks.flatMap(({ interrupts }) => interrupts.map(({ id }) => id)));
+    const gone = answers.filter((id) => !waiting.has(id));
+    if (strict_resume === true && gone.length > 0) throw new UnknownInterrupt(gone);
+    if (gone.length < answers.length) return false;
+    if (stream_mode.includes("values")) this.#modes.chunk(null, "values", outputOf(graph, state.values));
+    return true;
   }
 
   async #hasOwnCheckpoint(): Promise<boolean> {
@@ -213,8 +233,8 @@ class Attempt {
     return (tuple?.metadata as { run_id?: unknown } | undefined)?.run_id === run_id;
   }
 
-  async #pendingInterrupts(graph: GraphLike): Promise<readonly InterruptLike[]> {
-    return pendingTasks(await this.#state(graph)).flatMap(({ interrupts }) => interrupts);
+  async #pendingInterrupts(graph: GraphLike, checkpoint_id: unknown): Promise<readonly InterruptLike[]> {
+    return pendingTasks(await this.#state(graph, checkpoint_id)).flatMap(({ interrupts }) => interrupts);
   }
 
   /* ------------------------------------------------------------------------- the outcome */
@@ -249,13 +269,16 @@ class Attempt {
     }
     if (this.#stop.signal.aborted) return this.#cancelled();
     if ((thrown as { name?: unknown } | null)?.name === "GraphDrained") return { kind: "drained" };
-    return { kind: "error", error: thrownBody(thrown), snapshot: await this.#snapshot() };
+    const error = thrownBody(thrown);
+    const untouched = error.error === UNKNOWN_INTERRUPT;
+    return { kind: "error", error, snapshot: await this.#snapshot(), untouched };
   }
 
   async #cancelled(): Promise<Outcome> {
     this.#saver.close();
-    if (this.#stop.action === "rollback") this.#saver.pretend(await this.#before());
-    return { kind: "cancelled", snapshot: await this.#snapshot() };
+    // What a rollback leaves is what the thread shows already.
+    const snapshot = this.#stop.action === "rollback" ? null : await this.#snapshot();
+    return { kind: "cancelled", snapshot };
   }
 
   /** The state that is left, as far as it can be had: a run that failed must still report that it failed. */
@@ -271,21 +294,20 @@ class Attempt {
     }
   }
 
-  /** The thread's newest checkpoint that is not this run's. */
-  async #before(): Promise<CheckpointTuple | undefined> {
-    const { started } = this.#saver;
-    if (started === null) return undefined;
-    const { thread_id, run_id } = this.#job;
-    const isOwn = (tuple: CheckpointTuple): boolean => (tuple.metadata as { run_id?: unknown })?.run_id === run_id;
-    if (started !== undefined && !isOwn(started)) return started;
-    for await (const tuple of this.#saver.list({ configurable: { thread_id, checkpoint_ns: "" } })) {
-      if (!isOwn(tuple)) return tuple;
-    }
-    return undefined;
+  /** At this checkpoint; without one, the latest. */
+  #state(graph: GraphLike, checkpoint_id?: unknown): Promise<StateLike> {
+    const at = checkpoint_id === undefined ? {} : { checkpoint_id };
+    return graph.getState({ configurable: { thread_id: this.#job.thread_id, checkpoint_ns: "", ...at } });
   }
+}
 
-  #state(graph: GraphLike): Promise<StateLike> {
-    return graph.getState({ configurable: { thread_id: this.#job.thread_id, checkpoint_ns: "" } });
+/** LangGraph's name for it, so that clients need to know one. */
+const UNKNOWN_INTERRUPT = "UnknownInterruptError";
+
+class UnknownInterrupt extends Error {
+  constructor(ids: readonly string[]) {
+    super(`Unknown or already answered interrupt: ${ids.join(", ")}`);
+    this.name = UNKNOWN_INTERRUPT;
   }
 }
 
@@ -339,7 +361,7 @@ export function runConfig(
   signal: AbortSignal,
   control: RunControlLike | undefined,
 ): GraphConfig {
-  const { config, context, durability, interrupt_before, interrupt_after } = job.kwargs;
+  const { config, context, durability, interrupt_before, interrupt_after, strict_resume } = job.kwargs;
   return {
     configurable: {
       // Nodes of both generations find their settings: `config.configurable.x` and `runtime.context.x`.
@@ -350,6 +372,8 @@ export function runConfig(
       run_id: job.run_id,
       graph_id: job.graph_id,
       assistant_id: job.assistant_id,
+      // LangGraph's own check; an earlier attempt may have passed it.
+      ...(strict_resume === true && !job.resume ? { __pregel_strict_resume: true } : {}),
     },
     metadata: systemMetadata(job, langgraph),
     tags: [...(config.tags ?? [])],

@@ -52,8 +52,6 @@ export interface SaverRun {
 }
 
 export interface SkeinSaver extends BaseCheckpointSaver {
-  /** The thread's latest root checkpoint when the run first asked for it; null when it had none, undefined before. */
-  readonly started: CheckpointTuple | null | undefined;
   /** Sends all writes so far; what is posted afterwards comes after them. */
   flush(): void;
   /** Drops the writes that were not sent yet: the thread goes with the run. */
@@ -62,8 +60,6 @@ export interface SkeinSaver extends BaseCheckpointSaver {
   close(): void;
   /** Leaves the state for the thread's next run, where it has a form that lasts. */
   keep(): void;
-  /** Makes this tuple (or none) the one `getTuple` answers for the thread's latest root checkpoint. */
-  pretend(tuple: CheckpointTuple | undefined): void;
 }
 
 /** Channel values whose JSON is at most this long stay inside the checkpoint. */
@@ -160,7 +156,6 @@ function saverClass(langgraph: LangGraph): SaverClass {
     #memory: Memory | undefined;
     #closed = false;
     readonly #queue: WriteQueue;
-    started: CheckpointTuple | null | undefined;
 
     constructor(port: StoragePort, run: SaverRun | null, kept: KeptThreads | undefined) {
       super();
@@ -192,11 +187,6 @@ function saverClass(langgraph: LangGraph): SaverClass {
       this.#kept?.keep(this.#run.thread_id, { langgraph, tuple, forms });
     }
 
-    pretend(tuple: CheckpointTuple | undefined): void {
-      this.#memory = { tuple };
-      this.#writes.clear();
-    }
-
     /* ------------------------------------------------------------------------ reading */
 
     async getTuple(config: RunnableConfig): Promise<CheckpointTuple | undefined> {
@@ -208,12 +198,8 @@ function saverClass(langgraph: LangGraph): SaverClass {
 
       const known = isRoot && checkpoint_id === undefined ? await this.#known(thread_id) : undefined;
       const stored = known ?? (await this.#stored({ thread_id, checkpoint_ns, checkpoint_id }, isRoot));
-      const tuple =
-        stored === null || "config" in stored
-          ? (stored ?? undefined)
-          : await this.#tuple(stored, checkpoint_id === undefined);
-      if (isRoot && checkpoint_id === undefined && this.started === undefined) this.started = tuple ?? null;
-      return tuple;
+      if (stored === null || "config" in stored) return stored ?? undefined;
+      return this.#tuple(stored, checkpoint_id === undefined);
     }
 
     /** The latest checkpoint as the thread's last run left it here, with values of its own: only lists keep their items. */
