@@ -92,6 +92,11 @@ export async function eraseRun(tx: Tx, run: RunRecord, fence: number | undefined
  */
 export async function removeEndedRun(tx: Tx, run: RunRecord, now: number): Promise<boolean> {
   const { thread_id } = run;
+  // Later checkpoints could not be read without those of this run: they stay.
+  if (await checkpoints.hasDeltas(tx, thread_id)) {
+    await removeRecord(tx, run, now);
+    return false;
+  }
   const before = await checkpoints.latestOf(tx, thread_id);
   const hasWritten = before !== null && (await checkpoints.hasWritten(tx, thread_id, before, run.run_id));
   await removeTraces(tx, run, now);
@@ -101,8 +106,13 @@ export async function removeEndedRun(tx: Tx, run: RunRecord, now: number): Promi
   return true;
 }
 
-async function removeTraces(tx: Tx, { run_id, thread_id }: RunRecord, now: number): Promise<void> {
-  await checkpoints.removeForRuns(tx, thread_id, [run_id]);
+async function removeTraces(tx: Tx, run: RunRecord, now: number): Promise<void> {
+  await checkpoints.removeForRuns(tx, run.thread_id, [run.run_id]);
+  await removeRecord(tx, run, now);
+}
+
+/** The run and its events, not its checkpoints. */
+async function removeRecord(tx: Tx, { run_id, thread_id }: RunRecord, now: number): Promise<void> {
   await runs.remove(tx, run_id);
   await events.remove(tx, run_id);
   const [newest] = await runs.listOfThread(tx, thread_id, { limit: 1, offset: 0, status: null });

@@ -1,7 +1,8 @@
 /** Runs on a thread: deleting, cancelling several, listing, and what their config says. */
 import { describe, expect, test } from "vitest";
-import { type Any, type Body, Gate, numbers, type Place, useServer, useTempDir } from "../runs/support.ts";
-import { eventually } from "../support/server.ts";
+import { type Any, Api, type Body, Gate, numbers, type Place, useServer, useTempDir } from "../runs/support.ts";
+import { project } from "../support/project.ts";
+import { eventually, startServer } from "../support/server.ts";
 
 const api = useServer();
 const temp = useTempDir();
@@ -77,6 +78,27 @@ describe("DELETE a run", () => {
     await api.http.delete(`/threads/${thread_id}/runs/${run_id}`);
     expect(await shown(thread_id)).toEqual({ status: "idle", values: null, interrupts: {} });
     expect(await state(thread_id)).toMatchObject({ values: {}, next: [] });
+  });
+
+  test("of a graph with delta channels: the run goes, the checkpoints that later ones are read with stay", async () => {
+    const graph = `
+      import { Annotation, DeltaChannel, END, START, StateGraph } from "@langchain/langgraph";
+      const add = (all, more) => [...(all ?? []), ...more.flat()];
+      const State = Annotation.Root({ word: Annotation(), words: () => new DeltaChannel(add) });
+      export const graph = new StateGraph(State).addNode("say", ({ word }) => ({ words: [word] }))
+        .addEdge(START, "say").addEdge("say", END).compile();`;
+    await using delta = await project({ "delta.mjs": graph });
+    await using server = await startServer({ project: delta });
+    const own = new Api(server);
+    const thread_id = await own.thread();
+    const say = (word: string) =>
+      own.wait({ assistant_id: "delta", input: { word } }, `/threads/${thread_id}/runs/wait`);
+    for (const word of ["a", "b", "c"]) await say(word);
+    const [, { run_id }] = await own.get(`/threads/${thread_id}/runs`);
+    expect((await own.http.delete(`/threads/${thread_id}/runs/${run_id}`)).status).toBe(200);
+    expect(await own.get(`/threads/${thread_id}/runs`)).toHaveLength(2);
+    expect((await own.get(`/threads/${thread_id}/state`)).values.words).toEqual(["a", "b", "c"]);
+    expect((await say("d")).words).toEqual(["a", "b", "c", "d"]);
   });
 
   test.each(["running", "pending", "delayed"])(

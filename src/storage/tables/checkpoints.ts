@@ -200,6 +200,18 @@ export async function latestOf(db: Tx, thread_id: string): Promise<string | null
   return row?.latest ?? null;
 }
 
+/** Whether the thread has checkpoints that are read together with their ancestors (LangGraph's delta channels). */
+export async function hasDeltas(db: Tx, thread_id: string): Promise<boolean> {
+  const row = await db
+    .selectFrom("checkpoints")
+    .select("checkpoint_id")
+    .where("thread_id", "=", thread_id)
+    .where("metadata", "like", '%"counters_since_delta_snapshot"%')
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
 /** Whether the run has pending writes on this root checkpoint. */
 export async function hasWritten(db: Tx, thread_id: string, checkpoint_id: string, run_id: string): Promise<boolean> {
   const row = await db
