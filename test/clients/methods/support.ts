@@ -5,8 +5,10 @@ export interface World {
   /** The client under test. Generations of one class; what they share is tested, not their types. */
   readonly sdk: Any;
   readonly api: Api;
-  /** The newest generation has options that older ones do not send. */
+  /** The newest generation has options that older ones do not send, */
   readonly newest: boolean;
+  /** and the oldest lacks some that all others have. Its version is 2.0.0: released once by mistake, and still in use. */
+  readonly oldest: boolean;
   /** Metadata that nothing else on the server has. */
   readonly mine: Readonly<Record<string, string>>;
   gate(name: string): Gate;
