@@ -1,13 +1,15 @@
 // A chat model without a network: `script(messages)` says what comes next, as { text, toolCalls }, token by token.
+// Before token `index` it awaits `before(index, signal)`.
 import { setTimeout as delay } from "node:timers/promises";
 import { BaseChatModel } from "@langchain/core/language_models/chat_models";
 import { AIMessage, AIMessageChunk } from "@langchain/core/messages";
 import { ChatGenerationChunk } from "@langchain/core/outputs";
 
 export class ScriptedModel extends BaseChatModel {
-  constructor({ script, delayMs = 0 }) {
+  constructor({ script, delayMs = 0, before = () => undefined }) {
     super({});
     this.script = script;
+    this.before = before;
     this.delayMs = delayMs;
   }
 
@@ -32,7 +34,9 @@ export class ScriptedModel extends BaseChatModel {
   }
 
   async *_streamResponseChunks(messages, options, runManager) {
+    let index = 0;
     for (const fields of chunks(await this.script(messages), messages.length)) {
+      await this.before(index++, options.signal);
       if (this.delayMs > 0) await delay(this.delayMs, undefined, { signal: options.signal });
       options.signal?.throwIfAborted();
       const chunk = new ChatGenerationChunk({ text: fields.content, message: new AIMessageChunk(fields) });

@@ -1,0 +1,93 @@
+// A chat as a user of `useStream` writes it. "use-stream" is one of the packages that have the hook; the query says
+// `api`, and `thread`, `gate`, `rejoin` where a test wants them.
+import { useState } from "react";
+import { createRoot } from "react-dom/client";
+import { useStream } from "use-stream";
+
+const query = new URLSearchParams(location.search);
+const human = (content) => ({ messages: [{ type: "human", content }] });
+const config = query.has("gate") ? { configurable: { gate: query.get("gate") } } : undefined;
+
+function Chat() {
+  const [threadId, setThreadId] = useState(query.get("thread"));
+  const [draft, setDraft] = useState("");
+  const stream = useStream({
+    apiUrl: query.get("api"),
+    assistantId: "conversation",
+    threadId,
+    onThreadId: (id) => {
+      setThreadId(id);
+      query.set("thread", id);
+      history.replaceState(undefined, "", `?${query}`);
+    },
+    fetchStateHistory: true,
+    reconnectOnMount: query.get("rejoin") !== "no",
+  });
+  const send = (checkpoint) => {
+    stream.submit(human(draft), { config, checkpoint });
+    setDraft("");
+  };
+  return (
+    <main>
+      <ul>
+        {stream.messages.map((message) => (
+          <Message key={message.id} message={message} stream={stream} edit={send} />
+        ))}
+      </ul>
+      {stream.interrupt && <Question stream={stream} />}
+      {stream.error && <p role="alert">{String(stream.error?.message ?? stream.error)}</p>}
+      <input value={draft} onChange={(event) => setDraft(event.target.value)} />
+      <button type="button" onClick={() => send()}>
+        Send
+      </button>
+      <button type="button" onClick={() => stream.stop()}>
+        Stop
+      </button>
+      <output>{stream.isLoading ? "working" : "ready"}</output>
+    </main>
+  );
+}
+
+function Message({ message, stream, edit }) {
+  const { firstSeenState, branch, branchOptions = [] } = stream.getMessagesMetadata?.(message) ?? {};
+  const parent = firstSeenState?.parent_checkpoint;
+  const position = branchOptions.indexOf(branch);
+  const again = () => stream.submit(undefined, { config, checkpoint: parent });
+  return (
+    <li>
+      <p>{textOf(message)}</p>
+      {message.type === "human" ? (
+        <button type="button" disabled={!parent} onClick={() => edit(parent)}>
+          Edit
+        </button>
+      ) : (
+        <button type="button" disabled={!parent} onClick={again}>
+          Again
+        </button>
+      )}
+      {branchOptions.length > 1 && (
+        <nav>
+          <button type="button" onClick={() => stream.setBranch(branchOptions[position - 1])}>
+            Previous
+          </button>
+          <span>{`${position + 1} of ${branchOptions.length}`}</span>
+        </nav>
+      )}
+    </li>
+  );
+}
+
+function Question({ stream }) {
+  return (
+    <form>
+      <p>{stream.interrupt.value?.question}</p>
+      <button type="button" onClick={() => stream.submit(undefined, { command: { resume: "yes" } })}>
+        Yes
+      </button>
+    </form>
+  );
+}
+
+const textOf = ({ content }) => (typeof content === "string" ? content : content.map(({ text }) => text).join(""));
+
+createRoot(document.getElementById("root")).render(<Chat />);
