@@ -2,7 +2,15 @@
  * The few expressions that differ between databases, and nothing else: today in SQLite's words.
  * `sql` fragments take values as parameters, so filters of clients never become SQL text.
  */
-import { type Expression, type RawBuilder, type SqlBool, sql } from "kysely";
+import {
+  type Expression,
+  ExpressionWrapper,
+  type OperationNode,
+  type RawBuilder,
+  RawNode,
+  type SqlBool,
+  sql,
+} from "kysely";
 import { invalid } from "../errors.ts";
 
 /** The elements of a list, one row each; one parameter whatever the length, so the statement stays the same. */
@@ -29,23 +37,40 @@ function atomOf(value: unknown): { types: string; atom: string | number | null }
 
 const COMPARE = { $eq: "is", $gt: ">", $gte: ">=", $lt: "<", $lte: "<=" } as const;
 
-function matches(column: JsonColumn, key: string, operator: keyof typeof COMPARE, value: unknown): RawBuilder<SqlBool> {
+/** A test of JSON members that says which they are: the values of some may be sealed, and cannot be searched. */
+interface MemberTest extends OperationNode {
+  readonly members: readonly string[];
+}
+
+export const isMemberTest = (node: OperationNode): node is MemberTest => "members" in node;
+
+function matches(column: JsonColumn, key: string, operator: keyof typeof COMPARE, value: unknown): Expression<SqlBool> {
   const { types, atom } = atomOf(value);
   const test = sql.raw(COMPARE[operator]);
-  return sql<SqlBool>`exists (select 1 from json_each(${column}) as member
+  const comparison = sql<SqlBool>`exists (select 1 from json_each(${column}) as member
     where member.key = ${key} and member.type in ${listed(types)} and member.value ${test} ${atom})`;
+  const node: RawNode & MemberTest = {
+    ...RawNode.create(["", ""], [comparison.toOperationNode()]),
+    members: [key, ...namesIn(value)],
+  };
+  return new ExpressionWrapper(node);
+}
+
+function namesIn(value: unknown): string[] {
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([name, inner]) => [name, ...namesIn(inner)]);
 }
 
 /** The top-level member `key` of a JSON object is exactly `value`. Objects and arrays compare as text, so the order of keys counts. */
-export const jsonEquals = (column: JsonColumn, key: string, value: unknown): RawBuilder<SqlBool> =>
+export const jsonEquals = (column: JsonColumn, key: string, value: unknown): Expression<SqlBool> =>
   matches(column, key, "$eq", value);
 
 /** As `jsonEquals`, for all members of `filter`. */
-export const jsonEqualsAll = (column: JsonColumn, filter: Readonly<Record<string, unknown>>): RawBuilder<SqlBool>[] =>
+export const jsonEqualsAll = (column: JsonColumn, filter: Readonly<Record<string, unknown>>): Expression<SqlBool>[] =>
   Object.entries(filter).flatMap(([key, value]) => (value === undefined ? [] : [jsonEquals(column, key, value)]));
 
 /** One member of a store filter: a value to equal, or an object of operators (`{"$gt": 3, "$lte": 9}`). */
-export function jsonFilter(column: JsonColumn, key: string, wanted: unknown): RawBuilder<SqlBool>[] {
+export function jsonFilter(column: JsonColumn, key: string, wanted: unknown): Expression<SqlBool>[] {
   if (!isOperators(wanted)) return [jsonEquals(column, key, wanted)];
   return Object.entries(wanted).map(([operator, value]) => {
     if (operator === "$ne") return sql<SqlBool>`not ${jsonEquals(column, key, value)}`;

@@ -6,6 +6,7 @@ import { init } from "./migrations/0001_init.ts";
 import { assistantVersions } from "./migrations/0002_assistant_versions.ts";
 import { crons } from "./migrations/0006_crons.ts";
 import { store } from "./migrations/0007_store.ts";
+import { deliveries } from "./migrations/0008_deliveries.ts";
 import { growingLists } from "./migrations/0009_growing_lists.ts";
 import { StorageRefused } from "./refused.ts";
 
@@ -14,6 +15,7 @@ const MIGRATIONS: Readonly<Record<string, Migration>> = {
   "0002_assistant_versions": assistantVersions,
   "0006_crons": crons,
   "0007_store": store,
+  "0008_deliveries": deliveries,
   "0009_growing_lists": growingLists,
 };
 

@@ -33,6 +33,11 @@ export interface Storage {
   readonly location: string;
   read<T>(work: (db: Tx) => Promise<T>): Promise<T>;
   write<T>(work: (tx: Tx) => Promise<T>, options?: WriteOptions): Promise<T>;
+  /**
+   * Gives back to the disk what deleted rows held, in small steps between the writes of others, and empties the log where
+   * their text may still be. At most about a second of work; what is left is for the next call.
+   */
+  reclaim(): Promise<void>;
   /** Waits for writes in flight, then closes. */
   close(): Promise<void>;
 }
@@ -129,6 +134,21 @@ export interface WebhookRecord {
   readonly attempts: number;
   readonly next_attempt_at: number;
   readonly created_at: number;
+}
+
+/** How a call of a webhook went. */
+export interface DeliveryRecord {
+  readonly webhook_id: string;
+  /** The n-th call, from 1. */
+  readonly attempt: number;
+  readonly run_id: string;
+  readonly target: string;
+  readonly started_at: number;
+  readonly duration_ms: number;
+  readonly outcome: "delivered" | "retried" | "given_up";
+  /** HTTP status; null when there was no answer. */
+  readonly status: number | null;
+  readonly error: string | null;
 }
 
 /** Events `first..last` of a run, stored in one row. */
