@@ -54,14 +54,14 @@ export class Cipher {
   /** For columns of text. */
   sealText(text: string): string {
     const { mark } = this.#current;
-    return mark + encrypt(this.#current, TEXT, Buffer.from(text)).toString("base64");
+    return mark + Buffer.concat(encrypt(this.#current, TEXT, Buffer.from(text))).toString("base64");
   }
 
   /** For columns of bytes. Text given comes back as text. */
   sealBytes(value: string | Uint8Array): Uint8Array {
     const kind = typeof value === "string" ? TEXT : BYTES;
     const plain = typeof value === "string" ? Buffer.from(value) : value;
-    return Buffer.concat([this.#current.markBytes, Buffer.from(kind), encrypt(this.#current, kind, plain)]);
+    return Buffer.concat([this.#current.markBytes, Buffer.from(kind), ...encrypt(this.#current, kind, plain)]);
   }
 
   /** The text that was sealed; undefined when this is not sealed. */
@@ -96,11 +96,11 @@ function keyOf(secret: Uint8Array): Key {
 
 const algorithm = ({ secret }: Key): "aes-128-gcm" => `aes-${secret.length * 8}-gcm` as "aes-128-gcm";
 
-function encrypt(key: Key, kind: string, plain: Uint8Array): Buffer {
+function encrypt(key: Key, kind: string, plain: Uint8Array): Buffer[] {
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv(algorithm(key), key.secret, nonce).setAAD(Buffer.from(kind));
-  const sealed = Buffer.concat([cipher.update(plain), cipher.final()]);
-  return Buffer.concat([nonce, cipher.getAuthTag(), sealed]);
+  const sealed = [cipher.update(plain), cipher.final()];
+  return [nonce, cipher.getAuthTag(), ...sealed];
 }
 
 function decrypt(key: Key, kind: string, sealed: Buffer): Buffer {
