@@ -50,9 +50,9 @@ async function step(tx: Parameters<typeof threads.find>[0], thread: number, pick
     parent_checkpoint_id: null,
     metadata: "{}",
     checkpoint: value,
-    blob_versions: { text: run_id },
+    blob_versions: { text: [run_id, 0] as const },
   };
-  await checkpoints.put(tx, run_id, row, [{ channel: "text", version: run_id, value }]);
+  await checkpoints.put(tx, run_id, row, [{ channel: "text", version: run_id, first: 0, value }]);
   await checkpoints.putWrites(tx, run_id, key, [{ task_id: "a", idx: 0, task_path: "", channel: "text", value }], true);
   await threads.touch(tx, thread_id, { values: JSON.stringify({ text }), updated_at: NOW });
 }

@@ -81,8 +81,8 @@ test("bytes come back as bytes, text as text, many rows at once", async () => {
   const values = Array.from({ length: 70 }, (_, n) =>
     n % 2 === 0 ? (["bytes", bytes] as const) : (["json", `"é${n}"`] as const),
   );
-  const blobs = values.map((value, n) => ({ channel: `c${n}`, version: "1", value }));
-  const versions = Object.fromEntries(blobs.map(({ channel }) => [channel, "1"]));
+  const blobs = values.map((value, n) => ({ channel: `c${n}`, version: "1", first: 0, value }));
+  const versions = Object.fromEntries(blobs.map(({ channel }) => [channel, ["1", 0] as const]));
   const row = {
     ...key,
     parent_checkpoint_id: null,
