@@ -44,7 +44,7 @@ interface MemberTest extends OperationNode {
 
 export const isMemberTest = (node: OperationNode): node is MemberTest => "members" in node;
 
-function matches(column: JsonColumn, key: string, operator: keyof typeof COMPARE, value: unknown): Expression<SqlBool> {
+function matches(column: JsonColumn, key: string, operator: keyof typeof COMPARE, value: unknown): RawBuilder<SqlBool> {
   const { types, atom } = atomOf(value);
   const test = sql.raw(COMPARE[operator]);
   const comparison = sql<SqlBool>`exists (select 1 from json_each(${column}) as member
@@ -53,24 +53,25 @@ function matches(column: JsonColumn, key: string, operator: keyof typeof COMPARE
     ...RawNode.create(["", ""], [comparison.toOperationNode()]),
     members: [key, ...namesIn(value)],
   };
-  return new ExpressionWrapper(node);
+  return sql<SqlBool>`${new ExpressionWrapper(node)}`;
 }
 
-function namesIn(value: unknown): string[] {
+/** Names of members in a value, however deep. */
+export function namesIn(value: unknown): string[] {
   if (typeof value !== "object" || value === null) return [];
   return Object.entries(value).flatMap(([name, inner]) => [name, ...namesIn(inner)]);
 }
 
 /** The top-level member `key` of a JSON object is exactly `value`. Objects and arrays compare as text, so the order of keys counts. */
-export const jsonEquals = (column: JsonColumn, key: string, value: unknown): Expression<SqlBool> =>
+export const jsonEquals = (column: JsonColumn, key: string, value: unknown): RawBuilder<SqlBool> =>
   matches(column, key, "$eq", value);
 
 /** As `jsonEquals`, for all members of `filter`. */
-export const jsonEqualsAll = (column: JsonColumn, filter: Readonly<Record<string, unknown>>): Expression<SqlBool>[] =>
+export const jsonEqualsAll = (column: JsonColumn, filter: Readonly<Record<string, unknown>>): RawBuilder<SqlBool>[] =>
   Object.entries(filter).flatMap(([key, value]) => (value === undefined ? [] : [jsonEquals(column, key, value)]));
 
 /** One member of a store filter: a value to equal, or an object of operators (`{"$gt": 3, "$lte": 9}`). */
-export function jsonFilter(column: JsonColumn, key: string, wanted: unknown): Expression<SqlBool>[] {
+export function jsonFilter(column: JsonColumn, key: string, wanted: unknown): RawBuilder<SqlBool>[] {
   if (!isOperators(wanted)) return [jsonEquals(column, key, wanted)];
   return Object.entries(wanted).map(([operator, value]) => {
     if (operator === "$ne") return sql<SqlBool>`not ${jsonEquals(column, key, value)}`;

@@ -14,6 +14,7 @@ import {
   type OperationNode,
   OperationNodeTransformer,
   PrimitiveValueListNode,
+  RawNode,
   ReferenceNode,
   type RootOperationNode,
   type SelectQueryNode,
@@ -26,9 +27,10 @@ import {
 } from "kysely";
 import { invalid } from "../errors.ts";
 import type { Cipher } from "./cipher.ts";
-import { isMemberTest } from "./expressions.ts";
+import { isMemberTest, namesIn } from "./expressions.ts";
 import { Slot } from "./prepared.ts";
 import { ALWAYS_SEALED, KEEPING, type Keeping, SEARCHED_BY } from "./sealed-columns.ts";
+import type { Search } from "./storage.ts";
 
 export interface Sealing {
   readonly cipher: Cipher;
@@ -100,18 +102,26 @@ function sealMembers(cipher: Cipher, members: ReadonlySet<string>, text: string)
 export function sealingPlugin(sealing: Sealing): KyselyPlugin {
   const transformer = new SealingTransformer(sealing);
   return {
-    transformQuery: ({ node }): RootOperationNode => transformer.transformNode(node),
+    transformQuery: ({ node }): RootOperationNode => {
+      // A query in SQL does not say its tables.
+      if (RawNode.is(node)) transformer.refuseSearch(membersIn(node), Object.keys(KEEPING));
+      return transformer.transformNode(node);
+    },
     transformResult: async ({ result }) => result,
   };
 }
 
-/** Every value inside is sealed: `coalesce(?, "column")` as much as `?`. */
+/** Every value inside is sealed: `coalesce(?, "column")` as much as `?`. Of a query inside, what it selects. */
 class ParameterTransformer extends OperationNodeTransformer {
   readonly #seal: Transform;
 
   constructor(seal: Transform) {
     super();
     this.#seal = seal;
+  }
+
+  protected override transformSelectQuery(node: SelectQueryNode): SelectQueryNode {
+    return { ...node, ...(node.selections && { selections: this.transformNodeList(node.selections) }) };
   }
 
   protected override transformValue(node: ValueNode): ValueNode {
@@ -144,7 +154,7 @@ class SealingTransformer extends OperationNodeTransformer {
 
   protected override transformUpdateQuery(node: UpdateQueryNode): UpdateQueryNode {
     const [table] = tablesOf(node.table);
-    this.#refuseSearch(node.where, tablesOf(node.table));
+    this.#refuseWhere(node.where, tablesOf(node.table));
     const inner = super.transformUpdateQuery(node);
     if (table === undefined || inner.updates === undefined) return inner;
     return { ...inner, updates: inner.updates.map((update) => this.#sealUpdate(table, update)) };
@@ -152,12 +162,12 @@ class SealingTransformer extends OperationNodeTransformer {
 
   protected override transformSelectQuery(node: SelectQueryNode): SelectQueryNode {
     const joined = node.joins?.map(({ table }) => table) ?? [];
-    this.#refuseSearch(node.where, [...(node.from?.froms ?? []), ...joined].flatMap(tablesOf));
+    this.#refuseWhere(node.where, [...(node.from?.froms ?? []), ...joined].flatMap(tablesOf));
     return super.transformSelectQuery(node);
   }
 
   protected override transformDeleteQuery(node: DeleteQueryNode): DeleteQueryNode {
-    this.#refuseSearch(node.where, node.from.froms.flatMap(tablesOf));
+    this.#refuseWhere(node.where, node.from.froms.flatMap(tablesOf));
     return super.transformDeleteQuery(node);
   }
 
@@ -173,17 +183,27 @@ class SealingTransformer extends OperationNodeTransformer {
     return ColumnUpdateNode.create(update.column, new ParameterTransformer(seal).transformNode(update.value));
   }
 
+  #refuseWhere(where: WhereNode | undefined, tables: readonly string[]): void {
+    if (where !== undefined) this.refuseSearch(columnsIn(where), tables);
+  }
+
   /** What is sealed cannot be compared: a search that silently found nothing would be wrong. */
-  #refuseSearch(where: WhereNode | undefined, tables: readonly string[]): void {
-    if (where === undefined) return;
-    for (const { table, column, members } of columnsIn(where)) {
+  refuseSearch(columns: readonly Named[], tables: readonly string[]): void {
+    for (const { table, column, members } of columns) {
       for (const owner of table === undefined || !(table in KEEPING) ? tables : [table]) {
         refuseColumn(owner, column);
-        const sealed = [...this.#sealing.jsonKeys, ...(ALWAYS_SEALED[`${owner}.${column}`] ?? [])];
-        if (keepingOf(owner, column) === "members") refuseMembers(column, members, sealed);
+        if (keepingOf(owner, column) !== "members") continue;
+        const always = ALWAYS_SEALED[`${owner}.${column}`] ?? [];
+        refuseMembers(column, members, [...this.#sealing.jsonKeys, ...always]);
       }
     }
   }
+}
+
+/** For searches that go their own way through indexes: throws when they need what is sealed. */
+export function refuseSearch({ jsonKeys }: Sealing, { metadata, values }: Search): void {
+  if (values != null && Object.keys(values).length > 0) refuseColumn("threads", "values");
+  refuseMembers("metadata", namesIn(metadata), jsonKeys);
 }
 
 function refuseColumn(table: string, column: string): void {
@@ -203,7 +223,7 @@ function refuseMembers(column: string, members: readonly string[], sealed: reado
 }
 
 function sealRows(values: OperationNode, seals: readonly (Transform | undefined)[]): OperationNode {
-  // `insert … select` copies what is stored: it is sealed already.
+  if (values.kind === "SelectQueryNode") return sealSelected(values as SelectQueryNode, seals);
   if (!ValuesNode.is(values)) return values;
   return ValuesNode.create(
     values.values.map((row) => {
@@ -223,6 +243,15 @@ function sealRows(values: OperationNode, seals: readonly (Transform | undefined)
       );
     }),
   );
+}
+
+/** `insert … select`: columns come sealed from where they are, values of the query do not. */
+function sealSelected(node: SelectQueryNode, seals: readonly (Transform | undefined)[]): SelectQueryNode {
+  const selections = node.selections?.map((selection, index) => {
+    const seal = seals[index];
+    return seal === undefined ? selection : new ParameterTransformer(seal).transformNode(selection);
+  });
+  return { ...node, ...(selections && { selections }) };
 }
 
 /* ------------------------------------------------------------------- what a query names */
@@ -254,6 +283,11 @@ function columnsIn(node: OperationNode, members: readonly string[] = []): Named[
     .flat()
     .filter((part): part is OperationNode => typeof part === "object" && part !== null && "kind" in part)
     .flatMap((part) => columnsIn(part, inside));
+}
+
+/** Columns whose members are compared, wherever in a query. */
+function membersIn(node: OperationNode): Named[] {
+  return columnsIn(node).filter(({ members }) => members.length > 0);
 }
 
 function isNullTest(node: OperationNode): boolean {

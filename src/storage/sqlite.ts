@@ -15,8 +15,8 @@ import { migrate, refuseNewer } from "./migrate.ts";
 import { runDirectly } from "./prepared.ts";
 import { Reclaim } from "./reclaim.ts";
 import { StorageRefused } from "./refused.ts";
-import { opener, type Sealing, sealingPlugin } from "./sealing.ts";
-import type { Storage, Tx, WriteOptions } from "./storage.ts";
+import { opener, refuseSearch, type Sealing, sealingPlugin } from "./sealing.ts";
+import type { Search, Storage, Tx, WriteOptions } from "./storage.ts";
 import * as encryption from "./tables/encryption.ts";
 
 export { StorageRefused } from "./refused.ts";
@@ -193,6 +193,10 @@ class SqliteStorage implements Storage {
 
   write<T>(work: (tx: Tx) => Promise<T>, options: WriteOptions = {}): Promise<T> {
     return this.#commits.submit(() => work(this.#parts.writerDb), options);
+  }
+
+  checkSearch(search: Search): void {
+    if (this.#parts.sealing !== null) refuseSearch(this.#parts.sealing, search);
   }
 
   async reclaim(): Promise<void> {

@@ -26,6 +26,12 @@ export interface WriteOptions {
   readonly onCommitted?: () => void;
 }
 
+/** What a search compares: members of these columns. */
+export interface Search {
+  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly values?: Readonly<Record<string, unknown>> | null | undefined;
+}
+
 export interface Storage {
   /** `sqlite` or `postgres`: tables pick the few expressions that differ by this. */
   readonly dialect: "sqlite" | "postgres";
@@ -33,6 +39,11 @@ export interface Storage {
   readonly location: string;
   read<T>(work: (db: Tx) => Promise<T>): Promise<T>;
   write<T>(work: (tx: Tx) => Promise<T>, options?: WriteOptions): Promise<T>;
+  /**
+   * Throws `invalid` when a search needs what is encrypted at rest. Queries that compare columns are checked anyway; this is
+   * for those that go through indexes of their own.
+   */
+  checkSearch(search: Search): void;
   /**
    * Gives back to the disk what deleted rows held, in small steps between the writes of others, and empties the log where
    * their text may still be. At most about a second of work; what is left is for the next call.

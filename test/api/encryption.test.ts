@@ -67,6 +67,8 @@ async function fill(api: Api): Promise<string> {
   await api.wait(run({ webhook }), `${path}/wait`);
   await api.wait(run({ input: { told: "fail" }, on_completion: "keep" }), "/runs/wait");
   await api.post("/runs", run({ after_seconds: 3600 }));
+  const yearly = { assistant_id: "vault", schedule: "0 0 1 1 *", metadata: { note: secret("cron-metadata") } };
+  await api.post("/runs/crons", { ...yearly, input: { told: secret("cron") } });
   return thread_id;
 }
 
@@ -80,6 +82,11 @@ async function expectReadable(api: Api, thread_id: string): Promise<void> {
   const [of_thread] = await api.get(`/threads/${thread_id}/runs`);
   expect(of_thread.metadata).toMatchObject({ note: secret("run-metadata"), deep: [{ note: secret("deep") }] });
   expect(of_thread.kwargs.input).toEqual({ told: secret("input") });
+  const [cron] = await api.post("/runs/crons/search", {});
+  expect(cron).toMatchObject({
+    metadata: { note: secret("cron-metadata") },
+    payload: { input: { told: secret("cron") } },
+  });
 }
 
 /** Files of the data folder that hold a secret, as UTF-8 or as UTF-16. */
@@ -139,8 +146,10 @@ describe("with a key", () => {
     await using server = await startServer({ project: own, env: encrypted });
     const { http } = new Api(server);
     for (const metadata of [{ note: "x" }, { shown: { note: "x" } }]) {
-      const refused = await http.post("/assistants/search", { metadata });
-      expect([refused.status, refused.body.detail]).toEqual([422, expect.stringContaining("metadata.note")]);
+      for (const path of ["/assistants/search", "/assistants/count", "/runs/crons/search"]) {
+        const { status, body } = await http.post(path, { metadata });
+        expect([path, status, body.detail]).toEqual([path, 422, expect.stringContaining("metadata.note")]);
+      }
     }
     expect((await http.post("/assistants/search", { metadata: { shown: "x" } })).status).toBe(200);
   });

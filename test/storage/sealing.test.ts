@@ -3,10 +3,12 @@ import { sql } from "kysely";
 import { expect, test } from "vitest";
 import { Cipher, SealBroken } from "../../src/storage/cipher.ts";
 import { jsonEquals, jsonEqualsAll, jsonFilter } from "../../src/storage/expressions.ts";
+import { prepared } from "../../src/storage/prepared.ts";
 import { KEEPING } from "../../src/storage/sealed-columns.ts";
 import { openSqlite } from "../../src/storage/sqlite.ts";
 import type { Storage } from "../../src/storage/storage.ts";
 import * as checkpoints from "../../src/storage/tables/checkpoints.ts";
+import * as events from "../../src/storage/tables/events.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
 import * as threads from "../../src/storage/tables/threads.ts";
 import { NOW, newRun, openTemp, tempDir } from "./support.ts";
@@ -74,6 +76,45 @@ test("inserts, updates, expressions around a parameter, null", async () => {
   expect(JSON.parse(row?.meta ?? "")).toEqual({ token: expect.stringMatching(/^skein-aes:/), shown: 2 });
 });
 
+test("an insert that selects: its own values are sealed, columns are copied as they are, conditions are left alone", async () => {
+  const { storage, stored } = await sealed();
+  await storage.write((tx) => threads.insert(tx, { ...thread, ...times, values: '"v"' }));
+  const put = prepared<{ thread_id: string; events: string }>((db, slots) =>
+    db
+      .insertInto("event_chunks")
+      .columns(["run_id", "first", "last", "events"])
+      .expression((eb) =>
+        eb
+          .selectFrom("threads")
+          .select((eb) => ["thread_id", eb.val(1).as("first"), eb.val(2).as("last"), eb.val(slots.events).as("events")])
+          .where("thread_id", "=", slots.thread_id),
+      ),
+  );
+  await storage.write((tx) => put(tx, { thread_id: "t", events: "[3]" }));
+  await storage.write((tx) =>
+    tx
+      .insertInto("event_chunks")
+      .columns(["run_id", "first", "last", "events"])
+      .expression((eb) =>
+        eb
+          .selectFrom("event_chunks")
+          .select((eb) => ["run_id", eb.val(3).as("first"), "last", "events"])
+          .where("run_id", "=", "t"),
+      )
+      .execute(),
+  );
+  await storage.write((tx) =>
+    tx
+      .updateTable("threads")
+      .set({ interrupts: (eb) => eb.selectFrom("event_chunks").select("events").where("run_id", "=", "t").limit(1) })
+      .execute(),
+  );
+  expect((await storage.read((db) => events.read(db, "t", -1, 9))).map(({ events }) => events)).toEqual(["[3]", "[3]"]);
+  expect((await storage.read((db) => threads.find(db, "t")))?.interrupts).toBe("[3]");
+  const rows = (await stored("select events from event_chunks")) as { events: string }[];
+  for (const row of rows) expect(row.events).toMatch(/^skein-aes:/);
+});
+
 test("bytes come back as bytes, text as text, many rows at once", async () => {
   const { storage } = await sealed();
   const key = { thread_id: "t", checkpoint_ns: "", checkpoint_id: "c" };
@@ -135,6 +176,15 @@ test("what is sealed cannot be searched, whichever way the query is built", asyn
       .where((eb) => eb.and(jsonFilter(eb.ref("store_items.value"), "token", { $ne: 1 })))
       .execute(),
   ).toThrow("cannot be searched");
+  await search((db) =>
+    sql`select 1 from threads as t where ${jsonEquals(sql.ref("t.values"), "a", 1)}`.execute(db),
+  ).toThrow("values: cannot be searched");
+  await search((db) =>
+    sql`select 1 from threads as t where ${jsonEquals(sql.ref("t.metadata"), "token", 1)}`.execute(db),
+  ).toThrow("metadata.token: cannot be searched");
+  expect(() => storage.checkSearch({ values: { a: 1 } })).toThrow("values: cannot be searched");
+  expect(() => storage.checkSearch({ metadata: { a: [{ token: 1 }] } })).toThrow("metadata.token: cannot be searched");
+  storage.checkSearch({ metadata: { a: 1 }, values: {} });
   // What is not sealed can, and so can the fact that there is something.
   await storage.read((db) =>
     db
