@@ -23,7 +23,7 @@ test("a stateless run leaves nothing, a thread stays", async () => {
   const thread_id = await api.thread();
   await api.wait(say(KEPT), `/threads/${thread_id}/runs/wait`);
   await Promise.all(Array.from({ length: 40 }, () => api.stream(say(DELETED))));
-  await eventually(() => !files(server.data).includes(DELETED));
+  await eventually(() => !files(server.data).includes(DELETED), { every: 200 });
   expect(files(server.data)).toContain(KEPT);
   await eventually(() => statSync(join(server.data, "skein.db-wal")).size === 0);
   const { values } = await api.get(`/threads/${thread_id}/state`);
