@@ -177,6 +177,8 @@ const ProjectFile = z.looseObject({
   store: StoreBlock.nullish(),
   http: z.looseObject({ disable_webhooks: z.boolean().nullish() }).nullish(),
   webhooks: WebhooksBlock.nullish(),
+  // Modules of one's own: a server that ignored them would write plain text where somebody counts on encryption.
+  encryption: z.null({ error: "modules are not supported; LANGGRAPH_AES_KEY encrypts data at rest" }).optional(),
 });
 type ProjectFile = z.infer<typeof ProjectFile>;
 
