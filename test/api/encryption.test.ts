@@ -69,6 +69,8 @@ async function fill(api: Api): Promise<string> {
   await api.wait(run({ input: { told: "fail" }, on_completion: "keep" }), "/runs/wait");
   await api.post("/runs", run({ after_seconds: 3600 }));
   const yearly = { assistant_id: "vault", schedule: "0 0 1 1 *", metadata: { note: secret("cron-metadata") } };
+  const item = { namespace: ["kept"], key: "by-http", value: { text: secret("item") } };
+  expect((await api.http.put("/store/items", item)).status).toBe(204);
   await api.post("/runs/crons", { ...yearly, input: { told: secret("cron") } });
   return thread_id;
 }
@@ -83,6 +85,8 @@ async function expectReadable(api: Api, thread_id: string): Promise<void> {
   const [of_thread] = await api.get(`/threads/${thread_id}/runs`);
   expect(of_thread.metadata).toMatchObject({ note: secret("run-metadata"), deep: [{ note: secret("deep") }] });
   expect(of_thread.kwargs.input).toEqual({ told: secret("input") });
+  const { items } = await api.post("/store/items/search", { namespace_prefix: ["kept"] });
+  expect(items).toMatchObject([{ value: { text: secret("item") } }]);
   const [cron] = await api.post("/runs/crons/search", {});
   expect(cron).toMatchObject({
     metadata: { note: secret("cron-metadata") },
@@ -159,6 +163,8 @@ async function expectSearchesRefused({ http }: Api): Promise<void> {
       expect([path, status, body.detail]).toEqual([path, 422, expect.stringContaining("metadata.note")]);
     }
   }
+  const filtered = await http.post("/store/items/search", { namespace_prefix: ["kept"], filter: { text: "x" } });
+  expect([filtered.status, filtered.body.detail]).toEqual([422, expect.stringContaining("filter: cannot be searched")]);
   expect((await http.post("/assistants/search", { metadata: { shown: "x" } })).status).toBe(200);
 }
 
