@@ -3,6 +3,7 @@
  * the rim; the parts below get plain values.
  */
 import { existsSync, readFileSync, statSync } from "node:fs";
+import { validateHeaderName, validateHeaderValue } from "node:http";
 import { availableParallelism } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { parse as parseEnv } from "dotenv";
@@ -42,7 +43,7 @@ export interface StoreSettings {
   };
 }
 
-/** The `webhooks.url` block of langgraph.json, and whether webhooks are sent at all. */
+/** The `webhooks` block of langgraph.json, and whether webhooks are sent at all. */
 export interface WebhookSettings {
   readonly enabled: boolean;
   readonly allowLoopback: boolean;
@@ -53,6 +54,21 @@ export interface WebhookSettings {
   /** Null: 443 and 80, and any port of a loopback target that is allowed. */
   readonly allowedPorts: readonly number[] | null;
   readonly maxUrlLength: number;
+  /** Sent with each call; names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Secrets the calls are signed with; none: unsigned. */
+  readonly signingSecrets: readonly string[];
+  /** Fields of the payload that are sent; null: all. */
+  readonly fields: readonly string[] | null;
+}
+
+/** Encryption at rest. */
+export interface EncryptionSettings {
+  readonly key: Uint8Array;
+  /** Keys of before, for what was written under them. */
+  readonly old: readonly Uint8Array[];
+  /** Members of JSON columns whose values are encrypted. */
+  readonly jsonKeys: readonly string[];
 }
 
 export type Mode = "dev" | "start";
@@ -85,6 +101,12 @@ export interface Settings {
   readonly leaseMs: number;
   /** How long the events of an ended resumable run are kept. */
   readonly resumableTtlMs: number;
+  /** How long the records of webhook calls are kept. */
+  readonly deliveriesTtlMs: number;
+  /** How often deleted data is given back to the disk. */
+  readonly reclaimMs: number;
+  /** Null: data is stored as it is. */
+  readonly encryption: EncryptionSettings | null;
   readonly maxBodyBytes: number;
   readonly corsOrigins: readonly string[];
   readonly logLevel: string;
@@ -112,26 +134,51 @@ const StoreBlock = z.looseObject({
     .nullish(),
 });
 
+/** What a webhook's payload consists of. */
+const WEBHOOK_FIELDS = [
+  "run_id",
+  "thread_id",
+  "assistant_id",
+  "created_at",
+  "updated_at",
+  "status",
+  "metadata",
+  "kwargs",
+  "multitask_strategy",
+  "run_started_at",
+  "run_ended_at",
+  "webhook_sent_at",
+  "error",
+  "values",
+] as const;
+
+const WebhooksBlock = z.looseObject({
+  env_prefix: z.string().min(1).nullish(),
+  headers: z.record(z.string(), z.string()).nullish(),
+  signing_secret: z.union([z.string(), z.array(z.string())]).nullish(),
+  fields: z.array(z.enum(WEBHOOK_FIELDS)).min(1).nullish(),
+  url: z
+    .looseObject({
+      disable_loopback: z.boolean().nullish(),
+      allow_private: z.boolean().nullish(),
+      require_https: z.boolean().nullish(),
+      allowed_domains: z.array(z.string()).nullish(),
+      allowed_ports: z.array(z.int().min(1).max(65_535)).nullish(),
+      max_url_length: z.int().min(1).max(65_536).nullish(),
+    })
+    .nullish(),
+});
+type WebhooksBlock = z.infer<typeof WebhooksBlock>;
+
 const ProjectFile = z.looseObject({
   graphs: z.record(z.string(), GraphEntry),
   env: z.union([z.string(), z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]))]).nullish(),
   node_version: z.union([z.string(), z.number()]).nullish(),
   store: StoreBlock.nullish(),
   http: z.looseObject({ disable_webhooks: z.boolean().nullish() }).nullish(),
-  webhooks: z
-    .looseObject({
-      url: z
-        .looseObject({
-          disable_loopback: z.boolean().nullish(),
-          allow_private: z.boolean().nullish(),
-          require_https: z.boolean().nullish(),
-          allowed_domains: z.array(z.string()).nullish(),
-          allowed_ports: z.array(z.int()).nullish(),
-          max_url_length: z.int().nullish(),
-        })
-        .nullish(),
-    })
-    .nullish(),
+  webhooks: WebhooksBlock.nullish(),
+  // Modules of one's own: a server that ignored them would write plain text where somebody counts on encryption.
+  encryption: z.null({ error: "modules are not supported; LANGGRAPH_AES_KEY encrypts data at rest" }).optional(),
 });
 type ProjectFile = z.infer<typeof ProjectFile>;
 
@@ -140,12 +187,13 @@ export function loadProject(path: string, processEnv: Env): Project {
   const file = locate(resolve(path));
   const dir = dirname(file);
   const content = parseProject(file);
+  const env = { ...projectEnv(dir, content.env), ...processEnv };
   return {
     dir,
     file,
     graphs: Object.entries(content.graphs).map(([id, entry]) => graphSpec(dir, id, entry)),
-    env: { ...projectEnv(dir, content.env), ...processEnv },
-    webhooks: webhookSettings(content),
+    env,
+    webhooks: webhookSettings(content, env),
     store: storeSettings(dir, content.store),
   };
 }
@@ -164,10 +212,14 @@ function parseProject(file: string): ProjectFile {
   } catch (error) {
     throw new ConfigError(`${file} is not JSON: ${error instanceof Error ? error.message : error}`);
   }
-  const parsed = ProjectFile.safeParse(json);
+  return parsedAs(ProjectFile, json, file);
+}
+
+function parsedAs<T>(schema: z.ZodType<T>, json: unknown, source: string): T {
+  const parsed = schema.safeParse(json);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  throw new ConfigError(`${file}: ${issue?.path.join(".")}: ${issue?.message}`);
+  throw new ConfigError(`${source}: ${issue?.path.join(".")}: ${issue?.message}`);
 }
 
 function graphSpec(dir: string, graph_id: string, entry: z.infer<typeof GraphEntry>): GraphSpec {
@@ -218,8 +270,10 @@ function projectEnv(dir: string, env: ProjectFile["env"]): Record<string, string
   return parseEnv(readFileSync(file));
 }
 
-function webhookSettings(content: ProjectFile): WebhookSettings {
-  const url = content.webhooks?.url;
+function webhookSettings(content: ProjectFile, env: Env): WebhookSettings {
+  const block = webhooksFromEnv(env) ?? content.webhooks;
+  const url = block?.url;
+  const fill = templates(env, block?.env_prefix ?? "LG_WEBHOOK_");
   return {
     enabled: content.http?.disable_webhooks !== true,
     allowLoopback: url?.disable_loopback === false,
@@ -228,7 +282,135 @@ function webhookSettings(content: ProjectFile): WebhookSettings {
     allowedDomains: url?.allowed_domains ?? null,
     allowedPorts: url?.allowed_ports ?? null,
     maxUrlLength: url?.max_url_length ?? 65_536,
+    headers: webhookHeaders(block?.headers ?? {}, fill),
+    signingSecrets: [block?.signing_secret ?? []].flat().map((text) => signingSecret(text, fill)),
+    fields: block?.fields ?? null,
   };
+}
+
+/** Images carry the block as JSON in the environment; it takes the place of the file's. */
+function webhooksFromEnv({ LANGGRAPH_WEBHOOKS: text }: Env): WebhooksBlock | undefined {
+  if (text === undefined || text.trim() === "") return undefined;
+  try {
+    return parsedAs(WebhooksBlock, JSON.parse(text), "LANGGRAPH_WEBHOOKS");
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    throw new ConfigError(`LANGGRAPH_WEBHOOKS is not JSON: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+type Fill = (text: string, where: string) => string;
+
+/** Fills in `${{ env.NAME }}`. Only variables made for webhooks, so that no other secret leaves by mistake. */
+function templates(env: Env, prefix: string): Fill {
+  return (text, where) => {
+    const filled = text.replaceAll(/\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}/g, (_, name: string) => {
+      if (!name.startsWith(prefix)) {
+        throw new ConfigError(`${where}: ${name} may not be used here: only variables that start with ${prefix}`);
+      }
+      const value = env[name];
+      if (value === undefined || value === "") throw new ConfigError(`${where}: the variable ${name} is not set`);
+      return value;
+    });
+    const left = /\$\{\{[^}]*\}?\}?/.exec(text.replaceAll(/\$\{\{\s*env\.[A-Za-z_][A-Za-z0-9_]*\s*\}\}/g, ""));
+    if (left !== null) throw new ConfigError(`${where}: ${left[0]} is not understood; write \${{ env.${prefix}NAME }}`);
+    return filled;
+  };
+}
+
+/** Headers that say what the body and the connection are. */
+const OWN_HEADERS = new Set(["connection", "content-length", "content-type", "host", "transfer-encoding"]);
+
+function webhookHeaders(headers: Readonly<Record<string, string>>, fill: Fill): Record<string, string> {
+  const entries = Object.entries(headers).map(([name, text]) => {
+    const where = `webhooks.headers.${name}`;
+    const lower = name.toLowerCase();
+    if (OWN_HEADERS.has(lower) || lower.startsWith("x-skein-")) {
+      throw new ConfigError(`${where}: the server sets this header itself`);
+    }
+    const value = fill(text, where);
+    try {
+      validateHeaderName(name);
+      validateHeaderValue(name, value);
+    } catch {
+      // The error of Node would show the value, which may be a secret.
+      throw new ConfigError(`${where} is no valid header`);
+    }
+    return [lower, value];
+  });
+  return Object.fromEntries(entries);
+}
+
+function signingSecret(text: string, fill: Fill): string {
+  const secret = fill(text, "webhooks.signing_secret");
+  if (secret.trim() === "") throw new ConfigError("webhooks.signing_secret is empty");
+  return secret;
+}
+
+const AES_BYTES = [16, 24, 32];
+
+/** Variables that graphs have no use for and must not leak. */
+export const SERVER_SECRETS = ["LANGGRAPH_AES_KEY", "LANGGRAPH_AES_KEYS_OLD"] as const;
+
+function encryptionSettings(env: Env): EncryptionSettings | null {
+  const { LANGGRAPH_AES_KEY: key, LANGGRAPH_AES_KEYS_OLD: old, LANGGRAPH_AES_JSON_KEYS: json } = env;
+  if (key === undefined || key === "") {
+    if (listOf(json).length > 0) throw new ConfigError("LANGGRAPH_AES_JSON_KEYS needs LANGGRAPH_AES_KEY");
+    if (listOf(old).length > 0) throw new ConfigError("LANGGRAPH_AES_KEYS_OLD needs LANGGRAPH_AES_KEY");
+    return null;
+  }
+  return {
+    key: aesKey(key, "LANGGRAPH_AES_KEY"),
+    old: listOf(old).map((text, index) => aesKey(text, `LANGGRAPH_AES_KEYS_OLD (key ${index + 1})`)),
+    jsonKeys: [...new Set(listOf(json))].sort().map(sealable),
+  };
+}
+
+const listOf = (text: string | undefined): string[] =>
+  (text ?? "")
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
+
+function aesKey(text: string, name: string): Uint8Array {
+  const bytes = Buffer.from(text);
+  if (AES_BYTES.includes(bytes.length)) return bytes;
+  throw new ConfigError(`${name} must have 16, 24 or 32 bytes, not ${bytes.length}`);
+}
+
+/** Members of JSON that the server reads or searches itself. */
+const NEVER_SEALED = new Set([
+  "assistant_id",
+  "checkpoint_id",
+  "checkpoint_map",
+  "checkpoint_ns",
+  "created_by",
+  "cron_id",
+  "graph_id",
+  "langgraph_api_url",
+  "langgraph_api_version",
+  "langgraph_auth_permissions",
+  "langgraph_auth_user_id",
+  "langgraph_host",
+  "langgraph_plan",
+  "langgraph_request_id",
+  "langgraph_version",
+  "max_concurrency",
+  "parents",
+  "recursion_limit",
+  "run_attempt",
+  "run_id",
+  "source",
+  "step",
+  "thread_id",
+  "ttl",
+  "__after_seconds__",
+  "__request_start_time_ms__",
+]);
+
+function sealable(name: string): string {
+  if (!NEVER_SEALED.has(name) && !name.startsWith("__pregel")) return name;
+  throw new ConfigError(`LANGGRAPH_AES_JSON_KEYS: the server needs ${name} in plain text`);
 }
 
 /** Flags win over environment variables, which win over defaults. */
@@ -253,6 +435,9 @@ export function readSettings(mode: Mode, flags: Flags, project: Project): Settin
     shutdownGraceMs: seconds("BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS", 180, 3600),
     leaseMs: seconds("SKEIN_LEASE_SECS", 30),
     resumableTtlMs: seconds("RESUMABLE_STREAM_TTL_SECONDS", 120),
+    deliveriesTtlMs: seconds("SKEIN_WEBHOOK_DELIVERIES_TTL_SECS", 7 * 86_400),
+    reclaimMs: seconds("SKEIN_RECLAIM_SECS", 30, 86_400),
+    encryption: encryptionSettings(env),
     maxBodyBytes: integer(env.HTTP_MAX_REQUEST_BODY_BYTES, "HTTP_MAX_REQUEST_BODY_BYTES", 300 * 1024 * 1024, 1),
     corsOrigins: (env.CORS_ALLOW_ORIGINS ?? "*").split(",").map((origin) => origin.trim()),
     logLevel: logLevel(env.LOG_LEVEL),

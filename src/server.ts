@@ -1,18 +1,19 @@
 /** Wires the parts, starts them in order and stops them in reverse. The only file that imports from every room. */
 import { hostname } from "node:os";
 import { v4 as uuid4 } from "uuid";
-import type { Project, Settings } from "./config.ts";
+import { type Project, SERVER_SECRETS, type Settings } from "./config.ts";
 import { Attempts } from "./engine/attempts.ts";
 import type { StorageHandler } from "./engine/executor-thread.ts";
 import { ExecutorPool } from "./engine/pool.ts";
 import { Queue } from "./engine/queue.ts";
+import { resealer } from "./engine/reseal.ts";
 import { Scheduler, systemClock } from "./engine/scheduler.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
 import { Store } from "./engine/store.ts";
 import { type Sweep, Sweeps } from "./engine/sweeps.ts";
 import { checkWebhook, poster } from "./engine/webhook-target.ts";
-import { Webhooks } from "./engine/webhooks.ts";
+import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
 import type { GraphSpec, Json, LoadedGraph, Question } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
 import { createApp } from "./http/app.ts";
@@ -27,6 +28,8 @@ import { Runs } from "./services/runs.ts";
 import { LongTermStore } from "./services/store.ts";
 import { System } from "./services/system.ts";
 import { Threads } from "./services/threads.ts";
+import { Cipher } from "./storage/cipher.ts";
+import type { Sealing } from "./storage/sealing.ts";
 import { openSqlite } from "./storage/sqlite.ts";
 import * as runs from "./storage/tables/runs.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
@@ -89,7 +92,12 @@ async function assemble(
   const loading = pool.start();
   loading.catch(() => undefined);
 
-  const database = await openSqlite({ dir: settings.dataDir, onError: (error: unknown) => onError(error, "storage") });
+  const sealing = sealingOf(settings);
+  const database = await openSqlite({
+    dir: settings.dataDir,
+    onError: (error: unknown) => onError(error, "storage"),
+    sealing,
+  });
   const store = new Store({ storage: database, ttl: project.store.ttl, embedder: embedderName(project) });
   onStorage = storageHandler(database, store);
   stack.push(() => database.close());
@@ -123,6 +131,7 @@ async function assemble(
     logger,
     metrics,
     post: poster(() => server_url, project.webhooks),
+    fields: project.webhooks.fields,
   });
   stack.push(() => webhooks.stop());
 
@@ -220,6 +229,25 @@ async function assemble(
       },
       ...storeSweeps(project, store),
       { name: "sweeping idempotency keys", everyMs: SWEEP_KEYS_MS, run: () => sweepKeys(database) },
+      {
+        name: "sweeping records of webhook calls",
+        everyMs: Math.min(Math.max(settings.deliveriesTtlMs / 4, 1000), 600_000),
+        run: () => sweepDeliveries(database, settings.deliveriesTtlMs),
+      },
+      {
+        name: "giving deleted data back to the disk",
+        everyMs: Math.max(settings.reclaimMs, 100),
+        run: () => database.reclaim(),
+      },
+      ...(sealing === null
+        ? []
+        : [
+            {
+              name: "encrypting what was written before",
+              everyMs: 1000,
+              run: resealer(database, sealing.cipher, logger),
+            },
+          ]),
     ],
     onError,
   );
@@ -264,6 +292,19 @@ function storeSweeps({ store: { ttl } }: Project, store: Store): Sweep[] {
   return [{ name: "sweeping the store", everyMs: ttl.sweepMinutes * 60_000, run: () => store.sweep() }];
 }
 
+function sealingOf({ encryption }: Settings): Sealing | null {
+  if (encryption === null) return null;
+  const { key, old, jsonKeys } = encryption;
+  return { cipher: new Cipher({ key, old }), jsonKeys };
+}
+
+/** What user code sees of the environment. */
+function graphEnv({ env }: Project): NodeJS.ProcessEnv {
+  const seen = { ...env };
+  for (const name of SERVER_SECRETS) delete seen[name];
+  return seen;
+}
+
 function makePool(project: Project, settings: Settings, logger: Logger, onStorage: StorageHandler): ExecutorPool {
   return new ExecutorPool({
     size: settings.threads,
@@ -275,7 +316,7 @@ function makePool(project: Project, settings: Settings, logger: Logger, onStorag
       server_url: "",
     },
     thread: {
-      env: { ...project.env },
+      env: graphEnv(project),
       heapMb: settings.executorHeapMb,
       execArgv: settings.mode === "dev" ? ["--enable-source-maps"] : [],
       onStorage,

@@ -32,3 +32,10 @@ export function webhookFor(run: RunRecord, { values, error }: RunResult, now: nu
 /** The payload as it goes out: with the time of this sending. */
 export const stamped = (payload: Json, now: number): Json =>
   `${payload.slice(0, -1)},"webhook_sent_at":${JSON.stringify(isoTime(now))}}`;
+
+/** The payload with these fields only; null means all. */
+export function exposed(payload: Json, fields: readonly string[] | null): Json {
+  if (fields === null) return payload;
+  const entries = Object.entries(JSON.parse(payload) as Record<string, unknown>);
+  return JSON.stringify(Object.fromEntries(entries.filter(([name]) => fields.includes(name))));
+}

@@ -8,10 +8,14 @@ import ipaddr from "ipaddr.js";
 import { Agent, request } from "undici";
 import type { WebhookSettings } from "../config.ts";
 import { invalid } from "../errors.ts";
+import { SIGNATURE_HEADER, signature } from "./webhook-signature.ts";
 import { WebhookRefused } from "./webhooks.ts";
 
 /** Which targets the configuration permits. */
-export type WebhookPolicy = Omit<WebhookSettings, "enabled">;
+export type WebhookPolicy = Pick<
+  WebhookSettings,
+  "allowLoopback" | "allowPrivate" | "requireHttps" | "allowedDomains" | "allowedPorts" | "maxUrlLength"
+>;
 
 const TIMEOUT_MS = 10_000;
 const LOCAL_NAMES = new Set(["localhost", "host.docker.internal"]);
@@ -43,20 +47,31 @@ export function checkWebhook(url: string, base: string, policy: WebhookPolicy): 
   if (reason !== null) throw invalid("webhook", reason);
 }
 
-/** A function that posts JSON to a webhook, refusing targets that resolve to forbidden addresses. */
+/**
+ * A function that posts JSON to a webhook, refusing targets that resolve to forbidden addresses. Redirects are not
+ * followed: they would lead anywhere.
+ */
 export function poster(
   base: () => string,
-  policy: WebhookPolicy,
+  settings: WebhookSettings,
+  resolve: typeof lookup = lookup,
 ): (url: string, payload: string, id: string) => Promise<number> {
-  const dispatcher = new Agent({ connect: { lookup: guardedLookup(policy), timeout: TIMEOUT_MS } });
+  const dispatcher = new Agent({ connect: { lookup: guardedLookup(settings, resolve), timeout: TIMEOUT_MS } });
+  const { headers: configured, signingSecrets } = settings;
   return async (url, payload, id) => {
-    const reason = refusal(url, base(), policy);
+    const reason = refusal(url, base(), settings);
     if (reason !== null) throw new WebhookRefused(reason);
     const response = await request(new URL(url, base()), {
       method: "POST",
       dispatcher,
       body: payload,
-      headers: { "content-type": "application/json", "user-agent": "skein", "x-skein-webhook-id": id },
+      headers: {
+        "user-agent": "skein",
+        ...configured,
+        "content-type": "application/json",
+        "x-skein-webhook-id": id,
+        ...(signingSecrets.length === 0 ? {} : { [SIGNATURE_HEADER]: signature(payload, signingSecrets, Date.now()) }),
+      },
       headersTimeout: TIMEOUT_MS,
       bodyTimeout: TIMEOUT_MS,
     });
@@ -65,9 +80,10 @@ export function poster(
   };
 }
 
-function guardedLookup(policy: WebhookPolicy): LookupFunction {
+/** What the socket is given are the addresses that were checked: nobody looks the name up again. */
+function guardedLookup(policy: WebhookPolicy, resolve: typeof lookup): LookupFunction {
   return (hostname, options, callback) => {
-    lookup(hostname, { ...options, all: true }, (error, addresses) => {
+    resolve(hostname, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return callback(error, "", 0);
       const bad = addresses.map(({ address }) => addressRefusal(address, policy)).find((reason) => reason !== null);
       if (bad !== undefined && bad !== null) return callback(new WebhookRefused(`${hostname} ${bad}`), "", 0);

@@ -1,12 +1,13 @@
 /**
  * Delivers the webhooks in the outbox: one POST each, retried with growing pauses, across restarts. The
- * outbox row is written in the transaction that ends the run and leaves when the call is made or given up.
+ * outbox row is written in the transaction that ends the run and leaves when the call is made or given up; each call
+ * leaves a record of how it went.
  */
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
-import type { Storage, WebhookRecord } from "../storage/storage.ts";
+import type { DeliveryRecord, Storage, WebhookRecord } from "../storage/storage.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
-import { stamped } from "./webhook-payload.ts";
+import { exposed, stamped } from "./webhook-payload.ts";
 
 export interface WebhooksOptions {
   readonly storage: Storage;
@@ -14,6 +15,8 @@ export interface WebhooksOptions {
   readonly metrics: Metrics;
   /** Makes the call; resolves to the HTTP status. Throws WebhookRefused when the target is not allowed. */
   readonly post: (url: string, payload: string, id: string) => Promise<number>;
+  /** Fields of the payload that are sent; null: all. */
+  readonly fields: readonly string[] | null;
 }
 
 /** The target may not be called; retrying would not help. */
@@ -88,37 +91,69 @@ export class Webhooks {
 
   async #deliver(webhook: WebhookRecord): Promise<void> {
     const { storage, metrics, logger } = this.#options;
-    const calls = webhook.attempts + 1;
-    const outcome = await this.#post(webhook);
-    const context = { run_id: webhook.run_id, url: webhook.url, calls };
-    if (outcome.kind === "delivered") {
-      metrics.webhooks.inc({ outcome: "delivered" });
-      await storage.write((tx) => webhooks.remove(tx, webhook.webhook_id));
-    } else if (outcome.kind === "refused" || calls >= MAX_CALLS) {
-      metrics.webhooks.inc({ outcome: "given_up" });
-      logger.error({ ...context, reason: outcome.reason }, "webhook given up");
-      await storage.write((tx) => webhooks.remove(tx, webhook.webhook_id));
-    } else {
-      metrics.webhooks.inc({ outcome: "retried" });
-      logger.warn({ ...context, reason: outcome.reason }, "webhook failed, will be retried");
-      const next = Date.now() + pauseAfter(calls);
-      await storage.write((tx) => webhooks.reschedule(tx, webhook.webhook_id, calls, next));
-    }
+    const { webhook_id, run_id } = webhook;
+    const started_at = Date.now();
+    const begin = performance.now();
+    const answer = await this.#post(webhook);
+    const duration_ms = Math.round(performance.now() - begin);
+    const attempt = webhook.attempts + 1;
+    const outcome = outcomeOf(answer, attempt);
+    const { status, error } = answer;
+    const target = targetOf(webhook.url);
+    const record = { webhook_id, attempt, run_id, target, started_at, duration_ms, outcome, status, error };
+    metrics.webhooks.inc({ outcome });
+    metrics.webhookSeconds.observe(duration_ms / 1000);
+    logger[LEVELS[outcome]](record, SAID[outcome]);
+    await storage.write(async (tx) => {
+      await webhooks.recordDelivery(tx, record);
+      if (outcome !== "retried") return webhooks.remove(tx, webhook_id);
+      await webhooks.reschedule(tx, webhook_id, attempt, Date.now() + pauseAfter(attempt));
+    });
   }
 
-  async #post({ url, payload, webhook_id }: WebhookRecord): Promise<CallOutcome> {
+  async #post({ url, payload, webhook_id }: WebhookRecord): Promise<Answer> {
     try {
-      const status = await this.#options.post(url, stamped(payload, Date.now()), webhook_id);
-      if (status >= 200 && status < 300) return { kind: "delivered" };
-      return { kind: "failed", reason: `HTTP status ${status}` };
+      const body = exposed(stamped(payload, Date.now()), this.#options.fields);
+      return { status: await this.#options.post(url, body, webhook_id), error: null, final: false };
     } catch (error) {
       const reason = error instanceof Error ? describe(error) : String(error);
-      return { kind: error instanceof WebhookRefused ? "refused" : "failed", reason };
+      return { status: null, error: reason, final: isRefusal(error) };
     }
   }
 }
 
-type CallOutcome = { readonly kind: "delivered" } | { readonly kind: "failed" | "refused"; readonly reason: string };
+/** What came of one call: an HTTP status, or why there was none. */
+interface Answer {
+  readonly status: number | null;
+  readonly error: string | null;
+  /** Calling again would not help. */
+  readonly final: boolean;
+}
+
+/** What a call means for the webhook. */
+export function outcomeOf({ status, final }: Omit<Answer, "error">, attempt: number): DeliveryRecord["outcome"] {
+  if (status !== null && status >= 200 && status < 300) return "delivered";
+  return final || attempt >= MAX_CALLS ? "given_up" : "retried";
+}
+
+const LEVELS = { delivered: "debug", retried: "warn", given_up: "error" } as const;
+const SAID = {
+  delivered: "webhook delivered",
+  retried: "webhook failed, will be retried",
+  given_up: "webhook given up",
+} as const;
+
+/** Scheme and host: the path and the query of a webhook often hold its secret. */
+const targetOf = (url: string): string => (URL.canParse(url) ? new URL(url).origin : "this server");
+
+/** The client library may wrap what the check of the address threw. */
+const isRefusal = (error: unknown): boolean =>
+  error instanceof WebhookRefused || (error instanceof Error && error.cause instanceof WebhookRefused);
+
+/** Deletes the records of calls that are older than the retention. */
+export async function sweepDeliveries(storage: Storage, retentionMs: number): Promise<void> {
+  await storage.write((tx) => webhooks.sweepDeliveries(tx, Date.now() - retentionMs), { durable: false });
+}
 
 const describe = (error: Error): string =>
   error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;

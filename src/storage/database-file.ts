@@ -68,31 +68,43 @@ export function inspect(file: string): boolean {
 
 /**
  * The header says how many pages there are. A process killed while it moved its log into the file leaves a file that is
- * too short and no harm: the pages that are missing are still in the log. Any other missing page is lost.
+ * too short and no harm: the pages that are missing are still in the log, or the log says that there are fewer. Any
+ * other missing page is lost.
  */
 function checkLength(file: string, header: Buffer, actual: number): void {
   const stated = header.readUInt16BE(16);
   const pageSize = stated === 1 ? 65_536 : stated;
-  const pages = header.readUInt32BE(28);
   const pagesValid = header.readUInt32BE(24) === header.readUInt32BE(92);
-  if (!pagesValid || pages * pageSize <= actual) return;
-  const logged = pagesInLog(`${file}-wal`, pageSize);
+  const inHeader = header.readUInt32BE(28);
+  if (!pagesValid || inHeader * pageSize <= actual) return;
+  const log = readLog(`${file}-wal`, pageSize);
+  const pages = log.size ?? inHeader;
   for (let page = Math.floor(actual / pageSize) + 1; page <= pages; page++) {
-    if (!logged.has(page)) throw damaged(file, `it has ${actual} bytes, ${pages * pageSize} are expected`);
+    if (!log.pages.has(page)) throw damaged(file, `it has ${actual} bytes, ${pages * pageSize} are expected`);
   }
 }
 
-/** Numbers of the pages that a write-ahead log holds (format: https://sqlite.org/fileformat.html#walformat). */
-function pagesInLog(wal: string, pageSize: number): Set<number> {
+interface Log {
+  /** Numbers of the pages it holds. */
+  readonly pages: ReadonlySet<number>;
+  /** Pages of the database after its last commit; undefined when there is none. */
+  readonly size: number | undefined;
+}
+
+/** What a write-ahead log holds (format: https://sqlite.org/fileformat.html#walformat). */
+function readLog(wal: string, pageSize: number): Log {
   const pages = new Set<number>();
-  if (!fs.existsSync(wal)) return pages;
+  let size: number | undefined;
+  if (!fs.existsSync(wal)) return { pages, size };
   const log = fs.readFileSync(wal);
   const salt = log.subarray(16, 24);
   for (let at = 32; at + 24 + pageSize <= log.length; at += 24 + pageSize) {
     if (!log.subarray(at + 8, at + 16).equals(salt)) break;
     pages.add(log.readUInt32BE(at));
+    const committed = log.readUInt32BE(at + 4);
+    if (committed > 0) size = committed;
   }
-  return pages;
+  return { pages, size };
 }
 
 function readAt(file: string, position: number, length: number): Buffer {

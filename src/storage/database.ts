@@ -160,6 +160,28 @@ export interface Database {
     metadata: string;
     payload: string;
   };
+  /** One row per call that was made. */
+  webhook_deliveries: {
+    webhook_id: string;
+    attempt: number;
+    run_id: string;
+    /** Scheme and host: paths and queries of webhooks hold secrets. */
+    target: string;
+    started_at: number;
+    duration_ms: number;
+    outcome: string;
+    status: number | null;
+    error: string | null;
+  };
+  /** Keys that data may be sealed under; the newest seals. */
+  encryption_keys: {
+    key_id: string;
+    /** JSON: the members of JSON columns that are sealed. */
+    json_keys: string;
+    since: number;
+    /** When everything in the file was sealed under this key. */
+    sealed_all_at: number | null;
+  };
   store_items: {
     /** Namespace as JSON text of its array: unambiguous whatever the labels hold. */
     namespace: string;

@@ -2,7 +2,15 @@
  * The few expressions that differ between databases, and nothing else: today in SQLite's words.
  * `sql` fragments take values as parameters, so filters of clients never become SQL text.
  */
-import { type Expression, type RawBuilder, type SqlBool, sql } from "kysely";
+import {
+  type Expression,
+  ExpressionWrapper,
+  type OperationNode,
+  type RawBuilder,
+  RawNode,
+  type SqlBool,
+  sql,
+} from "kysely";
 import { invalid } from "../errors.ts";
 
 /** The elements of a list, one row each; one parameter whatever the length, so the statement stays the same. */
@@ -29,11 +37,29 @@ function atomOf(value: unknown): { types: string; atom: string | number | null }
 
 const COMPARE = { $eq: "is", $gt: ">", $gte: ">=", $lt: "<", $lte: "<=" } as const;
 
+/** A test of JSON members that says which they are: the values of some may be sealed, and cannot be searched. */
+interface MemberTest extends OperationNode {
+  readonly members: readonly string[];
+}
+
+export const isMemberTest = (node: OperationNode): node is MemberTest => "members" in node;
+
 function matches(column: JsonColumn, key: string, operator: keyof typeof COMPARE, value: unknown): RawBuilder<SqlBool> {
   const { types, atom } = atomOf(value);
   const test = sql.raw(COMPARE[operator]);
-  return sql<SqlBool>`exists (select 1 from json_each(${column}) as member
+  const comparison = sql<SqlBool>`exists (select 1 from json_each(${column}) as member
     where member.key = ${key} and member.type in ${listed(types)} and member.value ${test} ${atom})`;
+  const node: RawNode & MemberTest = {
+    ...RawNode.create(["", ""], [comparison.toOperationNode()]),
+    members: [key, ...namesIn(value)],
+  };
+  return sql<SqlBool>`${new ExpressionWrapper(node)}`;
+}
+
+/** Names of members in a value, however deep. */
+export function namesIn(value: unknown): string[] {
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([name, inner]) => [name, ...namesIn(inner)]);
 }
 
 /** The top-level member `key` of a JSON object is exactly `value`. Objects and arrays compare as text, so the order of keys counts. */

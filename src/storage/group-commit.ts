@@ -80,6 +80,23 @@ export class GroupCommit {
     if (this.#checkpointTimer !== null) clearTimeout(this.#checkpointTimer);
   }
 
+  /** Nobody writes, and has not for a moment. */
+  get quiet(): boolean {
+    return this.#flushing === null && performance.now() - this.#lastCommit >= IDLE_MS;
+  }
+
+  /** Moves the log into the file and empties it. False when somebody reads the file from outside and needs the log. */
+  emptyLog(): boolean {
+    if (this.#closed || this.#connection.inTransaction) return false;
+    // Who reads would hold up everyone here.
+    this.#connection.exec("PRAGMA busy_timeout=0");
+    try {
+      return this.#connection.pragma("wal_checkpoint(TRUNCATE)")[0]?.busy === 0;
+    } finally {
+      this.#connection.exec("PRAGMA busy_timeout=5000");
+    }
+  }
+
   async #flushAll(): Promise<void> {
     while (this.#waiting.length > 0) {
       await nextTurn();

@@ -18,13 +18,18 @@ type NativeStatement = Libsql.Statement<unknown[]>;
 
 const KEPT_STATEMENTS = 400;
 
+/** What a value of a row is before anyone sees it. */
+type Opener = (value: unknown) => unknown;
+
 export class LibsqlConnection {
   readonly #native: Libsql.Database;
+  readonly #open: Opener | undefined;
   /** Least recently used first. */
   readonly #statements = new Map<string, CachedStatement>();
 
-  constructor(path: string) {
+  constructor(path: string, open?: Opener) {
     this.#native = new Libsql(path);
+    this.#open = open;
   }
 
   get inTransaction(): boolean {
@@ -33,7 +38,7 @@ export class LibsqlConnection {
 
   prepare(text: string): CachedStatement {
     if (!this.#native.open) throw unavailable("the database is closed");
-    const statement = this.#statements.get(text) ?? new CachedStatement(this.#native.prepare(text));
+    const statement = this.#statements.get(text) ?? new CachedStatement(this.#native.prepare(text), this.#open);
     this.#statements.delete(text);
     this.#statements.set(text, statement);
     if (this.#statements.size > KEPT_STATEMENTS) this.#forgetOldest();
@@ -73,10 +78,12 @@ export class LibsqlConnection {
 class CachedStatement {
   readonly #native: NativeStatement;
   readonly #columns: readonly string[];
+  readonly #open: Opener | undefined;
   readonly reader: boolean;
 
-  constructor(native: NativeStatement) {
+  constructor(native: NativeStatement, open: Opener | undefined) {
     this.#native = native;
+    this.#open = open;
     this.reader = native.reader;
     this.#columns = this.reader ? native.columns().map((column) => column.name) : [];
     if (this.reader) native.raw(true);
@@ -84,7 +91,8 @@ class CachedStatement {
 
   all(parameters: readonly unknown[]): Row[] {
     const rows = this.#native.all(bindable(parameters)) as unknown[][];
-    return rows.map((values) => this.#toRow(values));
+    const open = this.#open;
+    return rows.map((values) => this.#toRow(open === undefined ? values : values.map(open)));
   }
 
   run(parameters: readonly unknown[]): { changes: number | bigint; lastInsertRowid: number | bigint } {

@@ -7,6 +7,7 @@ import { assistantVersions } from "./migrations/0002_assistant_versions.ts";
 import { idempotency } from "./migrations/0005_idempotency.ts";
 import { crons } from "./migrations/0006_crons.ts";
 import { store } from "./migrations/0007_store.ts";
+import { deliveries } from "./migrations/0008_deliveries.ts";
 import { growingLists } from "./migrations/0009_growing_lists.ts";
 import { StorageRefused } from "./refused.ts";
 
@@ -16,6 +17,7 @@ const MIGRATIONS: Readonly<Record<string, Migration>> = {
   "0005_idempotency": idempotency,
   "0006_crons": crons,
   "0007_store": store,
+  "0008_deliveries": deliveries,
   "0009_growing_lists": growingLists,
 };
 

@@ -6,10 +6,24 @@ import type { Compilable, CompiledQuery, Insertable, InsertQueryBuilder, InsertR
 import type { Database } from "./database.ts";
 import type { Tx } from "./storage.ts";
 
-class Slot {
-  readonly name: string;
-  constructor(name: string) {
-    this.name = name;
+/** Where a value goes once it is known. */
+export class Slot {
+  readonly #name: string;
+  readonly #change: ((value: unknown) => unknown) | undefined;
+
+  constructor(name: string, change?: (value: unknown) => unknown) {
+    this.#name = name;
+    this.#change = change;
+  }
+
+  /** The same slot, whose values are changed on their way in. */
+  through(change: (value: unknown) => unknown): Slot {
+    return new Slot(this.#name, change);
+  }
+
+  of(values: Readonly<Record<string, unknown>>): unknown {
+    const value = values[this.#name];
+    return this.#change === undefined ? value : this.#change(value);
   }
 }
 
@@ -42,7 +56,7 @@ export function prepared<P extends object, O = unknown>(
 }
 
 const fill = (parameters: readonly unknown[], values: Readonly<Record<string, unknown>>): unknown[] =>
-  parameters.map((parameter) => (parameter instanceof Slot ? values[parameter.name] : parameter));
+  parameters.map((parameter) => (parameter instanceof Slot ? parameter.of(values) : parameter));
 
 type Table = keyof Database & string;
 type Insert<T extends Table> = InsertQueryBuilder<Database, T, InsertResult>;

@@ -13,7 +13,11 @@ import { LibsqlConnection } from "./libsql.ts";
 import { LogSync } from "./log-sync.ts";
 import { migrate, refuseNewer } from "./migrate.ts";
 import { runDirectly } from "./prepared.ts";
-import type { Storage, Tx, WriteOptions } from "./storage.ts";
+import { Reclaim } from "./reclaim.ts";
+import { StorageRefused } from "./refused.ts";
+import { opener, refuseSearch, type Sealing, sealingPlugin } from "./sealing.ts";
+import type { Search, Storage, Tx, WriteOptions } from "./storage.ts";
+import * as encryption from "./tables/encryption.ts";
 
 export { StorageRefused } from "./refused.ts";
 
@@ -22,10 +26,15 @@ export interface SqliteOptions {
   readonly dir: string;
   /** Trouble that no caller can be told about, such as a checkpoint that failed. */
   readonly onError?: (error: unknown) => void;
+  /** Encrypts what holds state; data is plain when it is not given. */
+  readonly sealing?: Sealing | null;
 }
 
 /** Above this size a check of the whole file would hold up the start. */
 const QUICK_CHECK_BYTES = 64 * 1024 * 1024;
+
+/** Rewriting a file of this size holds up the start for less than a second. */
+const REWRITE_BYTES = 64 * 1024 * 1024;
 
 const PRAGMAS = [
   // Writes that must reach the disk are synced aside: see log-sync.ts.
@@ -35,16 +44,18 @@ const PRAGMAS = [
   "cache_size=-32768",
   "journal_size_limit=67108864",
   "wal_autocheckpoint=8000",
+  // What is deleted is overwritten: no cost that could be measured, as the pages are written anyway.
+  "secure_delete=ON",
 ];
 
-export async function openSqlite({ dir, onError = () => {} }: SqliteOptions): Promise<Storage> {
+export async function openSqlite({ dir, onError = () => {}, sealing = null }: SqliteOptions): Promise<Storage> {
   const file = path.join(path.resolve(dir), "skein.db");
   // The lock comes first: looking at a file that this process has open already would drop SQLite's own locks on it.
   const lock = lockFolder(path.resolve(dir));
   try {
     removeUnfinished(file);
     if (!inspect(file)) await createWhole(file, build);
-    return await refuseCorrupt(file, () => open(file, lock, onError));
+    return await refuseCorrupt(file, () => open(file, lock, sealing, onError));
   } catch (error) {
     unlock(lock);
     throw error;
@@ -52,22 +63,61 @@ export async function openSqlite({ dir, onError = () => {} }: SqliteOptions): Pr
 }
 
 async function build(connection: LibsqlConnection): Promise<void> {
-  await migrate(connection, kyselyOn(connection));
+  // Must come before the first table.
+  connection.exec("PRAGMA auto_vacuum=INCREMENTAL");
+  await migrate(connection, kyselyOn(connection, null));
 }
 
-async function open(file: string, lock: LibsqlConnection, onError: (error: unknown) => void): Promise<Storage> {
-  const writer = new LibsqlConnection(file);
+async function open(
+  file: string,
+  lock: LibsqlConnection,
+  sealing: Sealing | null,
+  onError: (error: unknown) => void,
+): Promise<Storage> {
+  const writer = connect(file, sealing);
   try {
-    const writerDb = kyselyOn(writer);
+    const writerDb = kyselyOn(writer, sealing);
     configure(writer);
     checkQuickly(file, writer);
     await refuseNewer(file, writerDb);
     await migrate(writer, writerDb);
-    return new SqliteStorage({ file, lock, writer, writerDb, onError });
+    await agreeOnKeys(file, writerDb, sealing);
+    letShrink(file, writer);
+    return new SqliteStorage({ file, lock, writer, writerDb, sealing, onError });
   } catch (error) {
     writer.close();
     throw error;
   }
+}
+
+const connect = (file: string, sealing: Sealing | null): LibsqlConnection =>
+  new LibsqlConnection(file, sealing === null ? undefined : opener(sealing));
+
+/** Data sealed under a key that is not given would come out as gibberish later: better no start. */
+async function agreeOnKeys(file: string, db: Kysely<Database>, sealing: Sealing | null): Promise<void> {
+  const recorded = await encryption.keys(db);
+  const missing = recorded.filter(({ key_id }) => sealing?.cipher.knows(key_id) !== true);
+  if (missing.length > 0) throw keyMissing(file, missing[0]?.key_id ?? "", sealing);
+  if (sealing === null) return;
+  const { cipher, jsonKeys } = sealing;
+  const current = recorded.find(({ key_id }) => key_id === cipher.keyId);
+  if (current?.json_keys === JSON.stringify(jsonKeys)) return;
+  await encryption.begin(db, cipher.keyId, jsonKeys, Date.now());
+}
+
+function keyMissing(file: string, key_id: string, sealing: Sealing | null): StorageRefused {
+  const remedy =
+    sealing === null
+      ? "Set LANGGRAPH_AES_KEY to the key it was encrypted with."
+      : "Neither LANGGRAPH_AES_KEY nor LANGGRAPH_AES_KEYS_OLD is that key: add it to LANGGRAPH_AES_KEYS_OLD.";
+  return new StorageRefused(`The database ${file} holds data encrypted under the key with the id ${key_id}. ${remedy}`);
+}
+
+/** Files of earlier versions cannot shrink. A small one is rewritten once so that it can. */
+function letShrink(file: string, connection: LibsqlConnection): void {
+  const [row] = connection.pragma("auto_vacuum");
+  if (row?.auto_vacuum === 2 || fs.statSync(file).size > REWRITE_BYTES) return;
+  connection.exec("PRAGMA auto_vacuum=INCREMENTAL; VACUUM");
 }
 
 function configure(connection: LibsqlConnection): void {
@@ -84,8 +134,9 @@ function checkQuickly(file: string, connection: LibsqlConnection): void {
   if (verdict !== "ok") throw damaged(file, verdict);
 }
 
-function kyselyOn(database: LibsqlConnection): Kysely<Database> {
-  const db = new Kysely<Database>({ dialect: new SqliteDialect({ database }) });
+function kyselyOn(database: LibsqlConnection, sealing: Sealing | null): Kysely<Database> {
+  const plugins = sealing === null ? [] : [sealingPlugin(sealing)];
+  const db = new Kysely<Database>({ dialect: new SqliteDialect({ database }), plugins });
   runDirectly(db, (query) => database.query(query.sql, query.parameters));
   return db;
 }
@@ -107,6 +158,7 @@ interface Parts {
   readonly lock: LibsqlConnection;
   readonly writer: LibsqlConnection;
   readonly writerDb: Kysely<Database>;
+  readonly sealing: Sealing | null;
   readonly onError: (error: unknown) => void;
 }
 
@@ -118,17 +170,20 @@ class SqliteStorage implements Storage {
   readonly #readerDb: Kysely<Database>;
   readonly #sync: LogSync;
   readonly #commits: GroupCommit;
+  readonly #reclaim: Reclaim;
+  readonly #closed = new AbortController();
   #closing: Promise<void> | null = null;
 
   constructor(parts: Parts) {
     this.#parts = parts;
     this.location = parts.file;
-    this.#reader = new LibsqlConnection(parts.file);
+    this.#reader = connect(parts.file, parts.sealing);
     configure(this.#reader);
     this.#reader.exec("PRAGMA query_only=ON");
-    this.#readerDb = kyselyOn(this.#reader);
+    this.#readerDb = kyselyOn(this.#reader, parts.sealing);
     this.#sync = new LogSync(openedLog(parts));
     this.#commits = new GroupCommit(parts.writer, this.#sync, parts.onError);
+    this.#reclaim = new Reclaim(parts.writer, this.#commits);
   }
 
   async read<T>(work: (db: Tx) => Promise<T>): Promise<T> {
@@ -140,12 +195,21 @@ class SqliteStorage implements Storage {
     return this.#commits.submit(() => work(this.#parts.writerDb), options);
   }
 
+  checkSearch(search: Search): void {
+    if (this.#parts.sealing !== null) refuseSearch(this.#parts.sealing, search);
+  }
+
+  async reclaim(): Promise<void> {
+    if (!this.#closed.signal.aborted) await this.#reclaim.round(this.#closed.signal);
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
   async #close(): Promise<void> {
+    this.#closed.abort();
     await this.#commits.drain();
     this.#reader.close();
     this.#foldLog();

@@ -26,6 +26,12 @@ export interface WriteOptions {
   readonly onCommitted?: () => void;
 }
 
+/** What a search compares: members of these columns. */
+export interface Search {
+  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly values?: Readonly<Record<string, unknown>> | null | undefined;
+}
+
 export interface Storage {
   /** `sqlite` or `postgres`: tables pick the few expressions that differ by this. */
   readonly dialect: "sqlite" | "postgres";
@@ -33,6 +39,16 @@ export interface Storage {
   readonly location: string;
   read<T>(work: (db: Tx) => Promise<T>): Promise<T>;
   write<T>(work: (tx: Tx) => Promise<T>, options?: WriteOptions): Promise<T>;
+  /**
+   * Throws `invalid` when a search needs what is encrypted at rest. Queries that compare columns are checked anyway; this is
+   * for those that go through indexes of their own.
+   */
+  checkSearch(search: Search): void;
+  /**
+   * Gives back to the disk what deleted rows held, in small steps between the writes of others, and empties the log where
+   * their text may still be. At most about a second of work; what is left is for the next call.
+   */
+  reclaim(): Promise<void>;
   /** Waits for writes in flight, then closes. */
   close(): Promise<void>;
 }
@@ -129,6 +145,21 @@ export interface WebhookRecord {
   readonly attempts: number;
   readonly next_attempt_at: number;
   readonly created_at: number;
+}
+
+/** How a call of a webhook went. */
+export interface DeliveryRecord {
+  readonly webhook_id: string;
+  /** The n-th call, from 1. */
+  readonly attempt: number;
+  readonly run_id: string;
+  readonly target: string;
+  readonly started_at: number;
+  readonly duration_ms: number;
+  readonly outcome: "delivered" | "retried" | "given_up";
+  /** HTTP status; null when there was no answer. */
+  readonly status: number | null;
+  readonly error: string | null;
 }
 
 /** Events `first..last` of a run, stored in one row. */

@@ -1,6 +1,6 @@
-/** Webhook calls that must be made: written with the run's end, in one transaction, and deleted when done. */
+/** Webhook calls that must be made: written with the run's end, in one transaction, and deleted when done. Each call leaves a record. */
 import { insertRows } from "../prepared.ts";
-import type { Tx, WebhookRecord } from "../storage.ts";
+import type { DeliveryRecord, Tx, WebhookRecord } from "../storage.ts";
 
 const insertRow = insertRows("webhooks", [
   "webhook_id",
@@ -46,4 +46,26 @@ export async function reschedule(tx: Tx, webhook_id: string, attempts: number, n
 /** Forgets a call: delivered, or given up. */
 export async function remove(tx: Tx, webhook_id: string): Promise<void> {
   await tx.deleteFrom("webhooks").where("webhook_id", "=", webhook_id).execute();
+}
+
+const insertDelivery = insertRows("webhook_deliveries", [
+  "webhook_id",
+  "attempt",
+  "run_id",
+  "target",
+  "started_at",
+  "duration_ms",
+  "outcome",
+  "status",
+  "error",
+]);
+
+/** Writes down how a call went. */
+export async function recordDelivery(tx: Tx, record: DeliveryRecord): Promise<void> {
+  await insertDelivery(tx, [record]);
+}
+
+/** Deletes the records of calls made before. */
+export async function sweepDeliveries(tx: Tx, started_before: number): Promise<void> {
+  await tx.deleteFrom("webhook_deliveries").where("started_at", "<", started_before).execute();
 }

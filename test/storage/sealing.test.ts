@@ -1,0 +1,216 @@
+/** What the seal of the storage does to queries of all kinds, below the server: test/api/encryption.test.ts sees it from outside. */
+import { sql } from "kysely";
+import { expect, test } from "vitest";
+import { Cipher, SealBroken } from "../../src/storage/cipher.ts";
+import { jsonEquals, jsonEqualsAll, jsonFilter } from "../../src/storage/expressions.ts";
+import { prepared } from "../../src/storage/prepared.ts";
+import { KEEPING } from "../../src/storage/sealed-columns.ts";
+import { openSqlite } from "../../src/storage/sqlite.ts";
+import type { Storage } from "../../src/storage/storage.ts";
+import * as checkpoints from "../../src/storage/tables/checkpoints.ts";
+import * as events from "../../src/storage/tables/events.ts";
+import * as runs from "../../src/storage/tables/runs.ts";
+import * as threads from "../../src/storage/tables/threads.ts";
+import { NOW, newRun, openTemp, tempDir } from "./support.ts";
+
+const KEY = Buffer.from("0123456789abcdef");
+const cipher = new Cipher({ key: KEY, old: [] });
+
+async function sealed(): Promise<{ storage: Storage; stored: (query: string) => Promise<unknown[]> }> {
+  const dir = tempDir();
+  const storage = await openSqlite({ dir, sealing: { cipher, jsonKeys: ["token"] } });
+  const stored = async (query: string): Promise<unknown[]> => {
+    // Without a seal, as somebody with the file sees it. Queries are SQL of this test.
+    await storage.close();
+    const { default: Libsql } = await import("libsql");
+    const db = new Libsql(`${dir}/skein.db`);
+    const rows = db.prepare(query).all() as unknown[];
+    db.close();
+    return rows;
+  };
+  return { storage, stored };
+}
+
+const thread = { thread_id: "t", status: "idle", metadata: {}, config: {}, values: null, interrupts: "{}" } as const;
+const times = { created_at: NOW, updated_at: NOW, state_updated_at: NOW };
+
+test("every table and column of the database says how it is kept", async () => {
+  const storage = await openTemp();
+  const { rows } = await storage.read((db) =>
+    sql<{ table: string; column: string }>`
+      select t.name as "table", c.name as "column" from sqlite_master as t, pragma_table_info(t.name) as c
+      where t.type = 'table' and t.name not like 'kysely%' and t.name not like 'sqlite%'`.execute(db),
+  );
+  const columns = Object.entries(KEEPING).flatMap(([table, kept]) =>
+    Object.keys(kept).map((name) => `${table}.${name}`),
+  );
+  expect(rows.map(({ table, column }) => `${table}.${column}`).sort()).toEqual(columns.sort());
+});
+
+test("inserts, updates, expressions around a parameter, null", async () => {
+  const { storage, stored } = await sealed();
+  await storage.write((tx) =>
+    threads.insert(tx, { ...thread, ...times, metadata: { token: "a", b: [{ token: [1] }] } }),
+  );
+  await storage.write((tx) => threads.touch(tx, "t", { interrupts: '{"x":1}', updated_at: NOW }));
+  await storage.write((tx) => threads.touch(tx, "t", { values: '"v"', updated_at: NOW + 1 }));
+  await storage.write((tx) => runs.insert(tx, newRun({ thread_id: "t", metadata: { token: { deep: 1 }, shown: 2 } })));
+  const found = await storage.read((db) => threads.find(db, "t"));
+  expect(found).toMatchObject({ metadata: { token: "a", b: [{ token: [1] }] }, values: '"v"', interrupts: '{"x":1}' });
+  const [run] = await storage.read((db) => runs.listOfThread(db, "t", { limit: 1, offset: 0, status: null }));
+  expect(run).toMatchObject({
+    metadata: { token: { deep: 1 }, shown: 2 },
+    kwargs: { input: { text: "hi" } },
+    error: null,
+  });
+  const [row] = (await stored("select t.*, r.kwargs, r.error, r.metadata as meta from threads t, runs r")) as Record<
+    string,
+    string
+  >[];
+  for (const column of ["values", "interrupts", "kwargs"]) expect(row?.[column]).toMatch(/^skein-aes:/);
+  expect(row?.error).toBeNull();
+  expect(JSON.parse(row?.metadata ?? "")).toEqual({
+    token: expect.stringMatching(/^skein-aes:/),
+    b: [{ token: expect.stringMatching(/^skein-aes:/) }],
+  });
+  expect(JSON.parse(row?.meta ?? "")).toEqual({ token: expect.stringMatching(/^skein-aes:/), shown: 2 });
+});
+
+test("an insert that selects: its own values are sealed, columns are copied as they are, conditions are left alone", async () => {
+  const { storage, stored } = await sealed();
+  await storage.write((tx) => threads.insert(tx, { ...thread, ...times, values: '"v"' }));
+  const put = prepared<{ thread_id: string; events: string }>((db, slots) =>
+    db
+      .insertInto("event_chunks")
+      .columns(["run_id", "first", "last", "events"])
+      .expression((eb) =>
+        eb
+          .selectFrom("threads")
+          .select((eb) => ["thread_id", eb.val(1).as("first"), eb.val(2).as("last"), eb.val(slots.events).as("events")])
+          .where("thread_id", "=", slots.thread_id),
+      ),
+  );
+  await storage.write((tx) => put(tx, { thread_id: "t", events: "[3]" }));
+  await storage.write((tx) =>
+    tx
+      .insertInto("event_chunks")
+      .columns(["run_id", "first", "last", "events"])
+      .expression((eb) =>
+        eb
+          .selectFrom("event_chunks")
+          .select((eb) => ["run_id", eb.val(3).as("first"), "last", "events"])
+          .where("run_id", "=", "t"),
+      )
+      .execute(),
+  );
+  await storage.write((tx) =>
+    tx
+      .updateTable("threads")
+      .set({ interrupts: (eb) => eb.selectFrom("event_chunks").select("events").where("run_id", "=", "t").limit(1) })
+      .execute(),
+  );
+  expect((await storage.read((db) => events.read(db, "t", -1, 9))).map(({ events }) => events)).toEqual(["[3]", "[3]"]);
+  expect((await storage.read((db) => threads.find(db, "t")))?.interrupts).toBe("[3]");
+  const rows = (await stored("select events from event_chunks")) as { events: string }[];
+  for (const row of rows) expect(row.events).toMatch(/^skein-aes:/);
+});
+
+test("bytes come back as bytes, text as text, many rows at once", async () => {
+  const { storage } = await sealed();
+  const key = { thread_id: "t", checkpoint_ns: "", checkpoint_id: "c" };
+  const bytes = Buffer.from([0, 255, 1, 254]);
+  const values = Array.from({ length: 70 }, (_, n) =>
+    n % 2 === 0 ? (["bytes", bytes] as const) : (["json", `"é${n}"`] as const),
+  );
+  const blobs = values.map((value, n) => ({ channel: `c${n}`, version: "1", first: 0, value }));
+  const versions = Object.fromEntries(blobs.map(({ channel }) => [channel, ["1", 0] as const]));
+  const row = {
+    ...key,
+    parent_checkpoint_id: null,
+    metadata: "{}",
+    checkpoint: ["json", "{}"] as const,
+    blob_versions: versions,
+  };
+  await storage.write((tx) => checkpoints.put(tx, null, row, blobs));
+  const found = await storage.read((db) => checkpoints.get(db, key));
+  expect(found?.checkpoint).toEqual(["json", "{}"]);
+  expect(found?.blobs.map(({ value: [type, value] }) => [type, value])).toEqual(values);
+  await storage.close();
+});
+
+test("what is sealed cannot be searched, whichever way the query is built", async () => {
+  const { storage } = await sealed();
+  const search = (work: Parameters<typeof storage.read>[0]) => expect(storage.read(work)).rejects;
+  await search((db) =>
+    db
+      .selectFrom("threads")
+      .select("thread_id")
+      .where((eb) => jsonEquals(eb.ref("values"), "a", 1))
+      .execute(),
+  ).toThrow("values: cannot be searched");
+  await search((db) =>
+    db
+      .selectFrom("threads as t")
+      .select("t.thread_id")
+      .where((eb) => jsonEquals(eb.ref("t.values"), "a", 1))
+      .execute(),
+  ).toThrow("values: cannot be searched");
+  await search((db) =>
+    db
+      .selectFrom("store_items")
+      .select("key")
+      .where((eb) => eb.and(jsonFilter(eb.ref("store_items.value"), "a", { $gt: 1 })))
+      .execute(),
+  ).toThrow("filter: cannot be searched");
+  await search((db) =>
+    db
+      .selectFrom("assistants")
+      .select("name")
+      .where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), { a: { token: 1 } })))
+      .execute(),
+  ).toThrow("metadata.token: cannot be searched");
+  await search((db) =>
+    db
+      .selectFrom("store_items")
+      .select("key")
+      .where((eb) => eb.and(jsonFilter(eb.ref("store_items.value"), "token", { $ne: 1 })))
+      .execute(),
+  ).toThrow("cannot be searched");
+  await search((db) =>
+    sql`select 1 from threads as t where ${jsonEquals(sql.ref("t.values"), "a", 1)}`.execute(db),
+  ).toThrow("values: cannot be searched");
+  await search((db) =>
+    sql`select 1 from threads as t where ${jsonEquals(sql.ref("t.metadata"), "token", 1)}`.execute(db),
+  ).toThrow("metadata.token: cannot be searched");
+  expect(() => storage.checkSearch({ values: { a: 1 } })).toThrow("values: cannot be searched");
+  expect(() => storage.checkSearch({ metadata: { a: [{ token: 1 }] } })).toThrow("metadata.token: cannot be searched");
+  storage.checkSearch({ metadata: { a: 1 }, values: {} });
+  // What is not sealed can, and so can the fact that there is something.
+  await storage.read((db) =>
+    db
+      .selectFrom("assistants")
+      .select("name")
+      .where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), { a: 1 })))
+      .execute(),
+  );
+  await storage.read((db) => db.selectFrom("threads").select("thread_id").where("values", "is not", null).execute());
+  await storage.close();
+});
+
+test("a sealed value that was changed does not open, and is no longer anything else either", () => {
+  const text = cipher.sealText("hello");
+  expect(cipher.openText(text)).toBe("hello");
+  const last = text.at(-5) === "A" ? "B" : "A";
+  expect(() => cipher.openText(text.slice(0, -5) + last + text.slice(-4))).toThrow(SealBroken);
+  const bytes = Buffer.from(cipher.sealBytes("hello"));
+  // Text sealed as text must not come out as bytes.
+  bytes[27] = "b".charCodeAt(0);
+  expect(() => cipher.openBytes(bytes)).toThrow(SealBroken);
+});
+
+test("one value sealed twice looks different each time; another key's is left as it is", () => {
+  expect(cipher.sealText("x")).not.toBe(cipher.sealText("x"));
+  const other = new Cipher({ key: Buffer.from("another-16-bytes"), old: [KEY] });
+  expect(other.openText(cipher.sealText("x"))).toBe("x");
+  expect(cipher.openText(other.sealText("x"))).toBeUndefined();
+});
