@@ -4,6 +4,7 @@
  */
 import { Agent, request } from "node:http";
 import { join } from "node:path";
+import { toUSVString } from "node:util";
 import fc from "fast-check";
 import Libsql from "libsql";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -266,7 +267,7 @@ function paths({ path }: Operation, things: Things): fc.Arbitrary<string> {
     .map((all) => names.reduce((done, name, index) => done.replace(`{${name}}`, all[index] ?? ""), path));
 }
 
-const encoded = (text: string): string => encodeURIComponent(text.toWellFormed());
+const encoded = (text: string): string => encodeURIComponent(toUSVString(text));
 
 /* -------------------------------------------------------------------------------- properties */
 
