@@ -87,9 +87,10 @@ class Reader {
 
   shape(schema: unknown, depth = 0): Shape {
     const own = this.#resolve(schema);
-    const parts = depth > MAX_DEPTH ? [] : [...listOf(own.allOf), ...listOf(own.anyOf), ...listOf(own.oneOf)];
-    const alternatives = [...listOf(own.anyOf), ...listOf(own.oneOf)].map((one) => this.shape(one, depth + 1));
-    const all = [this.#ownShape(own, depth), ...parts.map((part) => this.shape(part, depth + 1))];
+    const inner = (parts: readonly unknown[]): Shape[] =>
+      depth > MAX_DEPTH ? [] : parts.map((part) => this.shape(part, depth + 1));
+    const alternatives = inner([...listOf(own.anyOf), ...listOf(own.oneOf)]);
+    const all = [this.#ownShape(own, depth), ...inner(listOf(own.allOf)), ...alternatives];
     const { kinds, default: fallback } = all[0] ?? NOTHING;
     // An alternative that says nothing allows everything.
     const open = kinds.size === 0 && alternatives.some((one) => one.kinds.size === 0);
