@@ -156,7 +156,7 @@ const ASSISTANTS = [
   ...of("GET /assistants/{assistant_id}/graph", {
     "assistants.graph": "The drawing has the nodes and edges of the graph.",
     "assistants.graph.edge-keys": "Edges have only the keys that clients unpack.",
-    "assistants.graph.xray": "With `xray` subgraphs are drawn, as deep as asked.",
+    "assistants.graph.xray": "With `xray`, a flag or a depth, subgraphs are drawn.",
     "assistants.graph.bad-xray": "An `xray` that is neither flag nor depth is a 422.",
     "assistants.graph.unknown": "An unknown assistant is a 404.",
   }),

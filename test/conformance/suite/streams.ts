@@ -1,6 +1,6 @@
 /** Streams of runs and threads. */
 import { expect } from "vitest";
-import { type Any, behaviour, eventually, json, NOBODY, names, of, refused } from "../kit.ts";
+import { type Any, behaviour, eventually, ids, json, NOBODY, names, of, refused } from "../kit.ts";
 
 const HELLO = { messages: [{ role: "user", content: "hello world" }] };
 
@@ -292,8 +292,8 @@ behaviour("thread-stream.runs-in-sequence", async ({ api }) => {
   const one = await api.start("plain", { value: 1 }, { stream_mode: "updates" }, thread_id);
   const two = await api.start("plain", { value: 10 }, { stream_mode: "updates" }, thread_id);
   const frames = await stream.until(({ data }) => data?.includes('"value":22') ?? false);
-  const runs = of(frames, "metadata").map(({ run_id }) => run_id);
-  expect(runs).toEqual([one.run_id, two.run_id]);
+  const starts = of(frames, "metadata").filter(({ attempt }) => attempt === 1);
+  expect(ids(starts, "run_id")).toEqual([one.run_id, two.run_id]);
 });
 
 behaviour("thread-stream.state-update", async ({ api }) => {

@@ -71,34 +71,39 @@ const prefilled = (updates: readonly Any[], graph_id = "plain"): Any => ({
   supersteps: updates.map((update) => ({ updates: [update] })),
 });
 
+/** As if the input had come in and the first node had run. */
+const BEGUN = prefilled([
+  { values: { value: 10 }, as_node: "__input__" },
+  { values: { value: 11, steps: ["first"] }, as_node: "first" },
+]);
+
 behaviour("threads.create.supersteps", async ({ api }) => {
-  const body = prefilled([
-    { values: { value: 10 }, as_node: "__input__" },
-    { values: { value: 11, steps: ["first"] }, as_node: "first" },
-  ]);
-  const thread_id = await api.thread(body);
-  expect(await api.state(thread_id)).toMatchObject({ values: { value: 11, steps: ["first"] }, next: ["second"] });
+  const state = await api.state(await api.thread(BEGUN));
+  expect(state).toMatchObject({ values: { value: 11, steps: ["first"] }, next: ["second"] });
 });
 
 behaviour("threads.create.supersteps-values", async ({ api }) => {
-  const made = await api.post("/threads", prefilled([{ values: { value: 10 }, as_node: "__input__" }]));
-  expect(made.values).toMatchObject({ value: 10 });
+  expect((await api.post("/threads", BEGUN)).values).toEqual({ value: 11, steps: ["first"] });
 });
 
 behaviour("threads.create.supersteps-continue", async ({ api }) => {
-  const thread_id = await api.thread(
-    prefilled([
-      { values: { value: 10 }, as_node: "__input__" },
-      { values: { value: 11, steps: ["first"] }, as_node: "first" },
-    ]),
-  );
+  const thread_id = await api.thread(BEGUN);
   expect(await api.runOn(thread_id, "plain", null)).toMatchObject({ value: 22, steps: ["first", "second"] });
 });
 
 behaviour("threads.create.supersteps-messages", async ({ api }) => {
-  const messages = [{ role: "user", content: "hello" }];
-  const made = await api.post("/threads", prefilled([{ values: { messages }, as_node: "__input__" }], "chat"));
-  expect(made.values.messages).toMatchObject([{ type: "human", content: "hello", id: expect.any(String) }]);
+  const said = (role: string, content: string) => ({ values: { messages: [{ role, content }] } });
+  const made = await api.post(
+    "/threads",
+    prefilled(
+      [
+        { ...said("user", "hello"), as_node: "__input__" },
+        { ...said("assistant", "hi"), as_node: "answer" },
+      ],
+      "chat",
+    ),
+  );
+  expect(made.values.messages.at(-1)).toMatchObject({ type: "ai", content: "hi", id: expect.any(String) });
 });
 
 behaviour("threads.create.supersteps-no-graph", async ({ api }) => {
