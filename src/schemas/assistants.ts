@@ -1,6 +1,6 @@
 /** Assistants on the wire. Source: contract schemas Assistant, AssistantSearchRequest, AssistantCountRequest. */
 import { z } from "@hono/zod-openapi";
-import { Config, JsonObject } from "./common.ts";
+import { Config, JsonObject, orDefault } from "./common.ts";
 import { Id } from "./ids.ts";
 
 export const Assistant = z
@@ -77,8 +77,8 @@ export const AssistantFilter = z.object({
 export type AssistantFilter = z.infer<typeof AssistantFilter>;
 
 export const AssistantSearch = AssistantFilter.extend({
-  limit: z.int().min(1).max(1000).nullish(),
-  offset: z.int().min(0).nullish(),
+  limit: orDefault(z.int().min(1).max(1000), 10),
+  offset: orDefault(z.int().min(0), 0),
   sort_by: z.enum(["assistant_id", "created_at", "updated_at", "name", "graph_id"]).nullish(),
   sort_order: z.enum(["asc", "desc"]).nullish(),
   select: z.array(z.enum(ASSISTANT_FIELDS)).nullish(),

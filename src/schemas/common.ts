@@ -4,6 +4,11 @@ import { z } from "@hono/zod-openapi";
 export const JsonObject = z.record(z.string(), z.unknown());
 export type JsonObject = Record<string, unknown>;
 
+/** A field that may be left out or null. The document tells what then holds; whoever reads the field applies it. */
+export function orDefault<S extends z.ZodType>(schema: S, fallback: z.output<S>) {
+  return schema.nullish().openapi({ default: fallback });
+}
+
 export const ErrorResponse = z
   .object({ detail: z.string().describe("What is wrong, and where.") })
   .openapi("ErrorResponse");
