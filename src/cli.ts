@@ -52,6 +52,8 @@ function addCompatCommand(program: Command): void {
     .option("--json", "print all differences as JSON")
     .option("--list", "print the list of operations as JSON, and ask nobody")
     .action(async (flags: CompatFlags) => {
+      // A reader that has seen enough (`| head`) closes the pipe.
+      process.stdout.on("error", () => process.exit(1));
       try {
         process.exitCode = await compat(flags, (text) => process.stdout.write(`${text}\n`));
       } catch (error) {

@@ -22,6 +22,11 @@ export const OURS: readonly Ours[] = [
     /^query\.(last_event_id|stream_mode)$/,
     "for clients that cannot set headers; several modes",
   ),
+  at(/ \/(threads|runs)$|\/runs(\/(stream|wait|batch))?$/, /^header\.Idempotency-Key$/, "the same request sent twice"),
+  at(/\/runs\/crons/, /^body\.input$/, "as a run's: any JSON"),
+  at(/\/runs\/crons/, /^body\.checkpoint_during$/, "as a run's"),
+  at(/POST \/threads\/.*\/runs\/crons$/, /^body\.on_run_completed$/, "`keep`, which it does anyway"),
+  at(/POST \/runs\/crons\/count$/, /^body\.enabled$/, "the filters of the search"),
   at(/GET .*\/state/, /^query\.checkpoint_(id|ns)$/, "a checkpoint by query, of a subgraph too"),
   at(/POST .*\/cancel$/, /^answer\.409$/, "a run that has ended cannot be cancelled"),
 ];

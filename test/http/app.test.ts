@@ -175,7 +175,7 @@ describe("system", () => {
     expect(stream?.parameters?.map((parameter) => [parameter.in, parameter.name, parameter.schema.type])).toEqual([
       ["path", "thread_id", "string"],
       ["path", "run_id", "string"],
-      ["query", "stream_mode", "array"],
+      ["query", "stream_mode", ["string", "array"]],
       ["query", "cancel_on_disconnect", "boolean"],
       ["query", "last_event_id", "string"],
       ["header", "Last-Event-ID", "string"],
