@@ -93,20 +93,28 @@ interface Things {
   readonly cron_id: string;
 }
 
+/** A server that lacks an operation gets the others tested all the same. */
 async function makeThings(): Promise<Things> {
   const { thread_id, run_id, path } = await api.start("plain", { value: 1 });
   await api.get(`${path}/join`);
   const { checkpoint } = await api.state(thread_id);
-  const { assistant_id } = await api.assistant({ name: "fuzzed" });
-  const { cron_id } = await api.cron({ enabled: false });
-  await api.put("/store/items", { namespace: ["fuzzed"], key: "k", value: { a: 1 } });
-  return { thread_id, run_id, checkpoint_id: checkpoint.checkpoint_id, assistant_id, cron_id };
+  const assistant = await api.http.post("/assistants", { graph_id: "plain", name: "fuzzed" });
+  const cron = await api.http.post("/runs/crons", { assistant_id: "plain", schedule: YEARLY, enabled: false });
+  await api.http.put("/store/items", { namespace: ["fuzzed"], key: "k", value: { a: 1 } });
+  return {
+    thread_id,
+    run_id,
+    checkpoint_id: checkpoint.checkpoint_id,
+    assistant_id: assistant.body.assistant_id ?? NOBODY,
+    cron_id: cron.body.cron_id ?? NOBODY,
+  };
 }
 
 /** How much there is. Only accepted requests may add to it. */
 async function counts(): Promise<number[]> {
   const paths = ["/threads/count", "/assistants/count", "/runs/crons/count"];
-  return Promise.all(paths.map((path) => api.post<number>(path, {})));
+  const answers = await Promise.all(paths.map((path) => api.http.post(path, {})));
+  return answers.map(({ status, body }) => (status === 200 ? body : 0));
 }
 
 /* -------------------------------------------------------------------------------- arbitraries */

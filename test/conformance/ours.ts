@@ -27,6 +27,12 @@ export const OURS: readonly Ours[] = [
   at(/\/runs\/crons/, /^body\.checkpoint_during$/, "as a run's"),
   at(/POST \/threads\/.*\/runs\/crons$/, /^body\.on_run_completed$/, "`keep`, which it does anyway"),
   at(/POST \/runs\/crons\/count$/, /^body\.enabled$/, "the filters of the search"),
+  at(
+    /(POST|PATCH) \/threads(\/\{thread_id\})?$/,
+    /^body\.ttl$/,
+    "a bare number of minutes, as SDKs let people write it",
+  ),
+  at(/POST .*\/history$/, /^body\.before$/, "the id of a checkpoint alone"),
   at(/GET .*\/state/, /^query\.checkpoint_(id|ns)$/, "a checkpoint by query, of a subgraph too"),
   at(/POST .*\/cancel$/, /^answer\.409$/, "a run that has ended cannot be cancelled"),
 ];
