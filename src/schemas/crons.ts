@@ -1,6 +1,6 @@
 /** Crons on the wire. Source: contract schemas Cron, CronCreate, ThreadCronCreate, CronPatch, CronSearch, CronCountRequest. */
 import { z } from "@hono/zod-openapi";
-import { JsonObject, orDefault } from "./common.ts";
+import { JsonObject, OwnMetadata, orDefault } from "./common.ts";
 import { Id } from "./ids.ts";
 import { type RunCreateStateful, RunCreateStateful as RunFields } from "./runs.ts";
 
@@ -93,7 +93,7 @@ const createFields = {
   timezone: Timezone.nullish(),
   end_time: EndTime,
   enabled: orDefault(z.boolean(), true),
-  metadata: JsonObject.nullish().describe("Of the cron, and of each of its runs."),
+  metadata: OwnMetadata.nullish().describe("Of the cron, and of each of its runs."),
   ...payload,
 } as const;
 
@@ -124,7 +124,7 @@ export const CronPatch = z
     end_time: EndTime,
     enabled: z.boolean().optional(),
     on_run_completed: OnRunCompleted.optional(),
-    metadata: JsonObject.nullish().describe("Merged into what is there."),
+    metadata: OwnMetadata.nullish().describe("Merged into what is there."),
     ...payload,
   })
   .superRefine((patch, context) => {

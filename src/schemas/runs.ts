@@ -3,7 +3,7 @@
  * Source: contract schemas RunCreateStateless, RunCreateStateful, Run, Command, Send.
  */
 import { z } from "@hono/zod-openapi";
-import { CheckpointConfig, Config, JsonObject, orDefault } from "./common.ts";
+import { CheckpointConfig, Config, JsonObject, OwnMetadata, orDefault } from "./common.ts";
 
 export const STREAM_MODES = [
   "values",
@@ -50,7 +50,7 @@ const createFields = {
   assistant_id: z.string().describe("Id of an assistant, or of a graph (its default assistant)."),
   input: z.unknown().optional().describe("Input of the graph: any JSON. Null resumes from the checkpoint."),
   command: Command.nullish(),
-  metadata: JsonObject.nullish(),
+  metadata: OwnMetadata.nullish(),
   config: Config.nullish(),
   context: JsonObject.nullish(),
   webhook: z.string().min(1).max(65_536).nullish(),
