@@ -164,7 +164,9 @@ function refuse(error: unknown): never {
 
 /** Errors whose message says it all go without a stack; a graph's failure shows where in the user's code. */
 function textOf(error: unknown): string {
-  const saysItAll = [ConfigError, StorageRefused, IndexLoadError, NoDocumentError].some((kind) => error instanceof kind);
+  const saysItAll = [ConfigError, StorageRefused, IndexLoadError, NoDocumentError].some(
+    (kind) => error instanceof kind,
+  );
   if (saysItAll && error instanceof Error) return error.message;
   if (error instanceof GraphLoadError) return `${error.message}\n${error.stack ?? ""}`;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
