@@ -518,7 +518,6 @@ export const OPERATIONS: readonly ListedOperation[] = [
   }),
   store("GET /store/items", {
     query: { key: required(text()), namespace: list(text()), refresh_ttl: flag() },
-    errors: [400],
   }),
   store("DELETE /store/items", { body: { namespace: list(text()), key: required(text()) }, success: 204 }),
   store("POST /store/items/search", {

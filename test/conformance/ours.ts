@@ -33,6 +33,7 @@ export const OURS: readonly Ours[] = [
     "a bare number of minutes, as SDKs let people write it",
   ),
   at(/POST .*\/history$/, /^body\.before$/, "the id of a checkpoint alone"),
+  at(/\/store\/items/, /^answer\.503$/, "the model that embeds texts does not answer"),
   at(/GET .*\/state/, /^query\.checkpoint_(id|ns)$/, "a checkpoint by query, of a subgraph too"),
   at(/POST .*\/cancel$/, /^answer\.409$/, "a run that has ended cannot be cancelled"),
 ];
