@@ -188,6 +188,7 @@ const THREADS = [
     "threads.create.bad-if-exists": "An unknown way with taken ids is a 422.",
     "threads.create.ttl": "A time to live in minutes says when the thread expires, by deletion.",
     "threads.create.ttl-strategy": "The strategy may be to keep the latest state, the minutes a fraction.",
+    "threads.create.ttl-of-run": "A run that makes its thread may give the minutes in its configurable.",
     "threads.create.bad-ttl": "A time to live that is no number, and an unknown strategy, are a 422.",
     "threads.create.supersteps": "Supersteps fill the state in order, as if the nodes had written.",
     "threads.create.supersteps-values": "The answer has the resulting values.",
@@ -640,6 +641,10 @@ const STORE = [
     "store.search.page": "Limit and offset page the items.",
     "store.search.limit-default": "Ten items unless asked otherwise.",
     "store.search.bad-limit": "Negative limits and offsets are a 422.",
+    "store.search.query": "A query ranks items by likeness, with a score.",
+    "store.search.query-not-indexed": "Items are found by what they were indexed by, and not when they were not.",
+    "store.search.no-score": "Without a query there is no score.",
+    "store.expires": "An item is gone when its time to live is over.",
     "store.search.nulls": "Nulls stand for fields left out.",
   }),
   ...of("POST /store/namespaces", {

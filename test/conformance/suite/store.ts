@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-import { type Any, type Api, behaviour, ids, refused } from "../kit.ts";
+import { type Any, type Api, behaviour, eventually, ids, refused } from "../kit.ts";
 
 const keep = (api: Api, namespace: readonly string[], key: string, value: Any = {}, more: Any = {}): Promise<unknown> =>
   api.put("/store/items", { namespace, key, value, ...more });
@@ -166,6 +166,39 @@ behaviour("store.search.nulls", async ({ api }) => {
   await keep(api, [mark], "a");
   const body = { namespace_prefix: [mark], filter: null, query: null, refresh_ttl: null };
   expect(ids(await search(api, body), "key")).toEqual(["a"]);
+});
+
+behaviour("store.search.query", async ({ api }) => {
+  const mark = api.mark();
+  await keep(api, [mark], "near", { text: "banana bandana" });
+  await keep(api, [mark], "far", { text: "kiwi" });
+  const found = await search(api, { namespace_prefix: [mark], query: "a nab" });
+  expect(ids(found, "key")).toEqual(["near", "far"]);
+  expect(found[0].score).toBeGreaterThan(found[1].score);
+});
+
+behaviour("store.search.query-not-indexed", async ({ api }) => {
+  const mark = api.mark();
+  await keep(api, [mark], "yes", { text: "banana" });
+  await keep(api, [mark], "no", { text: "banana" }, { index: false });
+  await keep(api, [mark], "other", { other: "banana" }, { index: ["other"] });
+  const scored = (await search(api, { namespace_prefix: [mark], query: "banana" })).filter(
+    ({ score }) => score != null,
+  );
+  expect(ids(scored, "key").sort()).toEqual(["other", "yes"]);
+});
+
+behaviour("store.search.no-score", async ({ api }) => {
+  const mark = api.mark();
+  await keep(api, [mark], "a", { text: "banana" });
+  const [item] = await search(api, { namespace_prefix: [mark] });
+  expect(item.score ?? null).toBeNull();
+});
+
+behaviour("store.expires", async ({ api }) => {
+  const mark = api.mark();
+  await keep(api, [mark], "a", {}, { ttl: 0.005 });
+  await eventually(async () => (await search(api, { namespace_prefix: [mark], refresh_ttl: false })).length === 0);
 });
 
 behaviour("store.namespaces", async ({ api }) => {

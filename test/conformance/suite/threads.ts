@@ -61,6 +61,13 @@ behaviour("threads.create.ttl-strategy", async ({ api }) => {
   expect(ttl).toMatchObject({ strategy: "keep_latest", ttl_minutes: 1.5 });
 });
 
+behaviour("threads.create.ttl-of-run", async ({ api }) => {
+  const thread_id = api.mark();
+  const config = { configurable: { ttl: 30 } };
+  await api.runOn(thread_id, "plain", { value: 1 }, { config, if_not_exists: "create" });
+  expect((await api.get(`/threads/${thread_id}?include=ttl`)).ttl).toMatchObject({ ttl_minutes: 30 });
+});
+
 behaviour("threads.create.bad-ttl", async ({ api }) => {
   await refused(api.http.post("/threads", { ttl: { ttl: "soon" } }), 422, "ttl.ttl");
   await refused(api.http.post("/threads", { ttl: { ttl: 1, strategy: "burn" } }), 422, "ttl.strategy");
