@@ -1,7 +1,8 @@
 #!/usr/bin/env node
-/** `skein dev` and `skein start`. */
+/** `skein dev`, `skein start` and `skein compat`. */
 import { Command } from "commander";
 import getPort, { portNumbers } from "get-port";
+import { type CompatFlags, compat, NoDocumentError } from "./compat/command.ts";
 import {
   ConfigError,
   type Flags,
@@ -24,6 +25,7 @@ async function main(): Promise<void> {
   const program = new Command("skein").description("Agent Server for LangGraph.js").version(VERSION);
   addServeCommand(program, "dev", "Serve a project and reload it when its graph files change.");
   addServeCommand(program, "start", "Serve a project: no watching, JSON logs.");
+  addCompatCommand(program);
   await program.parseAsync();
 }
 
@@ -38,6 +40,26 @@ function addServeCommand(program: Command, mode: Mode, description: string): voi
     .option("--jobs <n>", "runs at once (default N_JOBS_PER_WORKER or 10)")
     .option("--threads <n>", "executor threads (default: cores minus one, at least 1)")
     .action((flags: Flags) => serve(mode, flags));
+}
+
+function addCompatCommand(program: Command): void {
+  program
+    .command("compat")
+    .description(
+      "Ask a running server how much of the Agent Server API it serves; exits with 1 when something is missing.",
+    )
+    .option("--url <url>", "where the server is", "http://127.0.0.1:2024")
+    .option("--json", "print all differences as JSON")
+    .option("--list", "print the list of operations as JSON, and ask nobody")
+    .action(async (flags: CompatFlags) => {
+      // A reader that has seen enough (`| head`) closes the pipe.
+      process.stdout.on("error", () => process.exit(1));
+      try {
+        process.exitCode = await compat(flags, (text) => process.stdout.write(`${text}\n`));
+      } catch (error) {
+        refuse(error);
+      }
+    });
 }
 
 async function serve(mode: Mode, flags: Flags): Promise<void> {
@@ -142,8 +164,10 @@ function refuse(error: unknown): never {
 
 /** Errors whose message says it all go without a stack; a graph's failure shows where in the user's code. */
 function textOf(error: unknown): string {
-  if (error instanceof ConfigError || error instanceof StorageRefused || error instanceof IndexLoadError)
-    return error.message;
+  const saysItAll = [ConfigError, StorageRefused, IndexLoadError, NoDocumentError].some(
+    (kind) => error instanceof kind,
+  );
+  if (saysItAll && error instanceof Error) return error.message;
   if (error instanceof GraphLoadError) return `${error.message}\n${error.stack ?? ""}`;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

@@ -11,7 +11,7 @@ import { type Import, importsOf } from "./support/imports.ts";
 /** Top to bottom. Parts of one row do not know each other. */
 const ROWS: readonly (readonly string[])[] = [
   ["cli"],
-  ["server", "watch"],
+  ["server", "watch", "compat"],
   ["http"],
   ["services"],
   ["engine"],

@@ -4,6 +4,11 @@ import type { RunRecord } from "../storage/storage.ts";
 
 export const isoTime = (ms: number): string => new Date(ms).toISOString();
 
+/** As the graph sees it: the client's, and who and where the run is. */
+function configurableOf({ kwargs, run_id, thread_id, graph_id, assistant_id }: RunRecord): Record<string, unknown> {
+  return { ...kwargs.config.configurable, run_id, thread_id, graph_id, assistant_id };
+}
+
 export function runToWire(run: RunRecord): Run {
   return {
     run_id: run.run_id,
@@ -13,7 +18,7 @@ export function runToWire(run: RunRecord): Run {
     updated_at: isoTime(run.updated_at),
     status: run.status,
     metadata: run.metadata,
-    kwargs: run.kwargs,
+    kwargs: { ...run.kwargs, config: { ...run.kwargs.config, configurable: configurableOf(run) } },
     multitask_strategy: run.multitask_strategy,
   };
 }

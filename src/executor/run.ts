@@ -351,8 +351,26 @@ function systemMetadata(job: RunJob, { version }: LangGraph): Record<string, unk
 
 /** What each checkpoint of the run says about it. */
 function checkpointMetadata(job: RunJob, langgraph: LangGraph): Record<string, unknown> {
-  const all = { graph_id: "", assistant_id: "", ls_integration: "langgraph", ...systemMetadata(job, langgraph) };
+  const all = {
+    graph_id: "",
+    assistant_id: "",
+    ls_integration: "langgraph",
+    ...tellingConfigurables(job.kwargs.config.configurable),
+    ...systemMetadata(job, langgraph),
+  };
   return Object.fromEntries(Object.entries(all).filter(([key]) => !EXCLUDED_METADATA.has(key)));
+}
+
+/** Words that make a configurable a secret, in LangGraph's traces as in ours. */
+const SECRET = /key|token|secret|password|auth/i;
+
+/** Configurables that say how a run was set up. Where it began is told by the checkpoint itself. */
+function tellingConfigurables(configurable: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const telling = Object.entries(configurable).filter(
+    ([key, value]) =>
+      ["string", "number", "boolean"].includes(typeof value) && !/^(__|checkpoint_)/.test(key) && !SECRET.test(key),
+  );
+  return Object.fromEntries(telling);
 }
 
 export function runConfig(

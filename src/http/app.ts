@@ -72,12 +72,15 @@ const requestId: MiddlewareHandler<HttpEnv> = async (c, next) => {
   await next();
 };
 
-/** 405 when the path exists under another method, else 404. */
+/** 405 when the path exists under another method (OPTIONS asks for just that), else 404. */
 function unknownRoute(app: App, c: HttpContext): Response {
   const methods = app.routes.filter(({ method, path }) => method !== "ALL" && pathMatches(path, c.req.path));
   if (methods.length === 0) return c.json({ detail: `Not Found: ${c.req.method} ${c.req.path}` }, 404);
-  const allowed = [...new Set(methods.map(({ method }) => method))].join(", ");
+  const allowed = [...new Set(methods.flatMap(({ method }) => (method === "GET" ? ["GET", "HEAD"] : method)))].join(
+    ", ",
+  );
   setHeader(c, "allow", allowed);
+  if (c.req.method === "OPTIONS") return c.body(null, 204);
   return c.json({ detail: `Method Not Allowed: ${c.req.method} ${c.req.path} (allowed: ${allowed})` }, 405);
 }
 

@@ -1,6 +1,7 @@
 /** The app on a port: node:http with the time limits and the ending a server behind proxies needs. */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { markEndedByServer } from "./connections.ts";
 import type { App } from "./types.ts";
@@ -37,10 +38,30 @@ export interface Listening {
 export async function listen(app: App, at: { host: string; port: number }): Promise<Listening> {
   const server = createServer(getRequestListener(app.fetch));
   server.keepAliveTimeout = KEEP_ALIVE_MS;
+  server.on("clientError", refuse);
   const sockets = trackSockets(server);
   await bind(server, at);
   const { port } = server.address() as AddressInfo;
   return { url: urlOf(at.host, port), port, close: (graceMs) => close(server, sockets, graceMs) };
+}
+
+/** What Node's parser refuses never reaches the app; it is told in the same words and form as everything else. */
+const REFUSALS: Readonly<Record<string, readonly [line: string, detail: string]>> = {
+  HPE_HEADER_OVERFLOW: ["431 Request Header Fields Too Large", "The request line and headers are too large"],
+  ERR_HTTP_REQUEST_TIMEOUT: ["408 Request Timeout", "The request did not arrive in time"],
+};
+const MALFORMED = ["400 Bad Request", "This is no HTTP request"] as const;
+
+function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
+  // A client that is gone, or in the middle of an answer, cannot be told anything.
+  if (!socket.writable || error.code === "ECONNRESET") {
+    socket.destroy();
+    return;
+  }
+  const [line, detail] = REFUSALS[error.code ?? ""] ?? MALFORMED;
+  const body = JSON.stringify({ detail });
+  const head = ["content-type: application/json", `content-length: ${Buffer.byteLength(body)}`, "connection: close"];
+  socket.end([`HTTP/1.1 ${line}`, ...head, "", body].join("\r\n"));
 }
 
 function bind(server: Server, { host, port }: { host: string; port: number }): Promise<void> {

@@ -20,6 +20,8 @@ export interface Answer {
   readonly schema: z.ZodType;
   /** Default `application/json`. */
   readonly type?: string;
+  /** Where it comes as JSON too, on request. */
+  readonly orJson?: z.ZodType;
   /** Names of headers worth documenting, with what they say. */
   readonly headers?: Readonly<Record<string, string>>;
 }
@@ -40,7 +42,7 @@ export interface Operation<P extends z.ZodObject, Q extends z.ZodObject, B exten
   readonly answer: Answer;
   /** The answer may also be, or always is, an empty 204. */
   readonly empty?: "sometimes" | "always";
-  /** Statuses of errors it may answer with. */
+  /** Statuses of errors it may answer with; that a body may be too large needs no saying. */
   readonly errors: readonly (keyof typeof ERRORS)[];
 }
 
@@ -138,7 +140,7 @@ function document<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodT
         ? {}
         : { body: { required: body.rule === "required", content: { "application/json": { schema: body.schema } } } }),
     },
-    responses: { ...successes(operation), ...failures(operation.errors) },
+    responses: { ...successes(operation), ...failures(operation.errors, body !== undefined) },
   });
 }
 
@@ -157,13 +159,17 @@ function success(answer: Answer) {
   ]);
   return {
     description: answer.description,
-    content: { [answer.type ?? "application/json"]: { schema: answer.schema } },
+    content: {
+      [answer.type ?? "application/json"]: { schema: answer.schema },
+      ...(answer.orJson === undefined ? {} : { "application/json": { schema: answer.orJson } }),
+    },
     ...(headers.length === 0 ? {} : { headers: Object.fromEntries(headers) }),
   };
 }
 
-function failures(statuses: readonly (keyof typeof ERRORS)[]) {
-  const entries = statuses.map((status) => [
+function failures(errors: readonly (keyof typeof ERRORS)[], takesBody: boolean) {
+  const statuses = new Set([...errors, ...(takesBody ? [413 as const] : [])]);
+  const entries = [...statuses].map((status) => [
     status,
     { description: ERRORS[status], content: { "application/json": { schema: ErrorResponse } } },
   ]);

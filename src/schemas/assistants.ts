@@ -1,6 +1,6 @@
 /** Assistants on the wire. Source: contract schemas Assistant, AssistantSearchRequest, AssistantCountRequest. */
 import { z } from "@hono/zod-openapi";
-import { Config, JsonObject } from "./common.ts";
+import { Config, JsonObject, OwnMetadata, orDefault } from "./common.ts";
 import { Id } from "./ids.ts";
 
 export const Assistant = z
@@ -25,8 +25,8 @@ export const AssistantCreate = z
     graph_id: z.string().min(1),
     config: Config.nullish(),
     context: JsonObject.nullish(),
-    metadata: JsonObject.nullish(),
-    if_exists: z.enum(["raise", "do_nothing"]).nullish().describe("Default: raise."),
+    metadata: OwnMetadata.nullish(),
+    if_exists: orDefault(z.enum(["raise", "do_nothing"]), "raise"),
     name: z.string().nullish().describe('Default: "Untitled".'),
     description: z.string().nullish(),
   })
@@ -38,7 +38,7 @@ export const AssistantPatch = z
     graph_id: z.string().min(1).nullish(),
     config: Config.nullish().describe("Replaces the config; the context follows it."),
     context: JsonObject.nullish().describe("Replaces the context; `config.configurable` follows it."),
-    metadata: JsonObject.nullish().describe("Merged into the metadata."),
+    metadata: OwnMetadata.nullish().describe("Merged into the metadata."),
     name: z.string().nullish(),
     description: z.string().nullish().describe("Null takes it away."),
   })
@@ -48,8 +48,8 @@ export type AssistantPatch = z.infer<typeof AssistantPatch>;
 export const AssistantVersionsSearch = z
   .object({
     metadata: JsonObject.nullish(),
-    limit: z.int().min(1).max(1000).nullish(),
-    offset: z.int().min(0).nullish(),
+    limit: orDefault(z.int().min(1).max(1000), 10),
+    offset: orDefault(z.int().min(0), 0),
   })
   .openapi("AssistantVersionsSearchRequest");
 export type AssistantVersionsSearch = z.infer<typeof AssistantVersionsSearch>;
@@ -77,8 +77,8 @@ export const AssistantFilter = z.object({
 export type AssistantFilter = z.infer<typeof AssistantFilter>;
 
 export const AssistantSearch = AssistantFilter.extend({
-  limit: z.int().min(1).max(1000).nullish(),
-  offset: z.int().min(0).nullish(),
+  limit: orDefault(z.int().min(1).max(1000), 10),
+  offset: orDefault(z.int().min(0), 0),
   sort_by: z.enum(["assistant_id", "created_at", "updated_at", "name", "graph_id"]).nullish(),
   sort_order: z.enum(["asc", "desc"]).nullish(),
   select: z.array(z.enum(ASSISTANT_FIELDS)).nullish(),

@@ -4,6 +4,19 @@ import { z } from "@hono/zod-openapi";
 export const JsonObject = z.record(z.string(), z.unknown());
 export type JsonObject = Record<string, unknown>;
 
+/** Written by the server alone. A client's are taken out and not refused: SDKs send back metadata as they got it. */
+const RESERVED = /^(__pregel_|langgraph_auth_|langgraph_request_id$)/;
+
+/** Metadata as clients give it. In filters it is a `JsonObject`: what the server wrote can be searched. */
+export const OwnMetadata = JsonObject.transform(
+  (given): JsonObject => Object.fromEntries(Object.entries(given).filter(([key]) => !RESERVED.test(key))),
+).openapi({ type: "object" });
+
+/** A field that may be left out or null. The document tells what then holds; whoever reads the field applies it. */
+export function orDefault<S extends z.ZodType>(schema: S, fallback: z.output<S>) {
+  return schema.nullish().openapi({ default: fallback });
+}
+
 export const ErrorResponse = z
   .object({ detail: z.string().describe("What is wrong, and where.") })
   .openapi("ErrorResponse");

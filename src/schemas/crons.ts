@@ -1,6 +1,6 @@
 /** Crons on the wire. Source: contract schemas Cron, CronCreate, ThreadCronCreate, CronPatch, CronSearch, CronCountRequest. */
 import { z } from "@hono/zod-openapi";
-import { JsonObject } from "./common.ts";
+import { JsonObject, OwnMetadata, orDefault } from "./common.ts";
 import { Id } from "./ids.ts";
 import { type RunCreateStateful, RunCreateStateful as RunFields } from "./runs.ts";
 
@@ -92,15 +92,15 @@ const createFields = {
   schedule: Schedule,
   timezone: Timezone.nullish(),
   end_time: EndTime,
-  enabled: z.boolean().nullish().describe("Default: true."),
-  metadata: JsonObject.nullish().describe("Of the cron, and of each of its runs."),
+  enabled: orDefault(z.boolean(), true),
+  metadata: OwnMetadata.nullish().describe("Of the cron, and of each of its runs."),
   ...payload,
 } as const;
 
 export const CronCreate = z
   .object({
     ...createFields,
-    on_run_completed: OnRunCompleted.nullish().describe("What becomes of a run's thread. Default: delete."),
+    on_run_completed: orDefault(OnRunCompleted, "delete").describe("What becomes of a run's thread."),
   })
   .openapi("CronCreate");
 export type CronCreate = z.infer<typeof CronCreate>;
@@ -124,7 +124,7 @@ export const CronPatch = z
     end_time: EndTime,
     enabled: z.boolean().optional(),
     on_run_completed: OnRunCompleted.optional(),
-    metadata: JsonObject.nullish().describe("Merged into what is there."),
+    metadata: OwnMetadata.nullish().describe("Merged into what is there."),
     ...payload,
   })
   .superRefine((patch, context) => {
@@ -147,12 +147,13 @@ export type CronFilter = z.infer<typeof CronFilter>;
 export const CronCount = CronFilter.openapi("CronCountRequest");
 
 export const CronSearch = CronFilter.extend({
-  limit: z.int().min(1).max(1000).nullish(),
-  offset: z.int().min(0).nullish(),
-  sort_by: z
-    .enum(["cron_id", "assistant_id", "thread_id", "next_run_date", "end_time", "created_at", "updated_at"])
-    .nullish(),
-  sort_order: z.enum(["asc", "desc"]).nullish(),
+  limit: orDefault(z.int().min(1).max(1000), 10),
+  offset: orDefault(z.int().min(0), 0),
+  sort_by: orDefault(
+    z.enum(["cron_id", "assistant_id", "thread_id", "next_run_date", "end_time", "created_at", "updated_at"]),
+    "created_at",
+  ),
+  sort_order: orDefault(z.enum(["asc", "desc"]), "desc"),
   select: z.array(z.enum(CRON_FIELDS)).nullish(),
 }).openapi("CronSearch");
 export type CronSearch = z.infer<typeof CronSearch>;

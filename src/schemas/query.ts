@@ -93,7 +93,7 @@ export const QueryModes = z
   .preprocess(toList, z.union([StreamMode, z.array(StreamMode)]).optional())
   .transform((modes) => (typeof modes === "string" ? [modes] : modes))
   .openapi({
-    type: "array",
+    type: ["string", "array"],
     items: { $ref: "#/components/schemas/StreamMode" },
     description: "Default: all of the run's.",
   });

@@ -3,7 +3,7 @@
  * Source: contract schemas RunCreateStateless, RunCreateStateful, Run, Command, Send.
  */
 import { z } from "@hono/zod-openapi";
-import { CheckpointConfig, Config, JsonObject } from "./common.ts";
+import { CheckpointConfig, Config, JsonObject, OwnMetadata, orDefault } from "./common.ts";
 import { Id } from "./ids.ts";
 
 export const STREAM_MODES = [
@@ -65,20 +65,21 @@ const createFields = {
   assistant_id: z.string().describe("Id of an assistant, or of a graph (its default assistant)."),
   input: z.unknown().optional().describe("Input of the graph: any JSON. Null resumes from the checkpoint."),
   command: Command.nullish(),
-  metadata: JsonObject.nullish(),
+  metadata: OwnMetadata.nullish(),
   config: Config.nullish(),
   context: JsonObject.nullish(),
   webhook: z.string().min(1).max(65_536).nullish(),
-  stream_mode: z
-    .union([StreamMode, z.array(StreamMode)])
-    .nullish()
-    .describe("Default: values."),
+  stream_mode: orDefault(z.union([StreamMode, z.array(StreamMode)]), ["values"]),
   feedback_keys: z.array(z.string()).nullish().describe("Accepted; without a feedback service it has no effect."),
-  stream_subgraphs: z.boolean().nullish(),
-  stream_resumable: z.boolean().nullish(),
+  stream_subgraphs: orDefault(z.boolean(), false),
+  stream_resumable: orDefault(z.boolean(), false),
   after_seconds: z.number().min(0).max(3_153_600_000).nullish(),
-  checkpoint_during: z.boolean().nullish().describe("Deprecated: true is durability `async`, false is `exit`."),
-  durability: Durability.nullish(),
+  checkpoint_during: z
+    .boolean()
+    .nullish()
+    .openapi({ default: false, deprecated: true })
+    .describe("True is durability `async`, false is `exit`. Left out, `durability` alone counts."),
+  durability: orDefault(Durability, "async"),
   interrupt_before: Breakpoints.nullish(),
   interrupt_after: Breakpoints.nullish(),
   strict_resume: z
@@ -91,7 +92,11 @@ export const OnDisconnect = z.enum(["cancel", "continue"]);
 export const OnCompletion = z.enum(["delete", "keep"]);
 
 export const RunCreateStateless = z
-  .object({ ...createFields, on_completion: OnCompletion.nullish(), on_disconnect: OnDisconnect.nullish() })
+  .object({
+    ...createFields,
+    on_completion: orDefault(OnCompletion, "delete"),
+    on_disconnect: orDefault(OnDisconnect, "continue"),
+  })
   .openapi("RunCreateStateless");
 export type RunCreateStateless = z.infer<typeof RunCreateStateless>;
 
@@ -100,9 +105,9 @@ export const RunCreateStateful = z
     ...createFields,
     checkpoint: CheckpointConfig.nullish(),
     checkpoint_id: z.string().nullish(),
-    multitask_strategy: MultitaskStrategy.nullish(),
-    if_not_exists: z.enum(["create", "reject"]).nullish(),
-    on_disconnect: OnDisconnect.nullish(),
+    multitask_strategy: orDefault(MultitaskStrategy, "enqueue"),
+    if_not_exists: orDefault(z.enum(["create", "reject"]), "reject"),
+    on_disconnect: orDefault(OnDisconnect, "continue"),
   })
   .openapi("RunCreateStateful");
 export type RunCreateStateful = z.infer<typeof RunCreateStateful>;

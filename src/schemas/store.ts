@@ -1,6 +1,6 @@
 /** The long-term store on the wire. Source: contract schemas StorePutRequest, StoreSearchRequest, Item and their kin. */
 import { z } from "@hono/zod-openapi";
-import { JsonObject } from "./common.ts";
+import { JsonObject, orDefault } from "./common.ts";
 import { MAX_TTL_MINUTES } from "./limits.ts";
 
 /** Where clients write a namespace as one text, a dot stands between labels. */
@@ -19,12 +19,14 @@ export const StorePut = z
     index: z
       .union([z.literal(false), z.array(z.string().min(1)), z.null()])
       .optional()
+      .openapi({ default: null })
       .describe("Paths of the texts to embed; false for none; null for the fields of the configuration."),
     ttl: z
       .number()
       .positive()
       .max(MAX_TTL_MINUTES)
       .nullish()
+      .openapi({ default: null })
       .describe("Minutes to live; null for ever. Absent: the default of the configuration."),
   })
   .openapi("StorePutRequest");
@@ -41,7 +43,7 @@ export const QueryNamespace = z
   .preprocess(toLabels, z.array(Label))
   .openapi({ type: "array", items: { type: "string" }, description: "Labels, repeated or joined by dots." });
 
-const Limit = z.int().min(0).max(2_147_483_647).nullish();
+const Limit = z.int().min(0).max(2_147_483_647);
 
 export const StoreSearch = z
   .object({
@@ -49,10 +51,10 @@ export const StoreSearch = z
     filter: JsonObject.nullish().describe(
       "Members of the value: one to equal, or {$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin}.",
     ),
-    limit: Limit.describe("Default 10."),
-    offset: Limit.describe("Default 0."),
+    limit: orDefault(Limit, 10),
+    offset: orDefault(Limit, 0),
     query: z.string().nullish().describe("Ranks items by likeness to this text, where the store has an index."),
-    refresh_ttl: z.boolean().nullish().describe("Default: as configured."),
+    refresh_ttl: z.boolean().nullish().openapi({ default: null }).describe("Null: as configured."),
   })
   .openapi("StoreSearchRequest");
 export type StoreSearch = z.infer<typeof StoreSearch>;
@@ -64,8 +66,8 @@ export const StoreListNamespaces = z
     prefix: Pattern,
     suffix: Pattern,
     max_depth: z.int().min(1).nullish().describe("Namespaces are cut to this many labels."),
-    limit: Limit.describe("Default 100."),
-    offset: Limit.describe("Default 0."),
+    limit: orDefault(Limit, 100),
+    offset: orDefault(Limit, 0),
   })
   .openapi("StoreListNamespacesRequest");
 export type StoreListNamespaces = z.infer<typeof StoreListNamespaces>;

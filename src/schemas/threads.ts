@@ -1,6 +1,6 @@
 /** Threads on the wire. Source: contract schemas Thread, ThreadCreate, ThreadState. */
 import { z } from "@hono/zod-openapi";
-import { CheckpointConfig, JsonObject } from "./common.ts";
+import { CheckpointConfig, JsonObject, OwnMetadata, orDefault } from "./common.ts";
 import { Id } from "./ids.ts";
 
 export const ThreadStatus = z.enum(["idle", "busy", "interrupted", "error"]);
@@ -24,8 +24,8 @@ export type Thread = z.infer<typeof Thread>;
 export const ThreadCreate = z
   .object({
     thread_id: Id.nullish().describe("Default: a new one."),
-    metadata: JsonObject.nullish(),
-    if_exists: z.enum(["raise", "do_nothing"]).nullish(),
+    metadata: OwnMetadata.nullish(),
+    if_exists: orDefault(z.enum(["raise", "do_nothing"]), "raise"),
   })
   .openapi("ThreadCreate");
 export type ThreadCreate = z.infer<typeof ThreadCreate>;

@@ -195,7 +195,7 @@ describe("threads", () => {
   test("copy without a body or a content type, prune with its words", async () => {
     const thread_id = await ended();
     const copied = await fetch(`${api.url}/threads/${thread_id}/copy`, { method: "POST" });
-    const copy = await copied.json();
+    const copy = (await copied.json()) as Any;
     expect([copied.status, copy.values]).toEqual([200, { value: 4, steps: ["first", "second"] }]);
     const body = { thread_ids: [thread_id, copy.thread_id], strategy: "keep_latest" };
     expect(await api.post("/threads/prune", body)).toEqual({ pruned_count: 2 });

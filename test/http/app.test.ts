@@ -37,12 +37,18 @@ describe("errors", () => {
       return [response.status, ((await response.json()) as { detail: string }).detail, response.headers.get("allow")];
     };
     expect(await answer("GET", "/x")).toEqual([404, "Not Found: GET /x", null]);
-    expect(await answer("DELETE", "/ok")).toEqual([405, "Method Not Allowed: DELETE /ok (allowed: GET)", "GET"]);
+    expect(await answer("DELETE", "/ok")).toEqual([
+      405,
+      "Method Not Allowed: DELETE /ok (allowed: GET, HEAD)",
+      "GET, HEAD",
+    ]);
     expect(await answer("PUT", runs)).toEqual([
       405,
-      `Method Not Allowed: PUT ${runs} (allowed: POST, GET)`,
-      "POST, GET",
+      `Method Not Allowed: PUT ${runs} (allowed: POST, GET, HEAD)`,
+      "POST, GET, HEAD",
     ]);
+    const options = await server.fetch("/ok", { method: "OPTIONS" });
+    expect([options.status, options.headers.get("allow")]).toEqual([204, "GET, HEAD"]);
     expect((await server.fetch("/assistants/missing")).status).toBe(404);
     expect((await server.fetch("/assistants/broken")).status).toBe(500);
     expect((await server.fetch("/ok", { method: "HEAD" })).status).toBe(200);
@@ -169,7 +175,7 @@ describe("system", () => {
     expect(stream?.parameters?.map((parameter) => [parameter.in, parameter.name, parameter.schema.type])).toEqual([
       ["path", "thread_id", "string"],
       ["path", "run_id", "string"],
-      ["query", "stream_mode", "array"],
+      ["query", "stream_mode", ["string", "array"]],
       ["query", "cancel_on_disconnect", "boolean"],
       ["query", "last_event_id", "string"],
       ["header", "Last-Event-ID", "string"],

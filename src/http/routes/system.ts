@@ -8,6 +8,13 @@ import { mount } from "../route.ts";
 import type { App, HttpSettings, Room } from "../types.ts";
 
 const tag = "System";
+/** Takes `true` and `false` as well as the numbers that clients know. */
+const CheckDatabase = QueryBoolean.openapi({
+  type: "integer",
+  enum: [0, 1],
+  default: 0,
+  description: "Ask the database too.",
+});
 const Ok = z.object({ ok: z.literal(true) }).openapi("Ok");
 
 export function systemRoutes(room: Room, settings: HttpSettings): void {
@@ -21,7 +28,7 @@ export function systemRoutes(room: Room, settings: HttpSettings): void {
       id: "health",
       tag,
       summary: "Is the server up",
-      query: z.object({ check_db: QueryBoolean.openapi({ description: "Ask the database too." }) }),
+      query: z.object({ check_db: CheckDatabase }),
       answer: { description: "It is.", schema: Ok },
       errors: [422, 500],
     },
@@ -60,7 +67,7 @@ export function systemRoutes(room: Room, settings: HttpSettings): void {
       tag,
       summary: "Metrics",
       query: z.object({ format: queryWord(["prometheus", "json"]).openapi({ default: "prometheus" }) }),
-      answer: { description: "Prometheus text, or JSON.", schema: z.string(), type: "text/plain" },
+      answer: { description: "Prometheus text, or JSON.", schema: z.string(), type: "text/plain", orJson: JsonObject },
       errors: [422],
     },
     async ({ query: { format } }, c) => {
@@ -68,6 +75,20 @@ export function systemRoutes(room: Room, settings: HttpSettings): void {
       const text = await services.system.metricsText();
       return c.body(text, 200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
     },
+  );
+
+  mount(
+    room,
+    {
+      method: "get",
+      path: "/docs",
+      id: "docs",
+      tag,
+      summary: "This API as a page",
+      answer: { description: "HTML that loads nothing from elsewhere.", schema: z.string(), type: "text/html" },
+      errors: [],
+    },
+    (_, c) => c.html(DOCS_PAGE),
   );
 
   unlisted(app, settings);
@@ -86,11 +107,6 @@ function unlisted(app: App, settings: HttpSettings): void {
     c.set("route", "/openapi.json");
     document ??= JSON.stringify(openApiDocument(app, settings));
     return jsonText(c, document);
-  });
-
-  app.get("/docs", (c) => {
-    c.set("route", "/docs");
-    return c.html(DOCS_PAGE);
   });
 }
 
