@@ -67,8 +67,13 @@ async function fill(api: Api): Promise<string> {
   const path = `/threads/${thread_id}/runs`;
   await api.wait(run({ webhook }), `${path}/wait`);
   await api.wait(run({ input: { told: "fail" }, on_completion: "keep" }), "/runs/wait");
-  await api.post("/runs", run({ after_seconds: 3600 }));
+  const repeated = () =>
+    api.http.post("/runs", run({ after_seconds: 3600 }), { headers: { "idempotency-key": "once" } });
+  expect((await repeated()).body).toEqual((await repeated()).body);
   const yearly = { assistant_id: "vault", schedule: "0 0 1 1 *", metadata: { note: secret("cron-metadata") } };
+  const kept = { configurable: { api_token: secret("assistant-config") } };
+  const marked = { note: secret("assistant-metadata"), kind: "vault" };
+  await api.post("/assistants", { graph_id: "vault", name: "marked", config: kept, metadata: marked });
   const item = { namespace: ["kept"], key: "by-http", value: { text: secret("item") } };
   expect((await api.http.put("/store/items", item)).status).toBe(204);
   await api.post("/runs/crons", { ...yearly, input: { told: secret("cron") } });
@@ -85,6 +90,14 @@ async function expectReadable(api: Api, thread_id: string): Promise<void> {
   const [of_thread] = await api.get(`/threads/${thread_id}/runs`);
   expect(of_thread.metadata).toMatchObject({ note: secret("run-metadata"), deep: [{ note: secret("deep") }] });
   expect(of_thread.kwargs.input).toEqual({ told: secret("input") });
+  const [assistant] = await api.post("/assistants/search", { metadata: { kind: "vault" } });
+  expect(assistant).toMatchObject({
+    metadata: { note: secret("assistant-metadata") },
+    config: { configurable: { api_token: secret("assistant-config") } },
+  });
+  expect(await api.post(`/assistants/${assistant.assistant_id}/versions`, {})).toMatchObject([
+    { metadata: { note: secret("assistant-metadata") } },
+  ]);
   const { items } = await api.post("/store/items/search", { namespace_prefix: ["kept"] });
   expect(items).toMatchObject([{ value: { text: secret("item") } }]);
   const [cron] = await api.post("/runs/crons/search", {});
