@@ -96,7 +96,7 @@ class Reader {
     const open = kinds.size === 0 && alternatives.some((one) => one.kinds.size === 0);
     return {
       kinds: open ? new Set() : new Set(all.flatMap((one) => [...one.kinds])),
-      values: valuesOf(all),
+      values: valuesOf(all.slice(0, all.length - alternatives.length), alternatives),
       fields: new Map(all.flatMap((one) => [...one.fields])),
       items: all.find((one) => one.items !== null)?.items ?? null,
       default: fallback ?? all.find((one) => one.default !== undefined)?.default,
@@ -151,11 +151,13 @@ function declaredKinds(own: Json, values: readonly unknown[] | null): Kind[] {
   return values.map((value): Kind => (value === null ? "null" : (typeof value as Kind)));
 }
 
-/** Alternatives without an enum do not open one that has it: `"*"` or a list is still `"*"` where it is a string. */
-function valuesOf(all: readonly Shape[]): ReadonlySet<unknown> | null {
-  const restricted = all.filter((one) => one.values !== null);
-  const free = all.some((one) => one.values === null && [...one.kinds].some((kind) => SCALARS.has(kind)));
-  return restricted.length === 0 || free ? null : new Set(restricted.flatMap((one) => [...(one.values ?? [])]));
+/** What is said of the whole counts; else what all alternatives that take scalars say together. */
+function valuesOf(whole: readonly Shape[], alternatives: readonly Shape[]): ReadonlySet<unknown> | null {
+  const said = whole.find((one) => one.values !== null)?.values;
+  if (said !== undefined) return said;
+  const scalar = alternatives.filter((one) => [...one.kinds].some((kind) => SCALARS.has(kind)));
+  const open = scalar.length === 0 || scalar.some((one) => one.values === null);
+  return open ? null : new Set(scalar.flatMap((one) => [...(one.values ?? [])]));
 }
 
 const SCALARS = new Set<Kind>(["string", "integer", "number", "boolean"]);

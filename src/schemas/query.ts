@@ -111,4 +111,11 @@ function queryWords<const W extends readonly [string, ...string[]]>(words: W) {
 export const QueryRunFields = queryWords(RUN_FIELDS);
 
 /** What to see of a thread. */
-export const QueryThreadModes = queryWords(THREAD_STREAM_MODES);
+export const QueryThreadModes = queryWords(THREAD_STREAM_MODES).openapi({
+  type: ["string", "array"],
+  anyOf: [
+    { type: "string", enum: [...THREAD_STREAM_MODES] },
+    { type: "array", items: { type: "string", enum: [...THREAD_STREAM_MODES] } },
+  ],
+  default: ["run_modes"],
+});

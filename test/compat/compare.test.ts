@@ -120,6 +120,13 @@ describe("compare", () => {
       ["different body.mode: does not say that it takes only a, b"],
     ],
     [
+      "words said beside the kinds",
+      ({ fields }) => {
+        fields.mode = { type: ["string", "null"], anyOf: [{ type: "string", enum: ["a", "b"] }, { type: "null" }] };
+      },
+      [],
+    ],
+    [
       "not any JSON",
       ({ fields }) => (fields.input = { type: "object" }),
       ["different body.input: takes only object, not any JSON"],

@@ -13,15 +13,13 @@ const at = (operations: RegExp, places: RegExp, why: string): Ours => ({
 export const OURS: readonly Ours[] = [
   at(/POST .*\/runs/, /stream_mode(\[\])?$/, "the mode `tools`, which JS clients ask for"),
   at(/POST .*\/runs/, /^body(\[\])?\.command\.graph$/, "RemoteGraph sends its commands whole"),
+  at(/POST .*\/runs/, /^body(\[\])?\.strict_resume$/, "newer SDKs send it"),
+  at(/\/runs/, /^body(\[\])?\.config\.metadata$/, "metadata where LangChain puts it"),
   at(/POST \/threads\/.*\/runs/, /^body\.checkpoint_id$/, "SDKs send it beside `checkpoint`"),
   at(/POST .*\/runs/, /^body(\[\])?\.on_disconnect$/, "taken by all ways to create a run alike"),
   at(/POST .*\/runs\/(stream|wait)$/, /^query\.(on_disconnect|cancel_on_disconnect)$/, "as samples write it"),
   at(/POST \/runs/, /^body(\[\])?\.interrupt_(before|after)$/, "older SDKs send it without a thread"),
-  at(
-    /GET .*\/runs\/\{run_id\}\/stream$/,
-    /^query\.(last_event_id|stream_mode)$/,
-    "for clients that cannot set headers; several modes",
-  ),
+  at(/GET .*\/stream$/, /^query\.(last_event_id|stream_mode)$/, "for clients that cannot set headers; several modes"),
   at(/ \/(threads|runs)$|\/runs(\/(stream|wait|batch))?$/, /^header\.Idempotency-Key$/, "the same request sent twice"),
   at(/\/runs\/crons/, /^body\.input$/, "as a run's: any JSON"),
   at(/\/runs\/crons/, /^body\.checkpoint_during$/, "as a run's"),
