@@ -34,6 +34,7 @@ import type {
   StoredCheckpoint,
   WriteRow,
 } from "./protocol.ts";
+import { revive, SharedValues } from "./revive.ts";
 import { toJson } from "./serialize.ts";
 import { createWriteQueue, type WriteCall, type WriteQueue } from "./write-queue.ts";
 
@@ -45,8 +46,6 @@ export interface SaverRun {
   readonly temporary: boolean;
   /** The thread's latest root checkpoint when the run was dispatched, or its id; null when it had none, undefined to ask storage. */
   readonly latest: RunJob["latest"];
-  /** Goes into the metadata of each checkpoint, under the checkpoint's own. */
-  readonly metadata: Readonly<Record<string, unknown>>;
   /** Called once, when a write was refused. */
   onFailure?(error: Error): void;
 }
@@ -108,21 +107,30 @@ interface StoredForms {
   isTip: boolean;
 }
 
-type SaverClass = new (port: StoragePort, run: SaverRun | null, kept: KeptThreads | undefined) => SkeinSaver;
+export interface SaverOptions {
+  /** States in which earlier runs have left their threads. */
+  readonly kept?: KeptThreads;
+  /** Goes into the metadata of each checkpoint, under the checkpoint's own. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  /** States are only shown: their values may be shared with other states. */
+  readonly readOnly?: boolean;
+}
+
+type SaverClass = new (port: StoragePort, run: SaverRun | null, options: SaverOptions) => SkeinSaver;
 const savers = new WeakMap<LangGraph, SaverClass>();
 
 export function makeSaver(
   langgraph: LangGraph,
   port: StoragePort,
   run: SaverRun | null,
-  kept?: KeptThreads,
+  options: SaverOptions = {},
 ): SkeinSaver {
   let Saver = savers.get(langgraph);
   if (Saver === undefined) {
     Saver = saverClass(langgraph);
     savers.set(langgraph, Saver);
   }
-  return new Saver(port, run, kept);
+  return new Saver(port, run, options);
 }
 
 /** The newest root checkpoint of the run, as LangGraph gave it. */
@@ -137,16 +145,22 @@ interface RememberedWrite {
 }
 
 const TASKS = "__pregel_tasks";
+/** Task of the writes that came with a command instead of a node (LangGraph's NULL_TASK_ID). */
+const NULL_TASK = "00000000-0000-0000-0000-000000000000";
 
 function saverClass(langgraph: LangGraph): SaverClass {
   const { BaseCheckpointSaver: Base, compareWrites } = langgraph;
   const ordered = (writes: readonly WriteRow[]): WriteRow[] =>
     [...writes].sort((a, b) => compareWrites([a.task_path, a.task_id, a.idx], [b.task_path, b.task_id, b.idx]));
 
+  const shared = new SharedValues();
+
   class Saver extends Base implements SkeinSaver {
     readonly #port: StoragePort;
     readonly #run: SaverRun | null;
     readonly #kept: KeptThreads | undefined;
+    readonly #metadata: Readonly<Record<string, unknown>>;
+    readonly #readOnly: boolean;
     readonly #forms = new Map<string, StoredForms>();
     /** What nodes have returned since the namespace's last checkpoint, by namespace. */
     readonly #returned = new Map<string, Set<unknown>>();
@@ -157,11 +171,13 @@ function saverClass(langgraph: LangGraph): SaverClass {
     #closed = false;
     readonly #queue: WriteQueue;
 
-    constructor(port: StoragePort, run: SaverRun | null, kept: KeptThreads | undefined) {
+    constructor(port: StoragePort, run: SaverRun | null, { kept, metadata = {}, readOnly = false }: SaverOptions) {
       super();
       this.#port = port;
       this.#run = run;
       this.#kept = kept;
+      this.#metadata = metadata;
+      this.#readOnly = readOnly;
       const gatherMs = run === null || run.durability === "sync" ? 0 : run.temporary ? GATHER_TEMPORARY_MS : GATHER_MS;
       this.#queue = createWriteQueue(port, { gatherMs, onFailure: (error) => run?.onFailure?.(error) });
     }
@@ -248,10 +264,13 @@ function saverClass(langgraph: LangGraph): SaverClass {
         ...(options?.filter === undefined ? {} : { filter: options.filter }),
       };
       await this.#queue.settled();
-      for (const stored of await this.#port.call({ op: "list_checkpoints", query })) yield this.#tuple(stored);
+      for (const stored of await this.#port.call({ op: "list_checkpoints", query })) {
+        yield this.#tuple(stored, false);
+      }
     }
 
-    async #tuple(stored: StoredCheckpoint, isTip = false): Promise<CheckpointTuple> {
+    async #tuple(stored: StoredCheckpoint, isTip: boolean): Promise<CheckpointTuple> {
+      const share = this.#readOnly && !addsWrites(stored, isTip);
       const checkpoint = (await this.#load(stored.checkpoint)) as Checkpoint;
       const forms = new Map<string, StoredForm>();
       // Values as JSON text, not as the revived objects: the text is what the next checkpoint can reuse.
@@ -260,7 +279,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
       }
       for (const [channel, [blob, length]] of Object.entries(stored.blob_versions)) {
         const parts = stored.blobs.filter((part) => part.channel === channel);
-        const values = await Promise.all(parts.map((part) => this.#revive(part)));
+        const values = await Promise.all(parts.map((part) => this.#revive(part, share)));
         const version = String(checkpoint.channel_versions[channel]);
         const value = length === 0 ? values[0] : (values as unknown[][]).flat(1);
         checkpoint.channel_values[channel] = value;
@@ -371,7 +390,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
       }
       this.#remember(formsKey(checkpoint_ns, checkpoint.id), { byChannel: forms, isTip: true });
 
-      const full = { ...this.#run?.metadata, ...metadata };
+      const full = { ...this.#metadata, ...metadata };
       const row: CheckpointRow = {
         thread_id,
         checkpoint_ns,
@@ -447,7 +466,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
       if (known !== undefined) return known;
       const query = { thread_id, checkpoint_ns, checkpoint_id: parent };
       const stored = await this.#port.call({ op: "get_checkpoint", query });
-      if (stored !== null) await this.#tuple(stored);
+      if (stored !== null) await this.#tuple(stored, false);
       return this.#forms.get(key) ?? nothingStored();
     }
 
@@ -480,13 +499,14 @@ function saverClass(langgraph: LangGraph): SaverClass {
       return this.serde.dumpsTyped(value);
     }
 
-    async #revive(part: ChannelBlob): Promise<unknown> {
+    async #revive(part: ChannelBlob, share: boolean): Promise<unknown> {
+      if (share) return shared.revive(this.serde, part.value);
       if (!this.#revived.has(part)) this.#revived.set(part, await this.#load(part.value));
       return this.#revived.get(part);
     }
 
-    async #load([type, data]: Serialized): Promise<unknown> {
-      return this.serde.loadsTyped(type, data);
+    async #load(stored: Serialized): Promise<unknown> {
+      return revive(this.serde, stored);
     }
   }
   return Saver;
@@ -524,6 +544,13 @@ function tupleOf(
     pendingWrites,
   };
 }
+
+/**
+ * True when LangGraph adds pending writes to the values it shows: those of tasks to a latest state, those of a command to
+ * any. Reducers do that, and they are user code: they need values of their own.
+ */
+const addsWrites = ({ writes }: StoredCheckpoint, isLatest: boolean): boolean =>
+  isLatest ? writes.length > 0 : writes.some(({ task_id }) => task_id === NULL_TASK);
 
 const nothingStored = (): StoredForms => ({ byChannel: new Map(), isTip: false });
 
