@@ -324,8 +324,11 @@ export interface ChannelBlob {
   readonly value: Serialized;
 }
 
-/** Where a checkpoint finds a value: its version, and of a list how many of its items; 0 for what is no list. */
-export type BlobRef = readonly [version: string, length: number];
+/**
+ * Where a checkpoint finds a value: its version, and of a list how many of its items; 0 for what is no list. `forked`: the
+ * list may go on behind these items for other checkpoints.
+ */
+export type BlobRef = readonly [version: string, length: number, forked?: true];
 
 export interface CheckpointRow extends CheckpointKey {
   readonly parent_checkpoint_id: string | null;

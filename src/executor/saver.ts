@@ -95,14 +95,15 @@ export const EXCLUDED_METADATA: ReadonlySet<string> = new Set([
 export type StoredForm =
   | { readonly version: string; readonly inline: string }
   | { readonly version: string; readonly blob: string }
-  | { readonly version: string; readonly list: StoredList };
+  /** `forked`: a fork has the list from its parent, and others may have gone on with it. */
+  | { readonly version: string; readonly list: StoredList; readonly forked?: true };
 
 /** The forms of one checkpoint's values. */
 interface StoredForms {
   readonly byChannel: Map<string, StoredForm>;
   /**
    * Its lists may be added to: nothing stands behind their ends. True of a thread's latest checkpoint, until another is
-   * put on it. A fork stores its lists anew.
+   * put on it. A fork stores its lists anew, when it changes them.
    */
   isTip: boolean;
 }
@@ -277,16 +278,15 @@ function saverClass(langgraph: LangGraph): SaverClass {
       for (const [channel, inline] of Object.entries(inlineValues(stored.checkpoint))) {
         forms.set(channel, { version: String(checkpoint.channel_versions[channel]), inline });
       }
-      for (const [channel, [blob, length]] of Object.entries(stored.blob_versions)) {
+      for (const [channel, [blob, length, forked]] of Object.entries(stored.blob_versions)) {
         const parts = stored.blobs.filter((part) => part.channel === channel);
         const values = await Promise.all(parts.map((part) => this.#revive(part, share)));
         const version = String(checkpoint.channel_versions[channel]);
         const value = length === 0 ? values[0] : (values as unknown[][]).flat(1);
         checkpoint.channel_values[channel] = value;
-        forms.set(
-          channel,
-          length === 0 ? { version, blob } : { version, list: listAsLoaded(blob, value as readonly unknown[]) },
-        );
+        if (this.#readOnly) continue;
+        if (length === 0) forms.set(channel, { version, blob });
+        else forms.set(channel, listForm(version, listAsLoaded(blob, value as readonly unknown[]), forked));
       }
       this.#remember(formsKey(stored.checkpoint_ns, stored.checkpoint_id), { byChannel: forms, isTip });
       if (checkpoint.v < 4) await this.#migrateSends(stored, checkpoint);
@@ -363,11 +363,11 @@ function saverClass(langgraph: LangGraph): SaverClass {
         if (versioned && !Object.hasOwn(newVersions, channel)) {
           // Nothing new: it stands where the parent has it, and a value the parent does not have is not to be stored.
           const known = parentForms.byChannel.get(channel);
-          if (known !== undefined) forms.set(channel, known);
+          if (known !== undefined) forms.set(channel, mayAppend ? known : asForked(known));
           continue;
         }
         const before = mayAppend ? parentForms.byChannel.get(channel) : undefined;
-        if (before !== undefined && "list" in before && Array.isArray(value)) {
+        if (before !== undefined && "list" in before && before.forked === undefined && Array.isArray(value)) {
           const added = appendedItems(before.list, value, returned);
           const part = added === undefined ? undefined : await this.#dump(added);
           if (added !== undefined && part?.[0] === "json") {
@@ -582,10 +582,18 @@ function blobVersions(forms: ReadonlyMap<string, StoredForm>): Record<string, Bl
   const versions: Record<string, BlobRef> = {};
   for (const [channel, form] of forms) {
     if ("blob" in form) versions[channel] = [form.blob, 0];
-    else if ("list" in form) versions[channel] = [form.list.list, form.list.length];
+    else if ("list" in form) versions[channel] = refOf(form.list, form.forked);
   }
   return versions;
 }
+
+const listForm = (version: string, list: StoredList, forked: true | undefined): StoredForm =>
+  forked === undefined ? { version, list } : { version, list, forked };
+
+const asForked = (form: StoredForm): StoredForm => ("list" in form ? { ...form, forked: true } : form);
+
+const refOf = ({ list, length }: StoredList, forked: true | undefined): BlobRef =>
+  forked === undefined ? [list, length] : [list, length, forked];
 
 function copySeen(seen: Checkpoint["versions_seen"]): Checkpoint["versions_seen"] {
   return Object.fromEntries(Object.entries(seen).map(([node, versions]) => [node, { ...versions }]));

@@ -127,6 +127,20 @@ describe("an update", () => {
     expect(older).toEqual(history);
   });
 
+  test("that forks without touching a list leaves the list's later items to those that have them", async () => {
+    const thread_id = await api.thread();
+    const say = (content: string) =>
+      resume(thread_id, { assistant_id: "chat", input: { messages: [{ role: "user", content }] } });
+    for (const text of ["one", "two", "three"]) await say(text);
+    const history = await api.get(`/threads/${thread_id}/history?limit=100`);
+    const early = history.find((s: Any) => s.values.messages.length === 2 && s.next.length === 0);
+    await api.post(`/threads/${thread_id}/state`, { checkpoint: early.checkpoint });
+    expect((await state(thread_id)).values).toEqual(early.values);
+    expect((await say("other")).messages).toMatchObject([{}, {}, { content: "other" }, { content: "You said: other" }]);
+    const old = await api.get(`/threads/${thread_id}/state/${history[0].checkpoint_id}`);
+    expect(old.values).toEqual(history[0].values);
+  });
+
   test("of a subgraph changes that subgraph's state, and the run goes on with it", async () => {
     const thread_id = await api.thread();
     await resume(thread_id, { assistant_id: "nested", input: { ask: true } });
