@@ -99,6 +99,8 @@ export interface Settings {
   readonly runTimeoutMs: number;
   readonly shutdownGraceMs: number;
   readonly leaseMs: number;
+  /** How long a question about a graph or a state may take. */
+  readonly questionMs: number;
   /** How long the events of an ended resumable run are kept. */
   readonly resumableTtlMs: number;
   /** How long the records of webhook calls are kept. */
@@ -434,6 +436,7 @@ export function readSettings(mode: Mode, flags: Flags, project: Project): Settin
     runTimeoutMs: seconds("BG_JOB_TIMEOUT_SECS", 86_400),
     shutdownGraceMs: seconds("BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS", 180, 3600),
     leaseMs: seconds("SKEIN_LEASE_SECS", 30),
+    questionMs: seconds("SKEIN_QUESTION_SECS", 30),
     resumableTtlMs: seconds("RESUMABLE_STREAM_TTL_SECONDS", 120),
     deliveriesTtlMs: seconds("SKEIN_WEBHOOK_DELIVERIES_TTL_SECS", 7 * 86_400),
     reclaimMs: seconds("SKEIN_RECLAIM_SECS", 30, 86_400),

@@ -14,7 +14,7 @@ import { Store } from "./engine/store.ts";
 import { type Sweep, Sweeps } from "./engine/sweeps.ts";
 import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
-import type { GraphSpec, Json, LoadedGraph, Question } from "./executor/protocol.ts";
+import type { GraphSpec, Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
 import { createApp } from "./http/app.ts";
 import { type Listening, listen } from "./http/listen.ts";
@@ -27,6 +27,7 @@ import { sweepKeys } from "./services/idempotency.ts";
 import { Runs } from "./services/runs.ts";
 import { LongTermStore } from "./services/store.ts";
 import { System } from "./services/system.ts";
+import { ThreadStates } from "./services/thread-states.ts";
 import { Threads } from "./services/threads.ts";
 import { Cipher } from "./storage/cipher.ts";
 import type { Sealing } from "./storage/sealing.ts";
@@ -157,6 +158,7 @@ async function assemble(
   });
 
   const ask = (question: Question): Promise<Json> => pool.ask(question);
+  const workOut = (question: UpdateQuestion): Promise<StateChange> => pool.ask(question);
   const checkUrl = project.webhooks.enabled
     ? (url: string): void => checkWebhook(url, server_url, project.webhooks)
     : null;
@@ -194,7 +196,7 @@ async function assemble(
       typesOf: (spec) => types.of(spec),
       onCancelled: (effects) => runService.act(effects),
     }),
-    threads: new Threads({ storage: database, ask }),
+    threads: new Threads({ storage: database, states: new ThreadStates({ storage: database, ask, workOut }) }),
     runs: runService,
     crons: new Crons({ storage: database, onChange: () => scheduler.nudge(), checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
@@ -323,6 +325,7 @@ function makePool(project: Project, settings: Settings, logger: Logger, onStorag
     },
     silentMs: SILENT_MS,
     spareIdleMs: SPARE_IDLE_MS,
+    questionMs: settings.questionMs,
     onDeath: (reason) => logger.error({ reason }, "an executor thread died; it is replaced"),
   });
 }

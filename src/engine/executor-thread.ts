@@ -6,6 +6,7 @@ import { inspect } from "node:util";
 import { Worker } from "node:worker_threads";
 import { type ErrorBody, errorBody, SkeinError } from "../errors.ts";
 import type {
+  AnswerTo,
   Batch,
   CancelAction,
   ExecutorSettings,
@@ -14,8 +15,10 @@ import type {
   LoadedGraph,
   Question,
   RunJob,
+  StateChange,
   StorageCall,
   ToExecutor,
+  UpdateQuestion,
   WireEvent,
 } from "../executor/protocol.ts";
 import type { AttemptEnd } from "./lifecycle.ts";
@@ -101,7 +104,7 @@ interface RunningRun {
 
 interface OpenQuestion {
   readonly turn: number;
-  readonly resolve: (value: Json) => void;
+  readonly resolve: (value: Json | StateChange) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -192,14 +195,22 @@ export class ExecutorThread {
     this.#finish(run_id, end);
   }
 
-  ask(question: Question): Promise<Json> {
+  /** Once `limit` fires, its reason is the answer, and what the thread still says to this question is ignored. */
+  ask<Q extends Question | UpdateQuestion>(question: Q, limit: AbortSignal): Promise<AnswerTo<Q>> {
     if (this.#dead !== undefined) return Promise.reject(new SkeinError("unavailable", this.#dead));
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId++;
+    const id = this.#nextId++;
+    const giveUp = (): void => {
+      this.#questions.get(id)?.reject(limit.reason as Error);
+      this.#questions.delete(id);
+    };
+    const answered = new Promise<AnswerTo<Q>>((resolve, reject) => {
       const turn = ++this.#lastTurn;
-      this.#questions.set(id, { resolve, reject, turn });
+      // The executor answers each question as `AnswerTo` says.
+      this.#questions.set(id, { resolve: resolve as OpenQuestion["resolve"], reject, turn });
       this.#post({ type: "ask", id, question, turn });
     });
+    limit.addEventListener("abort", giveUp, { once: true });
+    return answered.finally(() => limit.removeEventListener("abort", giveUp));
   }
 
   /** Takes back the runs and questions that wait unread in a thread that does not answer. */
@@ -333,8 +344,7 @@ export class ExecutorThread {
     const question = this.#questions.get(message.id);
     this.#questions.delete(message.id);
     if (message.ok) question?.resolve(message.value);
-    else if (message.not_found) question?.reject(new SkeinError("not_found", message.error.message));
-    else question?.reject(new GraphQuestionError(message.error));
+    else question?.reject(questionError(message));
   }
 
   #die(reason: string): void {
@@ -345,6 +355,11 @@ export class ExecutorThread {
     for (const run_id of [...this.#runs.keys()]) this.#finish(run_id, { kind: "lost", reason });
     this.#options.onExit(this);
   }
+}
+
+function questionError({ why, error }: Extract<FromExecutor, { type: "answer"; ok: false }>): Error {
+  if (why === "unknown_graph") return new SkeinError("not_found", error.message);
+  return why === "refused" ? new SkeinError("invalid", error.message) : new GraphQuestionError(error);
 }
 
 /** A graph could not answer: its own code threw. */

@@ -8,7 +8,16 @@
  * When an executor thread dies, each of its runs is a suspect: it is retried alone on a thread, so that
  * the guilty one cannot take the innocent along a second time.
  */
-import type { ExecutorSettings, GraphSpec, Json, LoadedGraph, Question, RunJob } from "../executor/protocol.ts";
+import { SkeinError } from "../errors.ts";
+import type {
+  AnswerTo,
+  ExecutorSettings,
+  GraphSpec,
+  LoadedGraph,
+  Question,
+  RunJob,
+  UpdateQuestion,
+} from "../executor/protocol.ts";
 import {
   ExecutorThread,
   type ExecutorThreadOptions,
@@ -28,6 +37,8 @@ export interface PoolOptions {
   readonly silentMs: number;
   /** A spare thread that idles longer is stopped, milliseconds. */
   readonly spareIdleMs: number;
+  /** How long a question may take, its wait for a thread included, milliseconds. */
+  readonly questionMs: number;
   readonly onDeath: (reason: string) => void;
 }
 
@@ -112,17 +123,40 @@ export class ExecutorPool {
     }
   }
 
-  async ask(question: Question): Promise<Json> {
-    const thread = await this.#place(undefined, undefined);
-    if (thread === undefined) throw new Error("the server is shutting down");
+  /** Asks about a graph or a state. Rejects with `unavailable` when no thread has answered within the time limit. */
+  async ask<Q extends Question | UpdateQuestion>(question: Q): Promise<AnswerTo<Q>> {
+    const limit = new AbortController();
+    const timer = setTimeout(() => {
+      limit.abort(tooLate(question, this.#options.questionMs));
+      this.#wakeWaiting();
+    }, this.#options.questionMs);
     try {
-      return await thread.ask(question);
-    } catch (error) {
-      if (error instanceof Withdrawn) return this.ask(question);
-      throw error;
+      return await this.#ask(question, limit.signal);
     } finally {
-      this.#stopRetired(thread);
+      clearTimeout(timer);
     }
+  }
+
+  async #ask<Q extends Question | UpdateQuestion>(question: Q, limit: AbortSignal): Promise<AnswerTo<Q>> {
+    for (;;) {
+      const thread = await this.#place(undefined, undefined, limit);
+      limit.throwIfAborted();
+      if (thread === undefined) throw new SkeinError("unavailable", "the server is shutting down");
+      try {
+        return await thread.ask(question, limit);
+      } catch (error) {
+        // It was not begun; another thread answers it.
+        if (!(error instanceof Withdrawn)) throw error;
+      } finally {
+        if (limit.aborted) this.#stopBlocked(thread);
+        this.#stopRetired(thread);
+      }
+    }
+  }
+
+  /** A thread that no run is on and that does not answer is held by a question: nothing else would ever free it. */
+  #stopBlocked(thread: ExecutorThread): void {
+    if (thread.running === 0 && this.#isSilent(thread, Date.now())) void thread.terminate();
   }
 
   /** Tells the threads where the server listens, for the loopback client inside nodes. */
@@ -186,8 +220,12 @@ export class ExecutorPool {
   }
 
   /** Waits until a thread may take the work: a run of this conversation thread, or a question. Undefined when none will. */
-  async #place(thread_id: string | undefined, alone: string | undefined): Promise<ExecutorThread | undefined> {
-    while (!this.#closed && !(this.#stopping && thread_id !== undefined)) {
+  async #place(
+    thread_id: string | undefined,
+    alone: string | undefined,
+    limit?: AbortSignal,
+  ): Promise<ExecutorThread | undefined> {
+    while (!this.#closed && !(this.#stopping && thread_id !== undefined) && limit?.aborted !== true) {
       const thread = this.#choose(thread_id, alone !== undefined);
       if (thread !== undefined) {
         if (alone !== undefined) this.#exclusive.set(thread, alone);
@@ -290,4 +328,9 @@ export class ExecutorPool {
     if (this.#threads.length < this.#options.size) this.#spawn();
     this.#wakeWaiting();
   }
+}
+
+function tooLate(question: Question | UpdateQuestion, ms: number): SkeinError {
+  const who = "graph_id" in question ? `graph "${question.graph_id}"` : "the embedder of the store";
+  return new SkeinError("unavailable", `${who} did not answer within ${ms / 1000} s`);
 }

@@ -1,6 +1,6 @@
 /** The executor behind its port: graphs by id, runs in flight, and what each message does. */
 import { errorBody } from "../errors.ts";
-import { answer, UnknownGraph } from "./inspect.ts";
+import { answer, UnknownGraph, UpdateRefused } from "./inspect.ts";
 import { KeptThreads } from "./kept-threads.ts";
 import { loadFailure, loadGraph, type ProjectGraph } from "./load.ts";
 import { setServerUrl } from "./loopback.ts";
@@ -13,6 +13,7 @@ import type {
   Question,
   RunJob,
   ToExecutor,
+  UpdateQuestion,
 } from "./protocol.ts";
 import { type RunningRun, startRun, thrownBody } from "./run.ts";
 import { embedded, loadStoreIndex, type StoreIndex } from "./store-index.ts";
@@ -71,14 +72,13 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
     else if (loading) early.set(run_id, action);
   };
 
-  const ask = async (id: number, question: Question): Promise<void> => {
+  const ask = async (id: number, question: Question | UpdateQuestion): Promise<void> => {
     await loaded;
     try {
       const value = question.ask === "embed" ? await embedded(index, question) : await answer(question, graphs, port);
       port.post({ type: "answer", id, ok: true, value });
     } catch (thrown) {
-      const not_found = thrown instanceof UnknownGraph;
-      port.post({ type: "answer", id, ok: false, error: thrownBody(thrown), not_found });
+      port.post({ type: "answer", id, ok: false, error: thrownBody(thrown), why: whyNot(thrown) });
     }
   };
 
@@ -120,6 +120,11 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
       }
     },
   };
+}
+
+function whyNot(thrown: unknown): "unknown_graph" | "refused" | "failed" {
+  if (thrown instanceof UnknownGraph) return "unknown_graph";
+  return thrown instanceof UpdateRefused ? "refused" : "failed";
 }
 
 /** Carries out so many per turn of the event loop: a burst must not keep the thread from answering meanwhile. */

@@ -63,8 +63,21 @@ export interface GraphLike {
   stream(input: unknown, options: GraphConfig): Promise<AsyncIterable<unknown>>;
   streamEvents(input: unknown, options: GraphConfig): AsyncIterable<StreamEventLike>;
   getState(config: GraphConfig, options?: { subgraphs?: boolean }): Promise<StateLike>;
+  getStateHistory(config: GraphConfig, options?: HistoryOptions): AsyncIterable<StateLike>;
+  /** Answers the address of the last checkpoint it makes. */
+  bulkUpdateState(config: GraphConfig, supersteps: readonly SuperstepLike[]): Promise<GraphConfig>;
   getGraphAsync(config?: Record<string, unknown>): Promise<{ toJSON(): unknown }>;
   getSubgraphsAsync(namespace?: string, recurse?: boolean): AsyncIterable<[string, GraphLike]>;
+}
+
+export interface HistoryOptions {
+  readonly limit?: number;
+  readonly before?: GraphConfig;
+  readonly filter?: Readonly<Record<string, unknown>>;
+}
+
+export interface SuperstepLike {
+  readonly updates: readonly { readonly values: unknown; readonly asNode?: string }[];
 }
 
 export interface ChannelLike {

@@ -7,7 +7,7 @@
  */
 import type { ErrorBody } from "../errors.ts";
 import type { GraphTypes } from "../schemas/graphs.ts";
-import type { Durability, RunKwargs } from "../schemas/runs.ts";
+import type { Command, Durability, RunKwargs } from "../schemas/runs.ts";
 
 /** JSON text. A name, not a new type: it says "already serialised, do not parse". */
 export type Json = string;
@@ -117,6 +117,22 @@ export type GraphQuestion =
       readonly thread_id: string;
       readonly checkpoint: CheckpointRef;
       readonly subgraphs: boolean;
+      /** Fields of the state; absent for all. */
+      readonly select?: readonly string[];
+    }
+  /** States from a checkpoint back in time, newest first, as one JSON array. */
+  | {
+      readonly ask: "history";
+      readonly graph_id: string;
+      readonly config: RunnableSettings;
+      readonly thread_id: string;
+      readonly checkpoint: CheckpointRef;
+      readonly limit: number;
+      /** Only states older than this checkpoint. */
+      readonly before?: string;
+      /** Exact match on top-level metadata keys. */
+      readonly filter?: Readonly<Record<string, unknown>>;
+      readonly select?: readonly string[];
     }
   /** The output-schema values of a checkpoint: what `join` answers long after the run. */
   | {
@@ -126,6 +142,57 @@ export type GraphQuestion =
       readonly thread_id: string;
       readonly checkpoint: CheckpointRef;
     };
+
+/** What would an update of a thread's state write? Nothing is stored: the main thread does that with the answer. */
+export interface UpdateQuestion {
+  readonly ask: "update";
+  readonly graph_id: string;
+  readonly config: RunnableSettings;
+  readonly thread_id: string;
+  readonly checkpoint: CheckpointRef;
+  /** Applied in order, each the updates of one superstep. */
+  readonly supersteps: readonly (readonly StateUpdate[])[];
+  /** Goes into the metadata of each checkpoint, under LangGraph's own. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** One update of a state, as if a node had just given it. */
+export interface StateUpdate {
+  readonly values: unknown;
+  readonly command: Command | null;
+  /** Null: LangGraph infers the node. */
+  readonly as_node: string | null;
+}
+
+/** A state update as its graph worked it out: rows to be written in one transaction, or not at all. */
+export interface StateChange {
+  readonly writes: readonly DraftWrite[];
+  /** The latest checkpoints it was worked out from: where one of them is another by now, the outcome is out of date. */
+  readonly seen: readonly SeenLatest[];
+  /** The checkpoint it makes. */
+  readonly checkpoint: CheckpointKey & { readonly checkpoint_map: Readonly<Record<string, unknown>> | null };
+  /** The thread's state afterwards. */
+  readonly snapshot: Snapshot;
+}
+
+export interface SeenLatest {
+  readonly checkpoint_ns: string;
+  /** Null: there was none. */
+  readonly checkpoint_id: string | null;
+}
+
+/** A write that waits for its transaction. It belongs to no run. */
+export type DraftWrite =
+  | { readonly op: "put_checkpoint"; readonly row: CheckpointRow; readonly blobs: readonly ChannelBlob[] }
+  | {
+      readonly op: "put_writes";
+      readonly key: CheckpointKey;
+      readonly writes: readonly WriteRow[];
+      readonly keep_existing: boolean;
+    };
+
+/** What a question is answered with. */
+export type AnswerTo<Q extends Question | UpdateQuestion> = Q extends UpdateQuestion ? StateChange : Json;
 
 /** What an assistant or run adds to a graph's own config. */
 export interface RunnableSettings {
@@ -149,7 +216,7 @@ export type ToExecutor =
   | { readonly type: "cancel"; readonly run_id: string; readonly action: CancelAction }
   /** Stop every run at its next superstep boundary and report it `drained`. */
   | { readonly type: "drain" }
-  | { readonly type: "ask"; readonly id: number; readonly question: Question; readonly turn?: number }
+  | { readonly type: "ask"; readonly id: number; readonly question: Question | UpdateQuestion; readonly turn?: number }
   | { readonly type: "storage_reply"; readonly id: number; readonly ok: true; readonly value: unknown }
   | { readonly type: "storage_reply"; readonly id: number; readonly ok: false; readonly error: ErrorBody }
   /** The main thread has taken this many bytes of events of a run off the port. */
@@ -215,13 +282,14 @@ export type FromExecutor =
   | { readonly type: "index_failed"; readonly embed: string; readonly error: ErrorBody }
   | { readonly type: "events"; readonly run_id: string; readonly events: readonly WireEvent[]; readonly bytes: number }
   | { readonly type: "finished"; readonly run_id: string; readonly outcome: Outcome }
-  | { readonly type: "answer"; readonly id: number; readonly ok: true; readonly value: Json }
+  | { readonly type: "answer"; readonly id: number; readonly ok: true; readonly value: Json | StateChange }
   | {
       readonly type: "answer";
       readonly id: number;
       readonly ok: false;
       readonly error: ErrorBody;
-      readonly not_found: boolean;
+      /** `refused`: the graph does not take what it was given. */
+      readonly why: "unknown_graph" | "refused" | "failed";
     }
   | { readonly type: "storage"; readonly id: number; readonly call: StorageCall }
   | { readonly type: "pong"; readonly id: number };
@@ -256,8 +324,11 @@ export interface ChannelBlob {
   readonly value: Serialized;
 }
 
-/** Where a checkpoint finds a value: its version, and of a list how many of its items; 0 for what is no list. */
-export type BlobRef = readonly [version: string, length: number];
+/**
+ * Where a checkpoint finds a value: its version, and of a list how many of its items; 0 for what is no list. `forked`: the
+ * list may go on behind these items for other checkpoints.
+ */
+export type BlobRef = readonly [version: string, length: number, forked?: true];
 
 export interface CheckpointRow extends CheckpointKey {
   readonly parent_checkpoint_id: string | null;

@@ -89,11 +89,11 @@ class Attempt {
       temporary: job.kwargs.temporary,
       // A run that starts somewhere else than at the latest checkpoint asks for the one it names.
       latest: job.latest,
-      metadata: checkpointMetadata(job, project.langgraph),
       // Refused: another attempt has the run, or the database is in trouble. What this one still does is in vain.
       onFailure: fail,
     };
-    this.#saver = makeSaver(project.langgraph, port, run, kept);
+    const metadata = checkpointMetadata(job, project.langgraph);
+    this.#saver = makeSaver(project.langgraph, port, run, { kept, metadata });
     this.#modes = createModes(job.kwargs.stream_mode, job.kwargs.subgraphs, (event) => this.#emit(event));
   }
 
@@ -459,11 +459,11 @@ function gotoOf(goto: Command["goto"], { Send: SendClass }: LangGraph): unknown[
 const NO_STATE: Snapshot = { values: null, interrupts: "{}", interrupted: false, checkpoint_id: null };
 
 /** Tasks that still have to run or be answered: those without a result of their own. */
-function pendingTasks(state: StateLike): StateLike["tasks"] {
+export function pendingTasks(state: StateLike): StateLike["tasks"] {
   return state.tasks.filter((task) => task.result === undefined || task.error !== undefined);
 }
 
-function snapshotOf(state: StateLike): Snapshot {
+export function snapshotOf(state: StateLike): Snapshot {
   const checkpoint_id = (state.config.configurable?.checkpoint_id as string | undefined) ?? null;
   const pending = pendingTasks(state);
   return {

@@ -34,6 +34,7 @@ import type {
   StoredCheckpoint,
   WriteRow,
 } from "./protocol.ts";
+import { revive, SharedValues } from "./revive.ts";
 import { toJson } from "./serialize.ts";
 import { createWriteQueue, type WriteCall, type WriteQueue } from "./write-queue.ts";
 
@@ -45,8 +46,6 @@ export interface SaverRun {
   readonly temporary: boolean;
   /** The thread's latest root checkpoint when the run was dispatched, or its id; null when it had none, undefined to ask storage. */
   readonly latest: RunJob["latest"];
-  /** Goes into the metadata of each checkpoint, under the checkpoint's own. */
-  readonly metadata: Readonly<Record<string, unknown>>;
   /** Called once, when a write was refused. */
   onFailure?(error: Error): void;
 }
@@ -96,33 +95,43 @@ export const EXCLUDED_METADATA: ReadonlySet<string> = new Set([
 export type StoredForm =
   | { readonly version: string; readonly inline: string }
   | { readonly version: string; readonly blob: string }
-  | { readonly version: string; readonly list: StoredList };
+  /** `forked`: a fork has the list from its parent, and others may have gone on with it. */
+  | { readonly version: string; readonly list: StoredList; readonly forked?: true };
 
 /** The forms of one checkpoint's values. */
 interface StoredForms {
   readonly byChannel: Map<string, StoredForm>;
   /**
    * Its lists may be added to: nothing stands behind their ends. True of a thread's latest checkpoint, until another is
-   * put on it. A fork stores its lists anew.
+   * put on it. A fork stores its lists anew, when it changes them.
    */
   isTip: boolean;
 }
 
-type SaverClass = new (port: StoragePort, run: SaverRun | null, kept: KeptThreads | undefined) => SkeinSaver;
+export interface SaverOptions {
+  /** States in which earlier runs have left their threads. */
+  readonly kept?: KeptThreads;
+  /** Goes into the metadata of each checkpoint, under the checkpoint's own. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  /** States are only shown: their values may be shared with other states. */
+  readonly readOnly?: boolean;
+}
+
+type SaverClass = new (port: StoragePort, run: SaverRun | null, options: SaverOptions) => SkeinSaver;
 const savers = new WeakMap<LangGraph, SaverClass>();
 
 export function makeSaver(
   langgraph: LangGraph,
   port: StoragePort,
   run: SaverRun | null,
-  kept?: KeptThreads,
+  options: SaverOptions = {},
 ): SkeinSaver {
   let Saver = savers.get(langgraph);
   if (Saver === undefined) {
     Saver = saverClass(langgraph);
     savers.set(langgraph, Saver);
   }
-  return new Saver(port, run, kept);
+  return new Saver(port, run, options);
 }
 
 /** The newest root checkpoint of the run, as LangGraph gave it. */
@@ -137,16 +146,22 @@ interface RememberedWrite {
 }
 
 const TASKS = "__pregel_tasks";
+/** Task of the writes that came with a command instead of a node (LangGraph's NULL_TASK_ID). */
+const NULL_TASK = "00000000-0000-0000-0000-000000000000";
 
 function saverClass(langgraph: LangGraph): SaverClass {
   const { BaseCheckpointSaver: Base, compareWrites } = langgraph;
   const ordered = (writes: readonly WriteRow[]): WriteRow[] =>
     [...writes].sort((a, b) => compareWrites([a.task_path, a.task_id, a.idx], [b.task_path, b.task_id, b.idx]));
 
+  const shared = new SharedValues();
+
   class Saver extends Base implements SkeinSaver {
     readonly #port: StoragePort;
     readonly #run: SaverRun | null;
     readonly #kept: KeptThreads | undefined;
+    readonly #metadata: Readonly<Record<string, unknown>>;
+    readonly #readOnly: boolean;
     readonly #forms = new Map<string, StoredForms>();
     /** What nodes have returned since the namespace's last checkpoint, by namespace. */
     readonly #returned = new Map<string, Set<unknown>>();
@@ -157,11 +172,13 @@ function saverClass(langgraph: LangGraph): SaverClass {
     #closed = false;
     readonly #queue: WriteQueue;
 
-    constructor(port: StoragePort, run: SaverRun | null, kept: KeptThreads | undefined) {
+    constructor(port: StoragePort, run: SaverRun | null, { kept, metadata = {}, readOnly = false }: SaverOptions) {
       super();
       this.#port = port;
       this.#run = run;
       this.#kept = kept;
+      this.#metadata = metadata;
+      this.#readOnly = readOnly;
       const gatherMs = run === null || run.durability === "sync" ? 0 : run.temporary ? GATHER_TEMPORARY_MS : GATHER_MS;
       this.#queue = createWriteQueue(port, { gatherMs, onFailure: (error) => run?.onFailure?.(error) });
     }
@@ -248,26 +265,28 @@ function saverClass(langgraph: LangGraph): SaverClass {
         ...(options?.filter === undefined ? {} : { filter: options.filter }),
       };
       await this.#queue.settled();
-      for (const stored of await this.#port.call({ op: "list_checkpoints", query })) yield this.#tuple(stored);
+      for (const stored of await this.#port.call({ op: "list_checkpoints", query })) {
+        yield this.#tuple(stored, false);
+      }
     }
 
-    async #tuple(stored: StoredCheckpoint, isTip = false): Promise<CheckpointTuple> {
+    async #tuple(stored: StoredCheckpoint, isTip: boolean): Promise<CheckpointTuple> {
+      const share = this.#readOnly && !addsWrites(stored, isTip);
       const checkpoint = (await this.#load(stored.checkpoint)) as Checkpoint;
       const forms = new Map<string, StoredForm>();
       // Values as JSON text, not as the revived objects: the text is what the next checkpoint can reuse.
       for (const [channel, inline] of Object.entries(inlineValues(stored.checkpoint))) {
         forms.set(channel, { version: String(checkpoint.channel_versions[channel]), inline });
       }
-      for (const [channel, [blob, length]] of Object.entries(stored.blob_versions)) {
+      for (const [channel, [blob, length, forked]] of Object.entries(stored.blob_versions)) {
         const parts = stored.blobs.filter((part) => part.channel === channel);
-        const values = await Promise.all(parts.map((part) => this.#revive(part)));
+        const values = await Promise.all(parts.map((part) => this.#revive(part, share)));
         const version = String(checkpoint.channel_versions[channel]);
         const value = length === 0 ? values[0] : (values as unknown[][]).flat(1);
         checkpoint.channel_values[channel] = value;
-        forms.set(
-          channel,
-          length === 0 ? { version, blob } : { version, list: listAsLoaded(blob, value as readonly unknown[]) },
-        );
+        if (this.#readOnly) continue;
+        if (length === 0) forms.set(channel, { version, blob });
+        else forms.set(channel, listForm(version, listAsLoaded(blob, value as readonly unknown[]), forked));
       }
       this.#remember(formsKey(stored.checkpoint_ns, stored.checkpoint_id), { byChannel: forms, isTip });
       if (checkpoint.v < 4) await this.#migrateSends(stored, checkpoint);
@@ -344,11 +363,11 @@ function saverClass(langgraph: LangGraph): SaverClass {
         if (versioned && !Object.hasOwn(newVersions, channel)) {
           // Nothing new: it stands where the parent has it, and a value the parent does not have is not to be stored.
           const known = parentForms.byChannel.get(channel);
-          if (known !== undefined) forms.set(channel, known);
+          if (known !== undefined) forms.set(channel, mayAppend ? known : asForked(known));
           continue;
         }
         const before = mayAppend ? parentForms.byChannel.get(channel) : undefined;
-        if (before !== undefined && "list" in before && Array.isArray(value)) {
+        if (before !== undefined && "list" in before && before.forked === undefined && Array.isArray(value)) {
           const added = appendedItems(before.list, value, returned);
           const part = added === undefined ? undefined : await this.#dump(added);
           if (added !== undefined && part?.[0] === "json") {
@@ -371,7 +390,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
       }
       this.#remember(formsKey(checkpoint_ns, checkpoint.id), { byChannel: forms, isTip: true });
 
-      const full = { ...this.#run?.metadata, ...metadata };
+      const full = { ...this.#metadata, ...metadata };
       const row: CheckpointRow = {
         thread_id,
         checkpoint_ns,
@@ -447,7 +466,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
       if (known !== undefined) return known;
       const query = { thread_id, checkpoint_ns, checkpoint_id: parent };
       const stored = await this.#port.call({ op: "get_checkpoint", query });
-      if (stored !== null) await this.#tuple(stored);
+      if (stored !== null) await this.#tuple(stored, false);
       return this.#forms.get(key) ?? nothingStored();
     }
 
@@ -480,13 +499,14 @@ function saverClass(langgraph: LangGraph): SaverClass {
       return this.serde.dumpsTyped(value);
     }
 
-    async #revive(part: ChannelBlob): Promise<unknown> {
+    async #revive(part: ChannelBlob, share: boolean): Promise<unknown> {
+      if (share) return shared.revive(this.serde, part.value);
       if (!this.#revived.has(part)) this.#revived.set(part, await this.#load(part.value));
       return this.#revived.get(part);
     }
 
-    async #load([type, data]: Serialized): Promise<unknown> {
-      return this.serde.loadsTyped(type, data);
+    async #load(stored: Serialized): Promise<unknown> {
+      return revive(this.serde, stored);
     }
   }
   return Saver;
@@ -525,6 +545,13 @@ function tupleOf(
   };
 }
 
+/**
+ * True when LangGraph adds pending writes to the values it shows: those of tasks to a latest state, those of a command to
+ * any. Reducers do that, and they are user code: they need values of their own.
+ */
+const addsWrites = ({ writes }: StoredCheckpoint, isLatest: boolean): boolean =>
+  isLatest ? writes.length > 0 : writes.some(({ task_id }) => task_id === NULL_TASK);
+
 const nothingStored = (): StoredForms => ({ byChannel: new Map(), isTip: false });
 
 const formsKey = (checkpoint_ns: string, checkpoint_id: string): string => `${checkpoint_id}|${checkpoint_ns}`;
@@ -555,10 +582,18 @@ function blobVersions(forms: ReadonlyMap<string, StoredForm>): Record<string, Bl
   const versions: Record<string, BlobRef> = {};
   for (const [channel, form] of forms) {
     if ("blob" in form) versions[channel] = [form.blob, 0];
-    else if ("list" in form) versions[channel] = [form.list.list, form.list.length];
+    else if ("list" in form) versions[channel] = refOf(form.list, form.forked);
   }
   return versions;
 }
+
+const listForm = (version: string, list: StoredList, forked: true | undefined): StoredForm =>
+  forked === undefined ? { version, list } : { version, list, forked };
+
+const asForked = (form: StoredForm): StoredForm => ("list" in form ? { ...form, forked: true } : form);
+
+const refOf = ({ list, length }: StoredList, forked: true | undefined): BlobRef =>
+  forked === undefined ? [list, length] : [list, length, forked];
 
 function copySeen(seen: Checkpoint["versions_seen"]): Checkpoint["versions_seen"] {
   return Object.fromEntries(Object.entries(seen).map(([node, versions]) => [node, { ...versions }]));

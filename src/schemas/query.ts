@@ -119,3 +119,11 @@ export const QueryThreadModes = queryWords(THREAD_STREAM_MODES).openapi({
   ],
   default: ["run_modes"],
 });
+
+/** A list of fields, however it was written; undefined when there is none. */
+export function queryFields(fields: z.ZodType<string[]>) {
+  return z
+    .preprocess((value) => [toList(value) ?? []].flat(), fields)
+    .transform((list) => (list.length === 0 ? undefined : list))
+    .openapi({ type: "array", items: { type: "string" } });
+}

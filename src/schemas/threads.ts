@@ -1,7 +1,8 @@
-/** Threads on the wire. Source: contract schemas Thread, ThreadCreate, ThreadState. */
+/** Threads on the wire. Source: contract schemas Thread, ThreadCreate. */
 import { z } from "@hono/zod-openapi";
-import { CheckpointConfig, JsonObject, OwnMetadata, orDefault } from "./common.ts";
+import { JsonObject, OwnMetadata, orDefault } from "./common.ts";
 import { Id } from "./ids.ts";
+import { Superstep } from "./thread-states.ts";
 
 export const ThreadStatus = z.enum(["idle", "busy", "interrupted", "error"]);
 export type ThreadStatus = z.infer<typeof ThreadStatus>;
@@ -26,25 +27,10 @@ export const ThreadCreate = z
     thread_id: Id.nullish().describe("Default: a new one."),
     metadata: OwnMetadata.nullish(),
     if_exists: orDefault(z.enum(["raise", "do_nothing"]), "raise"),
+    supersteps: z
+      .array(Superstep)
+      .nullish()
+      .describe("State to begin with: updates of the graph in `metadata.graph_id`, applied in order."),
   })
   .openapi("ThreadCreate");
 export type ThreadCreate = z.infer<typeof ThreadCreate>;
-
-export const ThreadState = z
-  .object({
-    values: z.unknown(),
-    next: z.array(z.string()),
-    tasks: z.array(JsonObject),
-    checkpoint: CheckpointConfig.nullable(),
-    metadata: JsonObject,
-    created_at: z.string().nullable(),
-    parent_checkpoint: CheckpointConfig.nullable(),
-    interrupts: z.array(JsonObject),
-    checkpoint_id: z.string().nullish(),
-    parent_checkpoint_id: z.string().nullish(),
-  })
-  .openapi("ThreadState");
-
-export const ThreadStateAtCheckpoint = z
-  .object({ checkpoint: CheckpointConfig, subgraphs: z.boolean().nullish() })
-  .openapi("ThreadStateCheckpointRequest");

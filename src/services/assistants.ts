@@ -242,13 +242,13 @@ async function deleteThreads(tx: Tx, assistant_id: string, now: number): Promise
   return effects;
 }
 
-interface ConfiguredGraph {
+export interface ConfiguredGraph {
   readonly graph_id: string;
   readonly config: RunnableSettings;
 }
 
 /** The assistant's graph with what the assistant adds to its config, for factories that build the graph from it. */
-function graphOf({ graph_id, config, context }: AssistantRecord): ConfiguredGraph {
+export function graphOf({ graph_id, config, context }: AssistantRecord): ConfiguredGraph {
   const { configurable } = config as { configurable?: Record<string, unknown> };
   return { graph_id, config: { configurable: configurable ?? {}, context } };
 }

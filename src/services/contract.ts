@@ -23,6 +23,7 @@ import type {
   ThreadStreamMode,
 } from "../schemas/runs.ts";
 import type { StoreDelete, StoreListNamespaces, StorePut, StoreSearch } from "../schemas/store.ts";
+import type { ThreadStateSearch, ThreadStateUpdate, ThreadStateUpdateResponse } from "../schemas/thread-states.ts";
 import type { Thread, ThreadCreate } from "../schemas/threads.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import type { ThreadPosition } from "../streaming/follow-thread.ts";
@@ -52,7 +53,16 @@ export interface ThreadsService {
   create(request: ThreadCreate): Promise<Thread>;
   get(thread_id: string): Promise<Thread>;
   /** ThreadState as JSON text. */
-  state(thread_id: string, checkpoint: CheckpointConfig, subgraphs: boolean): Promise<Json>;
+  state(
+    thread_id: string,
+    checkpoint: CheckpointConfig,
+    subgraphs: boolean,
+    select?: readonly string[] | null,
+  ): Promise<Json>;
+  /** ThreadStates as the JSON text of an array, newest first. */
+  history(thread_id: string, search: ThreadStateSearch): Promise<Json>;
+  /** A new checkpoint. Conflict while runs are in flight on the thread. */
+  updateState(thread_id: string, request: ThreadStateUpdate): Promise<ThreadStateUpdateResponse>;
 }
 
 /** How a caller follows a run. */

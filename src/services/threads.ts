@@ -1,34 +1,22 @@
 /** Threads: where runs leave their state. */
 import { v7 as uuid7 } from "uuid";
+import { isCurrent, shownBy, storeWrites } from "../engine/state-update.ts";
 import { isoTime } from "../engine/wire.ts";
 import { conflict, notFound } from "../errors.ts";
-import type { CheckpointRef, Json, Question } from "../executor/protocol.ts";
+import type { Json, StateChange } from "../executor/protocol.ts";
 import type { CheckpointConfig } from "../schemas/common.ts";
+import type { ThreadStateSearch, ThreadStateUpdate, ThreadStateUpdateResponse } from "../schemas/thread-states.ts";
 import type { Thread, ThreadCreate } from "../schemas/threads.ts";
-import type { Storage, ThreadRecord } from "../storage/storage.ts";
+import type { Storage, ThreadRecord, Tx } from "../storage/storage.ts";
 import * as threads from "../storage/tables/threads.ts";
-import { requireCheckpoint } from "./checkpoints.ts";
 import type { ThreadsService } from "./contract.ts";
 import { newThread } from "./runs.ts";
+import type { ThreadStates } from "./thread-states.ts";
 
 export interface ThreadsOptions {
   readonly storage: Storage;
-  readonly ask: (question: Question) => Promise<Json>;
+  readonly states: ThreadStates;
 }
-
-/** The state of a thread that no graph has run on. */
-const NO_STATE: Json = JSON.stringify({
-  values: {},
-  next: [],
-  tasks: [],
-  metadata: {},
-  checkpoint: null,
-  created_at: null,
-  parent_checkpoint: null,
-  interrupts: [],
-  checkpoint_id: null,
-  parent_checkpoint_id: null,
-});
 
 export class Threads implements ThreadsService {
   readonly #options: ThreadsOptions;
@@ -39,26 +27,46 @@ export class Threads implements ThreadsService {
 
   async create(request: ThreadCreate): Promise<Thread> {
     const thread_id = request.thread_id ?? uuid7();
-    const record = newThread(thread_id, "idle", request.metadata ?? {}, Date.now());
+    const seed = await this.#seed(thread_id, request);
+    const empty = newThread(thread_id, "idle", request.metadata ?? {}, Date.now());
+    const record = seed === undefined ? empty : { ...empty, ...shownBy(seed.snapshot) };
     return this.#options.storage.write(async (tx) => {
-      if (await threads.insert(tx, record)) return toWire(record);
+      if (await threads.insert(tx, record)) {
+        if (seed !== undefined) await storeSeed(tx, thread_id, seed);
+        return toWire(record);
+      }
       const existing = await threads.find(tx, thread_id);
       if (existing !== undefined && request.if_exists === "do_nothing") return toWire(existing);
       throw conflict(`Thread ${thread_id} already exists`);
     });
   }
 
+  /** The state a new thread begins with; nothing when the thread is there already, for it is not begun again. */
+  async #seed(thread_id: string, { supersteps, metadata }: ThreadCreate): Promise<StateChange | undefined> {
+    if (supersteps == null || supersteps.length === 0) return undefined;
+    const existing = await this.#options.storage.read((db) => threads.find(db, thread_id));
+    return existing === undefined ? this.#options.states.seed(thread_id, metadata ?? {}, supersteps) : undefined;
+  }
+
   async get(thread_id: string): Promise<Thread> {
     return toWire(await this.#find(thread_id));
   }
 
-  async state(thread_id: string, checkpoint: CheckpointConfig, subgraphs: boolean): Promise<Json> {
-    const { metadata } = await this.#find(thread_id);
-    await this.#options.storage.read((db) => requireCheckpoint(db, thread_id, checkpoint));
-    if (typeof metadata.graph_id !== "string") return NO_STATE;
-    const config = { configurable: {} };
-    const { graph_id } = metadata;
-    return this.#options.ask({ ask: "state", graph_id, config, thread_id, checkpoint: refOf(checkpoint), subgraphs });
+  state(
+    thread_id: string,
+    checkpoint: CheckpointConfig,
+    subgraphs: boolean,
+    select: readonly string[] | null = null,
+  ): Promise<Json> {
+    return this.#options.states.state(thread_id, checkpoint, subgraphs, select ?? []);
+  }
+
+  history(thread_id: string, search: ThreadStateSearch): Promise<Json> {
+    return this.#options.states.history(thread_id, search);
+  }
+
+  updateState(thread_id: string, request: ThreadStateUpdate): Promise<ThreadStateUpdateResponse> {
+    return this.#options.states.update(thread_id, request);
   }
 
   async #find(thread_id: string): Promise<ThreadRecord> {
@@ -68,12 +76,10 @@ export class Threads implements ThreadsService {
   }
 }
 
-function refOf({ checkpoint_id, checkpoint_ns, checkpoint_map }: CheckpointConfig): CheckpointRef {
-  return {
-    ...(checkpoint_id == null ? {} : { checkpoint_id }),
-    ...(checkpoint_ns == null ? {} : { checkpoint_ns }),
-    ...(checkpoint_map == null ? {} : { checkpoint_map }),
-  };
+/** A thread of this id may have come and gone while the seed was worked out. */
+async function storeSeed(tx: Tx, thread_id: string, seed: StateChange): Promise<void> {
+  if (!(await isCurrent(tx, thread_id, seed))) throw conflict(`Thread ${thread_id} already has a state`);
+  await storeWrites(tx, seed.writes);
 }
 
 function toWire(record: ThreadRecord): Thread {

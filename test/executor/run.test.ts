@@ -244,6 +244,21 @@ it("answers state like the dev server", async () => {
   });
 });
 
+it("shows the same state however often it is asked, whatever reducers do to the values they get", async () => {
+  const mutating = harness([spec("mutates")]);
+  const { thread_id } = job("mutates");
+  await mutating.run("mutates", { thread_id, kwargs: { input: {} } });
+  const where = { graph_id: "mutates", thread_id, config: { configurable: {} }, checkpoint: {} };
+  const history = (): Promise<unknown> => mutating.ask({ ask: "history", ...where, limit: 10 });
+  const before = (await history()) as { values: { log: string[] } }[];
+  expect(before.map(({ values }) => values.log.length)).toEqual([1, 0, 0]);
+  for (let i = 0; i < 3; i += 1) {
+    const state = (await mutating.ask({ ask: "state", ...where, subgraphs: false })) as { values: { log: string[] } };
+    expect(state.values.log).toEqual(["x".repeat(500), "write"]);
+  }
+  expect(await history()).toEqual(before);
+});
+
 it("answers an empty state when there is no checkpoint", async () => {
   const { thread_id } = job("plain");
   expect(

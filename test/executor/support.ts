@@ -14,6 +14,7 @@ import type {
   StoreItem,
   StoreOperation,
   ToExecutor,
+  UpdateQuestion,
   WireEvent,
   WriteRow,
 } from "../../src/executor/protocol.ts";
@@ -136,7 +137,7 @@ export interface Harness {
   readonly loaded: Promise<void>;
   send(message: ToExecutor): void;
   run(graph_id: string, job?: JobFields): Promise<Ran>;
-  ask(question: Question): Promise<unknown>;
+  ask(question: Question | UpdateQuestion): Promise<unknown>;
   /** Resolves when this event of the run has come. */
   seen(run_id: string, event: string): Promise<void>;
 }
@@ -250,7 +251,7 @@ export function harness(graphs: readonly GraphSpec[], storage = new MapStorage()
         messages.find((m): m is Extract<FromExecutor, { type: "answer" }> => m.type === "answer" && m.id === id),
       );
       if (!answer.ok) throw Object.assign(new Error(answer.error.message), { name: answer.error.error });
-      return JSON.parse(answer.value) as unknown;
+      return typeof answer.value === "string" ? (JSON.parse(answer.value) as unknown) : answer.value;
     },
     async seen(run_id, event) {
       await until(() => (eventsOf(run_id).some((e) => e.event === event) ? true : undefined));

@@ -216,6 +216,15 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
         record("threads.state", id, checkpoint, subgraphs);
         return `{"values":{}}`;
       },
+      async history(id, search) {
+        record("threads.history", id, search);
+        return "[]";
+      },
+      async updateState(id, request) {
+        record("threads.updateState", id, request);
+        const checkpoint = { thread_id: id, checkpoint_ns: "", checkpoint_id: "1", checkpoint_map: null };
+        return { checkpoint, checkpoint_id: "1", configurable: checkpoint };
+      },
     },
     runs: {
       async create(thread_id, request) {

@@ -189,14 +189,18 @@ export async function list(db: Tx, query: CheckpointQuery): Promise<StoredCheckp
   return complete(db, await rows.execute());
 }
 
-/** Id of the thread's latest root checkpoint, or null. */
-export async function latestOf(db: Tx, thread_id: string): Promise<string | null> {
-  const row = await db
-    .selectFrom("checkpoints")
-    .select((eb) => eb.fn.max("checkpoint_id").as("latest"))
-    .where("thread_id", "=", thread_id)
-    .where("checkpoint_ns", "=", "")
-    .executeTakeFirst();
+const latestIdOf = prepared<Pick<CheckpointKey, "thread_id" | "checkpoint_ns">, { latest: string | null }>(
+  (db, slots) =>
+    db
+      .selectFrom("checkpoints")
+      .select((eb) => eb.fn.max("checkpoint_id").as("latest"))
+      .where("thread_id", "=", slots.thread_id)
+      .where("checkpoint_ns", "=", slots.checkpoint_ns),
+);
+
+/** Id of the latest checkpoint of the thread's namespace (the root's when none is named), or null. */
+export async function latestOf(db: Tx, thread_id: string, checkpoint_ns = ""): Promise<string | null> {
+  const [row] = (await latestIdOf(db, { thread_id, checkpoint_ns })).rows;
   return row?.latest ?? null;
 }
 

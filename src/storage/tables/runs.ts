@@ -156,6 +156,18 @@ export async function inFlightOfAssistant(tx: Tx, assistant_id: string): Promise
   return rows.map(toRecord).sort((a, b) => a.seq - b.seq);
 }
 
+const latestSeqOf = prepared<{ thread_id: string }, { seq: number | null }>((db, slots) =>
+  db
+    .selectFrom("runs")
+    .select((eb) => eb.fn.max("seq").as("seq"))
+    .where("thread_id", "=", slots.thread_id),
+);
+
+/** Place of the thread's newest run in the order of all runs; null when it has none. */
+export async function latestSeq(db: Tx, thread_id: string): Promise<number | null> {
+  return (await latestSeqOf(db, { thread_id })).rows[0]?.seq ?? null;
+}
+
 export interface ClaimRequest {
   readonly owner: string;
   readonly now: number;

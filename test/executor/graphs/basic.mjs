@@ -157,6 +157,26 @@ export const big = new StateGraph(State)
   .addEdge("one", "two")
   .compile();
 
+/** Its reducer changes the value it is given; `wait` waits for a person beside `write`. */
+export const mutates = new StateGraph(
+  Annotation.Root({
+    log: Annotation({
+      reducer: (all, more) => {
+        all.push(...more);
+        return all;
+      },
+      default: () => [],
+    }),
+  }),
+)
+  .addNode("first", () => ({ log: ["x".repeat(500)] }))
+  .addNode("write", () => ({ log: ["write"] }))
+  .addNode("wait", () => ({ log: [interrupt("Go on?")] }))
+  .addEdge(START, "first")
+  .addEdge("first", "write")
+  .addEdge("first", "wait")
+  .compile();
+
 export { chat, MessagesAnnotation, toolAgent };
 export const notAGraph = { hello: "world" };
 export const factory = (config) => (config.configurable.which === "hitl" ? hitl : builder);

@@ -1,0 +1,68 @@
+/**
+ * A state update in one transaction: its checkpoints, and what the thread shows of them. It was worked out outside of
+ * any transaction, so what it was worked out from is looked at again.
+ */
+import { conflict, notFound } from "../errors.ts";
+import type { DraftWrite, Snapshot, StateChange } from "../executor/protocol.ts";
+import type { ThreadStatus } from "../schemas/threads.ts";
+import type { Tx } from "../storage/storage.ts";
+import * as checkpoints from "../storage/tables/checkpoints.ts";
+import * as runs from "../storage/tables/runs.ts";
+import * as threads from "../storage/tables/threads.ts";
+
+/** A thread as an update found it: no run in flight, and this its newest run. */
+export interface RestingThread {
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly latestRun: number | null;
+}
+
+/** The thread, when an update may change it: 404 when it is unknown, 409 while runs are in flight. */
+export async function restingThread(db: Tx, thread_id: string): Promise<RestingThread> {
+  const thread = await threads.find(db, thread_id);
+  if (thread === undefined) throw notFound(`Thread ${thread_id} not found`);
+  const busyWith = await runs.busyWith(db, thread_id);
+  if (busyWith !== undefined) throw conflict(`Thread ${thread_id} is busy with run ${busyWith}`);
+  return { metadata: thread.metadata, latestRun: await runs.latestSeq(db, thread_id) };
+}
+
+/**
+ * Stores the change. False, and nothing written, when the thread has moved on since it was worked out: a run has come
+ * and gone (it may have left no checkpoint, but answers), or there are other checkpoints.
+ */
+export async function applyChange(
+  tx: Tx,
+  thread_id: string,
+  found: RestingThread,
+  change: StateChange,
+  now: number,
+): Promise<boolean> {
+  const { latestRun } = await restingThread(tx, thread_id);
+  if (latestRun !== found.latestRun || !(await isCurrent(tx, thread_id, change))) return false;
+  await storeWrites(tx, change.writes);
+  await threads.touch(tx, thread_id, { ...shownBy(change.snapshot), updated_at: now, state_updated_at: now });
+  return true;
+}
+
+/** True when the latest checkpoints are still those the change was worked out from. */
+export async function isCurrent(tx: Tx, thread_id: string, { seen }: StateChange): Promise<boolean> {
+  for (const { checkpoint_ns, checkpoint_id } of seen) {
+    if ((await checkpoints.latestOf(tx, thread_id, checkpoint_ns)) !== checkpoint_id) return false;
+  }
+  return true;
+}
+
+export async function storeWrites(tx: Tx, writes: readonly DraftWrite[]): Promise<void> {
+  for (const write of writes) {
+    if (write.op === "put_checkpoint") await checkpoints.put(tx, null, write.row, write.blobs);
+    else await checkpoints.putWrites(tx, null, write.key, write.writes, write.keep_existing);
+  }
+}
+
+/** What a thread at rest shows of its state. */
+export function shownBy({ values, interrupts, interrupted }: Snapshot): {
+  readonly status: ThreadStatus;
+  readonly values: Snapshot["values"];
+  readonly interrupts: Snapshot["interrupts"];
+} {
+  return { status: interrupted ? "interrupted" : "idle", values, interrupts };
+}
