@@ -1,6 +1,6 @@
 /** States of threads on the wire. Source: contract schemas ThreadState, ThreadStateUpdate, ThreadStateSearch, ThreadSuperstepUpdate. */
 import { z } from "@hono/zod-openapi";
-import { CheckpointConfig, JsonObject } from "./common.ts";
+import { CheckpointConfig, JsonObject, orDefault } from "./common.ts";
 import { Command } from "./runs.ts";
 import { isStateField, STATE_FIELDS } from "./state-select.ts";
 
@@ -74,7 +74,7 @@ const Before = z
 
 export const ThreadStateSearch = z
   .object({
-    limit: z.int().min(1).max(1000).nullish().describe("Default: 1."),
+    limit: orDefault(z.int().min(1).max(1000), 1),
     before: Before.nullish(),
     metadata: JsonObject.nullish().describe("Only states whose metadata has exactly these values."),
     checkpoint: CheckpointConfig.nullish().describe("The namespace of a subgraph; with an id, that state alone."),
