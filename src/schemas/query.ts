@@ -112,3 +112,6 @@ export const QueryRunFields = queryWords(RUN_FIELDS);
 
 /** What to see of a thread. */
 export const QueryThreadModes = queryWords(THREAD_STREAM_MODES);
+
+/** What to tell of a thread besides itself. */
+export const QueryThreadIncludes = queryWords(["ttl"]);
