@@ -1,6 +1,7 @@
 /** Assistants: a graph with a configuration of its own. Each graph has a default one. */
 import { v5 as uuid5, v7 as uuid7, validate } from "uuid";
 import { type CancelEffect, cancelFound } from "../engine/cancellation.ts";
+import { type RemovedRuns, removeThread } from "../engine/thread-removal.ts";
 import { isoTime } from "../engine/wire.ts";
 import { conflict, invalid, notFound } from "../errors.ts";
 import type { GraphSpec, Json, Question, RunnableSettings } from "../executor/protocol.ts";
@@ -17,7 +18,6 @@ import type { GraphTypes } from "../schemas/graphs.ts";
 import type { AssistantRecord, RunRecord, Storage, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
 import * as crons from "../storage/tables/crons.ts";
-import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
 import { isDefault, MADE_BY_SERVER, newAssistant, patched, restored } from "./assistant-versions.ts";
@@ -92,6 +92,8 @@ export interface AssistantsOptions {
   readonly graphs: () => readonly GraphSpec[];
   /** What the TypeScript types of a graph tell. */
   readonly typesOf: (spec: GraphSpec) => Promise<GraphTypes | null>;
+  /** Threads were removed, and these runs with them. */
+  readonly onRemoved: (runs: RemovedRuns) => void;
   /** Carries out cancels that are committed. */
   readonly onCancelled: (effects: readonly CancelEffect[]) => Promise<void>;
 }
@@ -153,17 +155,18 @@ export class Assistants implements AssistantsService {
 
   async delete(id: string, delete_threads: boolean): Promise<string> {
     const now = Date.now();
-    const { assistant_id, effects } = await this.#options.storage.write(async (tx) => {
+    const { assistant_id, effects, removed } = await this.#options.storage.write(async (tx) => {
       const { assistant_id } = await found(tx, id);
-      const effects = delete_threads ? await deleteThreads(tx, assistant_id, now) : [];
-      effects.push(...(await stopAll(tx, await runs.inFlightOfAssistant(tx, assistant_id), now)));
+      const removed = delete_threads ? await removeThreads(tx, assistant_id) : [];
+      const effects = await stopAll(tx, await runs.inFlightOfAssistant(tx, assistant_id), now);
       await crons.removeOfAssistant(tx, assistant_id);
       await assistants.remove(tx, assistant_id);
       // A graph that is configured can always be addressed by its name.
       const graph = this.#options.graphs().find(({ graph_id }) => assistantIdOf(graph_id) === assistant_id);
       if (graph !== undefined) await assistants.insert(tx, defaultAssistant(graph, now));
-      return { assistant_id, effects };
+      return { assistant_id, effects, removed };
     });
+    removed.forEach(this.#options.onRemoved);
     await this.#options.onCancelled(effects);
     return assistant_id;
   }
@@ -231,15 +234,13 @@ async function stopAll(tx: Tx, inFlight: readonly RunRecord[], now: number): Pro
 }
 
 /** The threads of an assistant, with whatever runs there; the events of those runs stay for who is reading them. */
-async function deleteThreads(tx: Tx, assistant_id: string, now: number): Promise<CancelEffect[]> {
-  const effects: CancelEffect[] = [];
+async function removeThreads(tx: Tx, assistant_id: string): Promise<RemovedRuns[]> {
+  const removed: RemovedRuns[] = [];
   for (const thread_id of await threads.idsOfAssistant(tx, assistant_id)) {
-    const inFlight = await runs.inFlight(tx, thread_id);
-    effects.push(...(await stopAll(tx, inFlight, now)));
-    for (const { run_id } of inFlight) await events.end(tx, run_id, now);
-    await threads.remove(tx, thread_id);
+    const gone = await removeThread(tx, thread_id);
+    if (gone !== undefined) removed.push(gone);
   }
-  return effects;
+  return removed;
 }
 
 export interface ConfiguredGraph {

@@ -34,7 +34,8 @@ const change: StateChange = {
 async function open(): Promise<{ storage: Storage; found: RestingThread }> {
   const storage = await openTemp();
   const times = { created_at: NOW, updated_at: NOW, state_updated_at: NOW };
-  const thread = { thread_id: THREAD, status: "error" as const, metadata: {}, config: {}, values: null, ...times };
+  const rest = { metadata: {}, config: {}, values: null, temporary: false, ttl: null };
+  const thread = { thread_id: THREAD, status: "error" as const, ...rest, ...times };
   await storage.write(async (tx) => {
     await threads.insert(tx, { ...thread, interrupts: "{}" });
     await checkpoints.put(tx, null, row("1"), []);
@@ -78,7 +79,12 @@ test("a run that came and went, another checkpoint, also of a subgraph: it has t
     await move(storage);
     expect(await apply(storage, found)).toBe(false);
     expect(await latest(storage)).not.toBe("2");
-    expect(await storage.read((db) => threads.find(db, THREAD))).toMatchObject({ status: "error", values: null });
+    expect(await storage.read((db) => threads.find(db, THREAD))).toMatchObject({
+      status: "error",
+      temporary: false,
+      ttl: null,
+      values: null,
+    });
   }
 });
 
