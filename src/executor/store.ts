@@ -169,6 +169,13 @@ function unwrap({ prototype }: StoreWrapperClass, StoreClass: StoreClass): void 
     this.running = true;
     return undefined;
   };
+  const stop = wrapper.stop;
+  wrapper.stop = function (...args) {
+    if (!ours(this.store)) return stop?.apply(this, args);
+    this.running = false;
+    // A run that failed drops what is still unread of its stream right after this: the reader gets a turn first.
+    return new Promise<void>((resolve) => setImmediate(resolve));
+  };
 }
 
 /* ------------------------------------------------------------------- LangGraph ↔ protocol */
