@@ -26,6 +26,7 @@ export interface Project {
   /** The process's environment with the project's `env` under it. */
   readonly env: Env;
   readonly webhooks: WebhookSettings;
+  readonly threadTtl: ThreadTtlSettings;
   readonly store: StoreSettings;
 }
 
@@ -41,6 +42,15 @@ export interface StoreSettings {
     /** Minutes between removals of expired items; null for none. */
     readonly sweepMinutes: number | null;
   };
+}
+
+/** The `checkpointer.ttl` block of langgraph.json. */
+export interface ThreadTtlSettings {
+  /** For threads that do not ask; `minutes` null: they never expire. */
+  readonly defaults: { readonly strategy: "delete" | "keep_latest"; readonly minutes: number | null };
+  readonly sweepMs: number;
+  /** Most threads in one sweep. */
+  readonly sweepLimit: number;
 }
 
 /** The `webhooks` block of langgraph.json, and whether webhooks are sent at all. */
@@ -136,6 +146,9 @@ const StoreBlock = z.looseObject({
     .nullish(),
 });
 
+/** What a timer takes. */
+const LONGEST_SWEEP_MINUTES = Math.floor((2 ** 31 - 1) / 60_000);
+
 /** What a webhook's payload consists of. */
 const WEBHOOK_FIELDS = [
   "run_id",
@@ -177,6 +190,18 @@ const ProjectFile = z.looseObject({
   env: z.union([z.string(), z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]))]).nullish(),
   node_version: z.union([z.string(), z.number()]).nullish(),
   store: StoreBlock.nullish(),
+  checkpointer: z
+    .looseObject({
+      ttl: z
+        .looseObject({
+          strategy: z.enum(["delete", "keep_latest"]).nullish(),
+          default_ttl: z.number().positive().nullish(),
+          sweep_interval_minutes: z.number().positive().max(LONGEST_SWEEP_MINUTES).nullish(),
+          sweep_limit: z.int().positive().nullish(),
+        })
+        .nullish(),
+    })
+    .nullish(),
   http: z.looseObject({ disable_webhooks: z.boolean().nullish() }).nullish(),
   webhooks: WebhooksBlock.nullish(),
   // Modules of one's own: a server that ignored them would write plain text where somebody counts on encryption.
@@ -197,6 +222,7 @@ export function loadProject(path: string, processEnv: Env): Project {
     env,
     webhooks: webhookSettings(content, env),
     store: storeSettings(dir, content.store),
+    threadTtl: threadTtlSettings(content),
   };
 }
 
@@ -413,6 +439,15 @@ const NEVER_SEALED = new Set([
 function sealable(name: string): string {
   if (!NEVER_SEALED.has(name) && !name.startsWith("__pregel")) return name;
   throw new ConfigError(`LANGGRAPH_AES_JSON_KEYS: the server needs ${name} in plain text`);
+}
+
+function threadTtlSettings({ checkpointer }: ProjectFile): ThreadTtlSettings {
+  const ttl = checkpointer?.ttl;
+  return {
+    defaults: { strategy: ttl?.strategy ?? "delete", minutes: ttl?.default_ttl ?? null },
+    sweepMs: (ttl?.sweep_interval_minutes ?? 5) * 60_000,
+    sweepLimit: ttl?.sweep_limit ?? 10_000,
+  };
 }
 
 /** Flags win over environment variables, which win over defaults. */

@@ -12,6 +12,8 @@ import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
 import { Store } from "./engine/store.ts";
 import { type Sweep, Sweeps } from "./engine/sweeps.ts";
+import type { RemovedRuns } from "./engine/thread-removal.ts";
+import { sweepThreads } from "./engine/thread-ttl.ts";
 import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
 import type { GraphSpec, Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
@@ -157,6 +159,13 @@ async function assemble(
     onError,
   });
 
+  const stopRemoved = ({ running, others }: RemovedRuns): void => {
+    for (const run_id of others) logs.drop(run_id);
+    // One that nobody here holds has nobody to end its log.
+    for (const run_id of running) if (!attempts.cancel(run_id, "rollback")) logs.drop(run_id);
+  };
+  const ttl = project.threadTtl;
+
   const ask = (question: Question): Promise<Json> => pool.ask(question);
   const workOut = (question: UpdateQuestion): Promise<StateChange> => pool.ask(question);
   const checkUrl = project.webhooks.enabled
@@ -171,6 +180,7 @@ async function assemble(
     queue,
     signalCancel: (run_id, action) => void attempts.cancel(run_id, action),
     onWebhook: () => webhooks.nudge(),
+    ttl: ttl.defaults,
     checkWebhook: checkUrl,
   });
   const scheduler = new Scheduler({
@@ -196,7 +206,12 @@ async function assemble(
       typesOf: (spec) => types.of(spec),
       onCancelled: (effects) => runService.act(effects),
     }),
-    threads: new Threads({ storage: database, states: new ThreadStates({ storage: database, ask, workOut }) }),
+    threads: new Threads({
+      storage: database,
+      states: new ThreadStates({ storage: database, ask, workOut }),
+      ttl: ttl.defaults,
+      onRemoved: stopRemoved,
+    }),
     runs: runService,
     crons: new Crons({ storage: database, onChange: () => scheduler.nudge(), checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
@@ -228,6 +243,11 @@ async function assemble(
         name: "sweeping events",
         everyMs: Math.min(Math.max(settings.resumableTtlMs / 4, 1000), 30_000),
         run: () => sweepEvents(database, settings.resumableTtlMs),
+      },
+      {
+        name: "sweeping threads",
+        everyMs: ttl.sweepMs,
+        run: () => sweepThreads({ storage: database, limit: ttl.sweepLimit, onRemoved: stopRemoved }),
       },
       ...storeSweeps(project, store),
       { name: "sweeping idempotency keys", everyMs: SWEEP_KEYS_MS, run: () => sweepKeys(database) },

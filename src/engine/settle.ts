@@ -155,6 +155,7 @@ export async function updateThread(
     status: isBusy ? "busy" : rest,
     rest_status: rest,
     updated_at: now,
+    renew_ttl: true,
     ...state,
   });
   if (isBusy) await runs.promote(tx, thread_id, now);

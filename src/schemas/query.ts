@@ -127,3 +127,6 @@ export function queryFields(fields: z.ZodType<string[]>) {
     .transform((list) => (list.length === 0 ? undefined : list))
     .openapi({ type: "array", items: { type: "string" } });
 }
+
+/** What to tell of a thread besides itself. */
+export const QueryThreadIncludes = queryWords(["ttl"]);

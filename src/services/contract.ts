@@ -24,7 +24,7 @@ import type {
 } from "../schemas/runs.ts";
 import type { StoreDelete, StoreListNamespaces, StorePut, StoreSearch } from "../schemas/store.ts";
 import type { ThreadStateSearch, ThreadStateUpdate, ThreadStateUpdateResponse } from "../schemas/thread-states.ts";
-import type { Thread, ThreadCreate } from "../schemas/threads.ts";
+import type { Thread, ThreadCreate, ThreadFilter, ThreadPatch, ThreadPrune, ThreadSearch } from "../schemas/threads.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import type { ThreadPosition } from "../streaming/follow-thread.ts";
 import type { Repeatable } from "./idempotency.ts";
@@ -51,7 +51,16 @@ export interface AssistantsService {
 
 export interface ThreadsService {
   create(request: ThreadCreate): Promise<Thread>;
-  get(thread_id: string): Promise<Thread>;
+  get(thread_id: string, include: readonly "ttl"[]): Promise<Thread>;
+  update(thread_id: string, request: ThreadPatch): Promise<Thread>;
+  /** Stops the runs in flight; thread, runs, checkpoints and events are gone when it resolves. */
+  delete(thread_id: string): Promise<void>;
+  search(request: ThreadSearch): Promise<{ items: readonly Partial<Thread>[]; total: number }>;
+  count(filter: ThreadFilter): Promise<number>;
+  /** A new thread with the history of this one. */
+  copy(thread_id: string): Promise<Thread>;
+  /** How many threads were there to be pruned. */
+  prune(request: ThreadPrune): Promise<number>;
   /** ThreadState as JSON text. */
   state(
     thread_id: string,

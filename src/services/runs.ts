@@ -29,6 +29,7 @@ import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunsPage, RunsService } from "./contract.ts";
 import { madeBefore, type Repeatable, rememberMade } from "./idempotency.ts";
 import { claimed, type NewRun, newRun } from "./new-run.ts";
+import { defaultTtl, type TtlDefaults } from "./thread-ttl.ts";
 
 export interface RunsOptions {
   readonly storage: Storage;
@@ -42,6 +43,8 @@ export interface RunsOptions {
   readonly signalCancel: (run_id: string, action: CancelAction) => void;
   /** A run ended with a webhook in the outbox. */
   readonly onWebhook: () => void;
+  /** The time of threads that come to be with their run. */
+  readonly ttl: TtlDefaults;
   /** Throws when a webhook may not be called. Null: the server makes no webhook calls at all. */
   readonly checkWebhook: ((url: string) => void) | null;
 }
@@ -57,21 +60,24 @@ export class Runs implements RunsService {
 
   async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
-    const work: Creation = (tx, now, slot) => createOnThread(tx, thread_id, request, slot, now);
+    const { ttl } = this.#options;
+    const work: Creation = (tx, now, slot) => createOnThread(tx, thread_id, request, slot, now, ttl);
     return only(await this.#commit(work, request, repeatable));
   }
 
   async createStateless(asked: RunCreateStateless, repeatable?: Repeatable): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
-    const work: Creation = (tx, now, slot) => createWithThread(tx, request, slot, now);
+    const { ttl } = this.#options;
+    const work: Creation = (tx, now, slot) => createWithThread(tx, request, slot, now, ttl);
     return only(await this.#commit(work, request, repeatable));
   }
 
   async createBatch(asked: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]> {
     const requests = asked.map((request) => this.#withAllowedWebhook(request));
+    const { ttl } = this.#options;
     const work: Creation = async (tx, now) => {
       const made: RunRecord[] = [];
-      for (const request of requests) made.push(...(await createWithThread(tx, request, undefined, now)).made);
+      for (const request of requests) made.push(...(await createWithThread(tx, request, undefined, now, ttl)).made);
       return { made, effects: [] };
     };
     return this.#commit(work, requests, repeatable);
@@ -79,11 +85,12 @@ export class Runs implements RunsService {
 
   /** A cron's run. `take` opens the transaction and says what to run; when it throws, nothing is written. */
   async createDue(take: TakeTick): Promise<Run> {
+    const { ttl } = this.#options;
     const work: Creation = async (tx, now, slot) => {
       const { cron_id, thread_id, request } = await take(tx);
       const allowed = this.#withAllowedWebhook(request);
-      if (thread_id !== null) return createOnThread(tx, thread_id, allowed, slot, now);
-      return createWithThread(tx, allowed, slot, now, { cron_id });
+      if (thread_id !== null) return createOnThread(tx, thread_id, allowed, slot, now, ttl);
+      return createWithThread(tx, allowed, slot, now, ttl, { cron_id });
     };
     return only(await this.#commit(work, null, undefined));
   }
@@ -460,12 +467,15 @@ async function createWithThread(
   request: RunCreateStateless,
   slot: Slot | undefined,
   now: number,
+  ttl: TtlDefaults,
   stamp: Readonly<Record<string, unknown>> = {},
 ): ReturnType<Creation> {
   const assistant = await assistantFor(tx, request.assistant_id);
   const thread_id = uuid7();
-  const run = newRun({ assistant, thread_id, request, temporary: request.on_completion !== "keep", now });
-  await threads.insert(tx, newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now));
+  const temporary = request.on_completion !== "keep";
+  const run = newRun({ assistant, thread_id, request, temporary, now });
+  const options = temporary ? { temporary } : { ttl: defaultTtl(ttl, now) };
+  await threads.insert(tx, newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now, options));
   return { made: [await runs.insert(tx, startable(run, slot, now))], effects: [] };
 }
 
@@ -482,31 +492,37 @@ async function createOnThread(
   request: RunCreateStateful,
   slot: Slot | undefined,
   now: number,
+  ttl: TtlDefaults,
 ): ReturnType<Creation> {
   const assistant = await assistantFor(tx, request.assistant_id);
-  const thread = await findOrMake(tx, thread_id, request.if_not_exists === "create", now);
+  const thread = await findOrMake(tx, thread_id, request.if_not_exists === "create", now, ttl);
   const waiting = request.command?.resume === undefined ? [] : waitingOn(thread);
   const run = newRun({ assistant, thread_id, request, temporary: false, waiting, now });
   await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
   const busyWith = await runs.busyWith(tx, thread_id);
   const effects = await makeRoom(tx, run, busyWith, now);
   const inserted = await runs.insert(tx, busyWith === undefined ? startable(run, slot, now) : run);
-  const metadata = { ...thread.metadata, ...runStamp(run) };
-  await threads.touch(tx, thread_id, { status: "busy", metadata, updated_at: now });
+  await threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now });
   return { made: [inserted], effects };
 }
 
 /** Ids of the interrupts the thread shows. */
-function waitingOn({ interrupts }: ThreadRecord): readonly string[] {
+function waitingOn({ interrupts }: threads.BareThread): readonly string[] {
   const byTask = JSON.parse(interrupts) as Readonly<Record<string, readonly { readonly id?: string }[]>>;
   return Object.values(byTask).flatMap((ofTask) => ofTask.flatMap(({ id }) => id ?? []));
 }
 
-async function findOrMake(tx: Tx, thread_id: string, make: boolean, now: number): Promise<ThreadRecord> {
-  const thread = await threads.find(tx, thread_id);
+async function findOrMake(
+  tx: Tx,
+  thread_id: string,
+  make: boolean,
+  now: number,
+  ttl: TtlDefaults,
+): Promise<threads.BareThread> {
+  const thread = await threads.findBare(tx, thread_id);
   if (thread !== undefined) return thread;
   if (!make) throw notFound(`Thread ${thread_id} not found`);
-  const record = newThread(thread_id, "idle", {}, now);
+  const record = newThread(thread_id, "idle", {}, now, { ttl: defaultTtl(ttl, now) });
   await threads.insert(tx, record);
   return record;
 }
@@ -538,12 +554,20 @@ async function makeRoom(
 /** What a run leaves on its thread's metadata: chat UIs search threads by it. */
 const runStamp = (run: NewRun): Record<string, unknown> => ({ graph_id: run.graph_id, assistant_id: run.assistant_id });
 
+/** What the stamp changes: nothing on a thread that goes on with the same assistant. */
+function stamped({ metadata }: threads.BareThread, run: NewRun): Pick<threads.ThreadChange, "metadata"> {
+  const stamp = runStamp(run);
+  const same = Object.entries(stamp).every(([key, value]) => metadata[key] === value);
+  return same ? {} : { metadata: { ...metadata, ...stamp } };
+}
+
 export function newThread(
   thread_id: string,
   status: ThreadRecord["status"],
   metadata: Readonly<Record<string, unknown>>,
   now: number,
+  { temporary = false, ttl = null }: { readonly temporary?: boolean; readonly ttl?: ThreadRecord["ttl"] } = {},
 ): ThreadRecord {
   const times = { created_at: now, updated_at: now, state_updated_at: now };
-  return { thread_id, status, metadata, config: {}, values: null, interrupts: "{}", ...times };
+  return { thread_id, status, temporary, metadata, config: {}, values: null, interrupts: "{}", ttl, ...times };
 }

@@ -28,17 +28,41 @@ export interface Database {
     created_at: number;
   };
   threads: {
+    seq: Generated<number>;
     thread_id: string;
     status: string;
+    /** 1 for a thread that goes with its run; nobody lists it. */
+    temporary: number;
     metadata: string;
     config: string;
-    values: string | null;
     interrupts: string;
     created_at: number;
     updated_at: number;
     state_updated_at: number;
     /** The status when no run is in flight. */
     rest_status: Generated<string>;
+    ttl_strategy: string | null;
+    ttl_minutes: number | null;
+    /** Null when the thread has no time to live, or has been cut to its latest state since its last run. */
+    expires_at: number | null;
+  };
+  /** Large, and written less often than the rest of a thread. */
+  thread_values: {
+    seq: number;
+    values: string | null;
+  };
+  /** A member of threads' metadata, and how many threads have it. Kept by triggers. */
+  metadata_pairs: {
+    pair_id: Generated<number>;
+    key: string;
+    value: string;
+    threads: number;
+    /** Number of the last change to the threads that have it; no two changes have the same. */
+    changed: number;
+  };
+  thread_pairs: {
+    pair_id: number;
+    seq: number;
   };
   runs: {
     seq: Generated<number>;

@@ -17,6 +17,10 @@ import { invalid } from "../errors.ts";
 export const listed = (values: RawBuilder<unknown> | string): RawBuilder<string> =>
   sql<string>`(select value from json_each(${values}))`;
 
+/** The same for a list of pairs, to be compared with two columns at once. */
+export const listedPairs = (values: string): RawBuilder<string> =>
+  sql<string>`(select value ->> 0, value ->> 1 from json_each(${values}))`;
+
 /** JSON text of a list, to be given to `listed`. */
 export const asList = (values: readonly unknown[]): string => JSON.stringify(values);
 
@@ -34,6 +38,20 @@ function atomOf(value: unknown): { types: string; atom: string | number | null }
   if (typeof value === "string") return { types: '["text"]', atom: value };
   return { types: '["object","array"]', atom: JSON.stringify(value) };
 }
+
+/**
+ * The value of a member that `json_each` gave, as `metadata_pairs` has it: its kind and the beginning of a text, the kind alone
+ * of objects and lists. The triggers of the table say the same.
+ */
+export const pairValue = (member: string): RawBuilder<string> => {
+  const type = sql.ref(`${member}.type`);
+  const value = sql.ref(`${member}.value`);
+  return sql<string>`case ${type}
+    when 'text' then '"' || substr(${value}, 1, 200)
+    when 'object' then '{' when 'array' then '['
+    when 'integer' then '' || ${value} when 'real' then '' || ${value}
+    else ${type} end`;
+};
 
 const COMPARE = { $eq: "is", $gt: ">", $gte: ">=", $lt: "<", $lte: "<=" } as const;
 

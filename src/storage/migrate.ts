@@ -4,6 +4,7 @@ import type { Database } from "./database.ts";
 import type { LibsqlConnection } from "./libsql.ts";
 import { init } from "./migrations/0001_init.ts";
 import { assistantVersions } from "./migrations/0002_assistant_versions.ts";
+import { threads } from "./migrations/0003_threads.ts";
 import { idempotency } from "./migrations/0005_idempotency.ts";
 import { crons } from "./migrations/0006_crons.ts";
 import { store } from "./migrations/0007_store.ts";
@@ -14,6 +15,7 @@ import { StorageRefused } from "./refused.ts";
 const MIGRATIONS: Readonly<Record<string, Migration>> = {
   "0001_init": init,
   "0002_assistant_versions": assistantVersions,
+  "0003_threads": threads,
   "0005_idempotency": idempotency,
   "0006_crons": crons,
   "0007_store": store,

@@ -38,16 +38,36 @@ export const KEEPING: { readonly [T in keyof Database]: { readonly [C in keyof D
     created_at: "plain",
   },
   threads: {
+    seq: "plain",
     thread_id: "plain",
     status: "plain",
     rest_status: "plain",
+    temporary: "plain",
     metadata: "members",
     config: "members",
-    values: "text",
     interrupts: "text",
     created_at: "plain",
     updated_at: "plain",
     state_updated_at: "plain",
+    ttl_strategy: "plain",
+    ttl_minutes: "plain",
+    expires_at: "plain",
+  },
+  thread_values: {
+    seq: "plain",
+    values: "text",
+  },
+  // Triggers copy what the metadata of threads has.
+  metadata_pairs: {
+    pair_id: "plain",
+    key: "plain",
+    value: "plain",
+    threads: "plain",
+    changed: "plain",
+  },
+  thread_pairs: {
+    pair_id: "plain",
+    seq: "plain",
   },
   runs: {
     seq: "plain",

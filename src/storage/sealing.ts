@@ -202,7 +202,7 @@ class SealingTransformer extends OperationNodeTransformer {
 
 /** For searches that go their own way through indexes: throws when they need what is sealed. */
 export function refuseSearch({ jsonKeys }: Sealing, { metadata, values }: Search): void {
-  if (values != null && Object.keys(values).length > 0) refuseColumn("threads", "values");
+  if (values != null && Object.keys(values).length > 0) refuseColumn("thread_values", "values");
   refuseMembers("metadata", namesIn(metadata), jsonKeys);
 }
 

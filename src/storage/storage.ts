@@ -14,7 +14,7 @@ import type { ErrorBody } from "../errors.ts";
 import type { CancelAction, Json } from "../executor/protocol.ts";
 import type { CronPayload, OnRunCompleted } from "../schemas/crons.ts";
 import type { MultitaskStrategy, RunKwargs, RunStatus } from "../schemas/runs.ts";
-import type { ThreadStatus } from "../schemas/threads.ts";
+import type { ThreadStatus, TtlStrategy } from "../schemas/threads.ts";
 import type { Database } from "./database.ts";
 
 export type Tx = Kysely<Database>;
@@ -71,9 +71,20 @@ export interface AssistantRecord {
 /** What an assistant was made at one time; never changed after, but for the name and description of a default one. */
 export type AssistantVersionRecord = Omit<AssistantRecord, "updated_at">;
 
+/** When a thread is swept, and what the sweep does to it. */
+export interface ThreadTtl {
+  readonly strategy: TtlStrategy;
+  readonly minutes: number;
+  /** Null when the sweep has been there since the last run. */
+  readonly expires_at: number | null;
+}
+
 export interface ThreadRecord {
   readonly thread_id: string;
   readonly status: ThreadStatus;
+  /** It goes with its run; no search finds it. */
+  readonly temporary: boolean;
+  readonly ttl: ThreadTtl | null;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly config: Readonly<Record<string, unknown>>;
   /** Channel values of the latest checkpoint as JSON text; null before the first. */

@@ -78,7 +78,12 @@ test("a run that came and went, another checkpoint, also of a subgraph: it has t
     await move(storage);
     expect(await apply(storage, found)).toBe(false);
     expect(await latest(storage)).not.toBe("2");
-    expect(await storage.read((db) => threads.find(db, THREAD))).toMatchObject({ status: "error", values: null });
+    expect(await storage.read((db) => threads.find(db, THREAD))).toMatchObject({
+      status: "error",
+      temporary: false,
+      ttl: null,
+      values: null,
+    });
   }
 });
 

@@ -208,9 +208,32 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
         record("threads.create", request);
         return THREAD;
       },
-      async get(id) {
-        record("threads.get", id);
+      async get(id, include) {
+        record("threads.get", id, include);
         return THREAD;
+      },
+      async update(id, request) {
+        record("threads.update", id, request);
+        return THREAD;
+      },
+      async delete(id) {
+        record("threads.delete", id);
+      },
+      async search(request) {
+        record("threads.search", request);
+        return { items: [THREAD], total: 1 };
+      },
+      async count(filter) {
+        record("threads.count", filter);
+        return 7;
+      },
+      async copy(id) {
+        record("threads.copy", id);
+        return THREAD;
+      },
+      async prune(request) {
+        record("threads.prune", request);
+        return request.thread_ids.length;
       },
       async state(id, checkpoint, subgraphs) {
         record("threads.state", id, checkpoint, subgraphs);

@@ -276,7 +276,7 @@ describe("paths", () => {
 
   it("brings ids to one form", async () => {
     await server.fetch(`/threads/${RUN_ID.toUpperCase()}`);
-    expect(server.last("threads.get")).toEqual([RUN_ID]);
+    expect(server.last("threads.get")).toEqual([RUN_ID, []]);
   });
 
   it("state: latest, by id, by object", async () => {

@@ -31,7 +31,16 @@ async function sealed(): Promise<{ storage: Storage; stored: (query: string) => 
   return { storage, stored };
 }
 
-const thread = { thread_id: "t", status: "idle", metadata: {}, config: {}, values: null, interrupts: "{}" } as const;
+const thread = {
+  thread_id: "t",
+  status: "idle",
+  temporary: false,
+  ttl: null,
+  metadata: {},
+  config: {},
+  values: null,
+  interrupts: "{}",
+} as const;
 const times = { created_at: NOW, updated_at: NOW, state_updated_at: NOW };
 
 test("every table and column of the database says how it is kept", async () => {
@@ -63,10 +72,9 @@ test("inserts, updates, expressions around a parameter, null", async () => {
     kwargs: { input: { text: "hi" } },
     error: null,
   });
-  const [row] = (await stored("select t.*, r.kwargs, r.error, r.metadata as meta from threads t, runs r")) as Record<
-    string,
-    string
-  >[];
+  const [row] = (await stored(
+    "select t.*, v.*, r.kwargs, r.error, r.metadata as meta from threads t, thread_values v, runs r",
+  )) as Record<string, string>[];
   for (const column of ["values", "interrupts", "kwargs"]) expect(row?.[column]).toMatch(/^skein-aes:/);
   expect(row?.error).toBeNull();
   expect(JSON.parse(row?.metadata ?? "")).toEqual({
@@ -143,15 +151,15 @@ test("what is sealed cannot be searched, whichever way the query is built", asyn
   const search = (work: Parameters<typeof storage.read>[0]) => expect(storage.read(work)).rejects;
   await search((db) =>
     db
-      .selectFrom("threads")
-      .select("thread_id")
+      .selectFrom("thread_values")
+      .select("seq")
       .where((eb) => jsonEquals(eb.ref("values"), "a", 1))
       .execute(),
   ).toThrow("values: cannot be searched");
   await search((db) =>
     db
-      .selectFrom("threads as t")
-      .select("t.thread_id")
+      .selectFrom("thread_values as t")
+      .select("t.seq")
       .where((eb) => jsonEquals(eb.ref("t.values"), "a", 1))
       .execute(),
   ).toThrow("values: cannot be searched");
@@ -177,7 +185,7 @@ test("what is sealed cannot be searched, whichever way the query is built", asyn
       .execute(),
   ).toThrow("cannot be searched");
   await search((db) =>
-    sql`select 1 from threads as t where ${jsonEquals(sql.ref("t.values"), "a", 1)}`.execute(db),
+    sql`select 1 from thread_values as t where ${jsonEquals(sql.ref("t.values"), "a", 1)}`.execute(db),
   ).toThrow("values: cannot be searched");
   await search((db) =>
     sql`select 1 from threads as t where ${jsonEquals(sql.ref("t.metadata"), "token", 1)}`.execute(db),
@@ -193,7 +201,7 @@ test("what is sealed cannot be searched, whichever way the query is built", asyn
       .where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), { a: 1 })))
       .execute(),
   );
-  await storage.read((db) => db.selectFrom("threads").select("thread_id").where("values", "is not", null).execute());
+  await storage.read((db) => db.selectFrom("thread_values").select("seq").where("values", "is not", null).execute());
   await storage.close();
 });
 

@@ -90,6 +90,8 @@ test("assistants are searched by graph, name and metadata, sorted and paged", as
 const thread = (thread_id: string): ThreadRecord => ({
   thread_id,
   status: "idle",
+  temporary: false,
+  ttl: null,
   metadata: { a: { b: null } },
   config: {},
   values: null,

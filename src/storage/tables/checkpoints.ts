@@ -13,7 +13,7 @@ import type {
   WriteRow,
 } from "../../executor/protocol.ts";
 import type { Database } from "../database.ts";
-import { asList, jsonEqualsAll, listed } from "../expressions.ts";
+import { asList, jsonEqualsAll, listed, listedPairs } from "../expressions.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { Tx } from "../storage.ts";
 
@@ -240,6 +240,156 @@ export async function removeThread(tx: Tx, thread_id: string): Promise<void> {
   for (const remove of deleteOfThread) await remove(tx, { thread_id });
 }
 
+const COPIED = {
+  checkpoints: [...COLUMNS, "run_id"],
+  checkpoint_blobs: BLOB_COLUMNS,
+  checkpoint_writes: WRITE_COLUMNS,
+} as const;
+
+/** Gives a thread that has no checkpoints those of another, with their values and pending writes. */
+export async function copyThread(tx: Tx, from: string, to: string): Promise<void> {
+  for (const [table, columns] of Object.entries(COPIED)) {
+    const own = columns.filter((column) => column !== "thread_id").map((column) => sql.ref(column));
+    await sql`insert into ${sql.table(table)} (thread_id, ${sql.join(own)})
+      select ${to}, ${sql.join(own)} from ${sql.table(table)} where thread_id = ${from}`.execute(tx);
+  }
+}
+
+interface Node extends Pick<CheckpointKey, "checkpoint_ns" | "checkpoint_id"> {
+  readonly parent_checkpoint_id: string | null;
+  readonly metadata: string;
+}
+
+/**
+ * Cuts a thread's history down to its latest state, at most `limit` rows of a kind in one call. True when that was all.
+ * The state stays readable however far it got.
+ */
+export async function prune(tx: Tx, thread_id: string, limit: number): Promise<boolean> {
+  const kept = await latestState(tx, thread_id);
+  if (kept.length === 0) return true;
+  const keys = asList(kept.map((node) => [node.checkpoint_ns, node.checkpoint_id]));
+  const old = await tx
+    .selectFrom("checkpoints")
+    .select(["checkpoint_ns", "checkpoint_id"])
+    .where("thread_id", "=", thread_id)
+    .where(sql<boolean>`(checkpoint_ns, checkpoint_id) not in ${listedPairs(keys)}`)
+    .limit(limit)
+    .execute();
+  if (old.length > 0) {
+    const gone = asList(old.map((key) => [key.checkpoint_ns, key.checkpoint_id]));
+    for (const table of ["replaced_writes", "checkpoint_writes", "checkpoints"] as const) {
+      await tx
+        .deleteFrom(table)
+        .where("thread_id", "=", thread_id)
+        .where(sql<boolean>`(checkpoint_ns, checkpoint_id) in ${listedPairs(gone)}`)
+        .execute();
+    }
+  }
+  if (old.length === limit) return false;
+  await cutParents(tx, thread_id, kept);
+  return (await removeUnnamedBlobs(tx, thread_id, limit)) < limit;
+}
+
+/**
+ * What the latest state needs: the latest root checkpoint; the latest of each subgraph that has run since, or that keeps its
+ * state between runs (its namespace names no task); and as many ancestors of these as their delta channels go back.
+ */
+async function latestState(tx: Tx, thread_id: string): Promise<Node[]> {
+  const latest = await latestOf(tx, thread_id);
+  const tips = await tx
+    .selectFrom("checkpoints")
+    .select((eb) => ["checkpoint_ns", eb.fn.max("checkpoint_id").as("checkpoint_id")])
+    .where("thread_id", "=", thread_id)
+    .groupBy("checkpoint_ns")
+    .execute();
+  const nodes: Node[] = [];
+  for (const { checkpoint_ns, checkpoint_id } of tips) {
+    if (checkpoint_ns.includes(":") && latest !== null && checkpoint_id < latest) continue;
+    nodes.push(...(await withAncestors(tx, { thread_id, checkpoint_ns, checkpoint_id })));
+  }
+  return nodes;
+}
+
+async function withAncestors(tx: Tx, tip: CheckpointKey): Promise<Node[]> {
+  const nodes: Node[] = [];
+  let next: string | null = tip.checkpoint_id;
+  for (let depth = 0; next !== null && depth >= 0; depth -= 1) {
+    const node: Node | undefined = (await findExact(tx, { ...tip, checkpoint_id: next })).rows[0];
+    if (node === undefined) break;
+    if (nodes.length === 0) depth = deltaDepth(node.metadata);
+    nodes.push(node);
+    next = node.parent_checkpoint_id;
+  }
+  return nodes;
+}
+
+/** How many checkpoints back a delta channel's last whole value may be (LangGraph's `counters_since_delta_snapshot`). */
+function deltaDepth(metadata: string): number {
+  const { counters_since_delta_snapshot: counters } = JSON.parse(metadata) as {
+    readonly counters_since_delta_snapshot?: Readonly<Record<string, readonly [number, number]>>;
+  };
+  const steps = Object.values(counters ?? {}).map(([, supersteps]) => supersteps + 1);
+  return Math.max(0, ...steps);
+}
+
+/** Nobody should follow a parent that is gone. */
+async function cutParents(tx: Tx, thread_id: string, kept: readonly Node[]): Promise<void> {
+  const ids = new Set(kept.map((node) => node.checkpoint_id));
+  const orphans = kept.filter((node) => node.parent_checkpoint_id !== null && !ids.has(node.parent_checkpoint_id));
+  for (const { checkpoint_ns, checkpoint_id } of orphans) {
+    await tx
+      .updateTable("checkpoints")
+      .set({ parent_checkpoint_id: null })
+      .where("thread_id", "=", thread_id)
+      .where("checkpoint_ns", "=", checkpoint_ns)
+      .where("checkpoint_id", "=", checkpoint_id)
+      .execute();
+  }
+}
+
+/** True of a value, or a part of a list, that no checkpoint of the thread refers to. */
+const isUnnamed = (thread_id: string) => sql<boolean>`not exists (
+  select 1 from checkpoints as kept, json_each(kept.blob_versions) as named
+  where kept.thread_id = ${thread_id} and kept.checkpoint_ns = checkpoint_blobs.checkpoint_ns
+  and named.key = channel and named.value ->> 0 = version and max(named.value ->> 1, 1) > "first")`;
+
+async function removeUnnamedBlobs(tx: Tx, thread_id: string, limit: number): Promise<number> {
+  const unnamed = await tx
+    .selectFrom("checkpoint_blobs")
+    .select(["thread_id", "checkpoint_ns", "channel", "version", "first"])
+    .where("thread_id", "=", thread_id)
+    .where(isUnnamed(thread_id))
+    .limit(limit)
+    .execute();
+  for (const key of unnamed) await removeBlob(tx, key);
+  return unnamed.length;
+}
+
+type BlobKey = Pick<
+  Selectable<Database["checkpoint_blobs"]>,
+  "thread_id" | "checkpoint_ns" | "channel" | "version" | "first"
+>;
+
+const removeBlob = prepared<BlobKey>((db, slots) =>
+  db
+    .deleteFrom("checkpoint_blobs")
+    .where("thread_id", "=", slots.thread_id)
+    .where("checkpoint_ns", "=", slots.checkpoint_ns)
+    .where("channel", "=", slots.channel)
+    .where("version", "=", slots.version)
+    .where("first", "=", slots.first),
+);
+
+/** How many checkpoints a thread has, counted up to `limit`. */
+export async function countUpTo(db: Tx, thread_id: string, limit: number): Promise<number> {
+  const some = db.selectFrom("checkpoints").select("checkpoint_id").where("thread_id", "=", thread_id).limit(limit);
+  const row = await db
+    .selectFrom(some.as("some"))
+    .select((eb) => eb.fn.countAll<number>().as("total"))
+    .executeTakeFirstOrThrow();
+  return Number(row.total);
+}
+
 /** Rollback: deletes what these runs wrote, and puts back what they overwrote. A value stays when a checkpoint that remains refers to it. */
 export async function removeForRuns(tx: Tx, thread_id: string, run_ids: readonly string[]): Promise<void> {
   const runs = asList(run_ids);
@@ -251,12 +401,7 @@ export async function removeForRuns(tx: Tx, thread_id: string, run_ids: readonly
     .deleteFrom("checkpoint_blobs")
     .where("thread_id", "=", thread_id)
     .where("run_id", "in", listed(runs))
-    .where(
-      sql<boolean>`not exists (
-        select 1 from checkpoints as kept, json_each(kept.blob_versions) as named
-        where kept.thread_id = ${thread_id} and kept.checkpoint_ns = checkpoint_blobs.checkpoint_ns
-        and named.key = channel and named.value ->> 0 = version and max(named.value ->> 1, 1) > "first")`,
-    )
+    .where(isUnnamed(thread_id))
     .execute();
 }
 

@@ -98,6 +98,16 @@ export async function remove(tx: Tx, run_id: string): Promise<void> {
   await tx.deleteFrom("event_logs").where("run_id", "=", run_id).execute();
 }
 
+/** Deletes the logs of a thread's runs; to be called while the runs are there. */
+export async function removeOfThread(tx: Tx, thread_id: string): Promise<void> {
+  for (const table of ["event_chunks", "event_logs"] as const) {
+    await tx
+      .deleteFrom(table)
+      .where("run_id", "in", (eb) => eb.selectFrom("runs").select("run_id").where("runs.thread_id", "=", thread_id))
+      .execute();
+  }
+}
+
 /** Deletes the logs that ended before; returns how many. */
 export async function sweep(tx: Tx, ended_before: number): Promise<number> {
   await tx

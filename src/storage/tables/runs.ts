@@ -168,6 +168,24 @@ export async function latestSeq(db: Tx, thread_id: string): Promise<number | nul
   return (await latestSeqOf(db, { thread_id })).rows[0]?.seq ?? null;
 }
 
+/** Id and status of each run of a thread. */
+export async function statusesOfThread(tx: Tx, thread_id: string): Promise<Pick<RunRecord, "run_id" | "status">[]> {
+  const rows = await tx.selectFrom("runs").select(["run_id", "status"]).where("thread_id", "=", thread_id).execute();
+  return rows.map(({ run_id, status }) => ({ run_id, status: status as RunStatus }));
+}
+
+/** Takes back which checkpoint a run left where that is gone. */
+export async function forgetLostCheckpoints(tx: Tx, thread_id: string): Promise<void> {
+  await tx
+    .updateTable("runs")
+    .set({ checkpoint_id: null })
+    .where("thread_id", "=", thread_id)
+    .where("checkpoint_id", "not in", (eb) =>
+      eb.selectFrom("checkpoints").select("checkpoint_id").where("thread_id", "=", thread_id),
+    )
+    .execute();
+}
+
 export interface ClaimRequest {
   readonly owner: string;
   readonly now: number;

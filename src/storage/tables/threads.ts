@@ -1,24 +1,26 @@
 import { type Selectable, sql } from "kysely";
 import type { Json } from "../../executor/protocol.ts";
-import type { ThreadStatus } from "../../schemas/threads.ts";
+import type { ThreadStatus, TtlStrategy } from "../../schemas/threads.ts";
 import type { Database } from "../database.ts";
-import { jsonEquals } from "../expressions.ts";
 import { insertRows, prepared } from "../prepared.ts";
-import type { ThreadRecord, Tx } from "../storage.ts";
+import type { ThreadRecord, ThreadTtl, Tx } from "../storage.ts";
 import * as checkpoints from "./checkpoints.ts";
 
-type Row = Omit<Selectable<Database["threads"]>, "rest_status">;
+type Row = Omit<Selectable<Database["threads"]>, "seq" | "rest_status"> & { values: string | null };
 
-const COLUMNS = [
+export const COLUMNS = [
   "thread_id",
   "status",
+  "temporary",
   "metadata",
   "config",
-  "values",
   "interrupts",
   "created_at",
   "updated_at",
   "state_updated_at",
+  "ttl_strategy",
+  "ttl_minutes",
+  "expires_at",
 ] as const;
 
 const insertNew = insertRows("threads", [...COLUMNS, "rest_status"], (insert) =>
@@ -27,12 +29,20 @@ const insertNew = insertRows("threads", [...COLUMNS, "rest_status"], (insert) =>
 
 /** Inserts the thread; false, and nothing written, when its id is taken. */
 export async function insert(tx: Tx, record: ThreadRecord): Promise<boolean> {
+  const { values, ...row } = toRow(record);
   const rest_status = record.status === "busy" ? "idle" : record.status;
-  return (await insertNew(tx, [{ ...toRow(record), rest_status }])) === 1;
+  if ((await insertNew(tx, [{ ...row, rest_status }])) === 0) return false;
+  if (values !== null) await setValues(tx, { thread_id: record.thread_id, values });
+  return true;
 }
 
 const findById = prepared<{ id: string }, Row>((db, slots) =>
-  db.selectFrom("threads").select(COLUMNS).where("thread_id", "=", slots.id),
+  db
+    .selectFrom("threads")
+    .leftJoin("thread_values", "thread_values.seq", "threads.seq")
+    .select(COLUMNS)
+    .select("thread_values.values")
+    .where("thread_id", "=", slots.id),
 );
 
 /** The thread, or undefined. */
@@ -44,11 +54,29 @@ export async function find(db: Tx, thread_id: string): Promise<ThreadRecord | un
 /** Ids of threads whose metadata names the assistant. */
 export async function idsOfAssistant(db: Tx, assistant_id: string): Promise<string[]> {
   const rows = await db
-    .selectFrom("threads")
-    .select("thread_id")
-    .where((eb) => jsonEquals(eb.ref("metadata"), "assistant_id", assistant_id))
+    .selectFrom("metadata_pairs as pair")
+    .innerJoin("thread_pairs as owner", "owner.pair_id", "pair.pair_id")
+    .innerJoin("threads", "threads.seq", "owner.seq")
+    .select("threads.thread_id")
+    .where("pair.key", "=", "assistant_id")
+    .where("pair.value", "=", `"${assistant_id}`)
     .execute();
   return rows.map((row) => row.thread_id);
+}
+
+/** A thread without its values, which may be large. */
+export type BareThread = Omit<ThreadRecord, "values">;
+
+const findBareById = prepared<{ id: string }, Omit<Row, "values">>((db, slots) =>
+  db.selectFrom("threads").select(COLUMNS).where("thread_id", "=", slots.id),
+);
+
+/** As `find`, for callers that do not look at the values. */
+export async function findBare(db: Tx, thread_id: string): Promise<BareThread | undefined> {
+  const [row] = (await findBareById(db, { id: thread_id })).rows;
+  if (row === undefined) return undefined;
+  const { values: _, ...bare } = toRecord({ ...row, values: null });
+  return bare;
 }
 
 /** What changes on a thread. A member that is absent stays as it is; `metadata` is the whole new object. */
@@ -60,20 +88,31 @@ export interface ThreadChange {
   readonly values?: Json | null;
   readonly interrupts?: Json;
   readonly updated_at: number;
+  /** When the values and interrupts were taken; kept only where these differ from what the thread has. */
   readonly state_updated_at?: number;
+  readonly ttl?: ThreadTtl;
+  /** A run has ended: a thread that is cut to its latest state again and again gets its full time anew. */
+  readonly renew_ttl?: boolean;
 }
 
 interface Touch {
   readonly thread_id: string;
+  readonly values_changed: number;
   readonly status: string | null;
   readonly rest_status: string | null;
-  readonly metadata: string | null;
   readonly interrupts: string | null;
   readonly state_updated_at: number | null;
   readonly updated_at: number;
+  readonly renew_ttl: number;
 }
 
-const kept = (column: keyof Touch, value: string | number | null) => sql<never>`coalesce(${value}, ${sql.ref(column)})`;
+/** Ending a run that changed nothing is no change of the state. */
+const stateUpdatedAt = ({ values_changed, interrupts, state_updated_at }: Touch) => sql<never>`case
+  when ${state_updated_at} is not null and (${values_changed} = 1 or interrupts <> ${interrupts})
+  then ${state_updated_at} else state_updated_at end`;
+
+const kept = (column: "status" | "rest_status" | "interrupts", value: string | number | null) =>
+  sql<never>`coalesce(${value}, ${sql.ref(column)})`;
 
 const touchRow = prepared<Touch>((db, slots) =>
   db
@@ -81,31 +120,114 @@ const touchRow = prepared<Touch>((db, slots) =>
     .set({
       status: kept("status", slots.status),
       rest_status: kept("rest_status", slots.rest_status),
-      metadata: kept("metadata", slots.metadata),
       interrupts: kept("interrupts", slots.interrupts),
-      state_updated_at: kept("state_updated_at", slots.state_updated_at),
+      state_updated_at: stateUpdatedAt(slots),
       updated_at: slots.updated_at,
+      expires_at: sql<never>`case when ${slots.renew_ttl} = 1 and ttl_strategy = 'keep_latest'
+        then ${slots.updated_at} + ttl_minutes * 60000 else expires_at end`,
     })
     .where("thread_id", "=", slots.thread_id),
 );
 
+/** A statement of its own: it concerns the index of metadata. */
+const setMetadata = prepared<{ thread_id: string; metadata: string }>((db, slots) =>
+  db.updateTable("threads").set({ metadata: slots.metadata }).where("thread_id", "=", slots.thread_id),
+);
+
 const setValues = prepared<{ thread_id: string; values: Json | null }>((db, slots) =>
-  db.updateTable("threads").set({ values: slots.values }).where("thread_id", "=", slots.thread_id),
+  db
+    .insertInto("thread_values")
+    .columns(["seq", "values"])
+    .expression((eb) =>
+      eb
+        .selectFrom("threads")
+        .select((eb) => ["seq", eb.val(slots.values).as("values")])
+        .where("thread_id", "=", slots.thread_id),
+    )
+    .onConflict((conflict) =>
+      conflict
+        .column("seq")
+        .doUpdateSet((eb) => ({ values: eb.ref("excluded.values") }))
+        .whereRef("thread_values.values", "is distinct from", "excluded.values"),
+    ),
+);
+
+const setTtl = prepared<{ thread_id: string; strategy: string; minutes: number; expires_at: number | null }>(
+  (db, slots) =>
+    db
+      .updateTable("threads")
+      .set({ ttl_strategy: slots.strategy, ttl_minutes: slots.minutes, expires_at: slots.expires_at })
+      .where("thread_id", "=", slots.thread_id),
 );
 
 /** Changes the members given. */
 export async function touch(tx: Tx, thread_id: string, change: ThreadChange): Promise<void> {
-  const { status = null } = change;
+  const { status = null, metadata, values, ttl } = change;
+  const changed = values === undefined ? 0n : (await setValues(tx, { thread_id, values })).numAffectedRows;
   await touchRow(tx, {
     thread_id,
+    values_changed: changed === 0n ? 0 : 1,
     status,
     rest_status: change.rest_status ?? (status === "busy" ? null : status),
-    metadata: change.metadata === undefined ? null : JSON.stringify(change.metadata),
     interrupts: change.interrupts ?? null,
     state_updated_at: change.state_updated_at ?? null,
     updated_at: change.updated_at,
+    renew_ttl: change.renew_ttl === true ? 1 : 0,
   });
-  if (change.values !== undefined) await setValues(tx, { thread_id, values: change.values });
+  if (metadata !== undefined) await setMetadata(tx, { thread_id, metadata: JSON.stringify(metadata) });
+  if (ttl !== undefined) await setTtl(tx, { thread_id, ...ttl });
+}
+
+/** Gives `copy`, which has been inserted, the values of another thread. */
+export async function copyValues(tx: Tx, from: string, copy: string): Promise<void> {
+  await tx
+    .insertInto("thread_values")
+    .columns(["seq", "values"])
+    .expression((eb) =>
+      eb
+        .selectFrom(["threads as copy", "threads as source"])
+        .innerJoin("thread_values as v", "v.seq", "source.seq")
+        .select(["copy.seq", "v.values"])
+        .where("copy.thread_id", "=", copy)
+        .where("source.thread_id", "=", from),
+    )
+    .execute();
+}
+
+export interface Expired {
+  readonly thread_id: string;
+  readonly strategy: TtlStrategy;
+}
+
+const expiredNow = prepared<{ now: number }, { thread_id: string; strategy: string }>((db, slots) =>
+  db
+    .selectFrom("threads")
+    .select(["thread_id", "ttl_strategy as strategy"])
+    .$narrowType<{ strategy: string }>()
+    .where("expires_at", "<=", slots.now)
+    .where(({ not, exists, selectFrom }) =>
+      not(
+        exists(
+          selectFrom("runs")
+            .select("runs.seq")
+            .whereRef("runs.thread_id", "=", "threads.thread_id")
+            .where("runs.status", "in", [sql.lit("pending"), sql.lit("running")]),
+        ),
+      ),
+    )
+    .orderBy("expires_at")
+    .limit(sql.lit(1)),
+);
+
+/** The thread that has been over longest, unless runs are in flight on it; undefined when none is. */
+export async function firstExpired(tx: Tx, now: number): Promise<Expired | undefined> {
+  const [row] = (await expiredNow(tx, { now })).rows;
+  return row && { thread_id: row.thread_id, strategy: row.strategy as TtlStrategy };
+}
+
+/** Takes the thread off the list of those that expire, until a run ends on it. */
+export async function clearExpiry(tx: Tx, thread_id: string): Promise<void> {
+  await tx.updateTable("threads").set({ expires_at: null }).where("thread_id", "=", thread_id).execute();
 }
 
 const findRest = prepared<{ thread_id: string }, { rest_status: string }>((db, slots) =>
@@ -135,15 +257,27 @@ export async function remove(tx: Tx, thread_id: string, { hasCheckpoints = true 
   if (hasCheckpoints) await checkpoints.removeThread(tx, thread_id);
 }
 
-const toRow = (record: ThreadRecord): Row => ({
+const toRow = ({ ttl, ...record }: ThreadRecord): Row => ({
   ...record,
+  temporary: record.temporary ? 1 : 0,
   metadata: JSON.stringify(record.metadata),
   config: JSON.stringify(record.config),
+  ttl_strategy: ttl?.strategy ?? null,
+  ttl_minutes: ttl?.minutes ?? null,
+  expires_at: ttl?.expires_at ?? null,
 });
 
-const toRecord = (row: Row): ThreadRecord => ({
-  ...row,
-  status: row.status as ThreadStatus,
-  metadata: JSON.parse(row.metadata),
-  config: JSON.parse(row.config),
-});
+/** A row of this table, with its values, as the layers above see it. */
+export function toRecord({ ttl_strategy, ttl_minutes, expires_at, ...row }: Row): ThreadRecord {
+  return {
+    ...row,
+    status: row.status as ThreadStatus,
+    temporary: row.temporary === 1,
+    metadata: JSON.parse(row.metadata),
+    config: JSON.parse(row.config),
+    ttl:
+      ttl_strategy === null || ttl_minutes === null
+        ? null
+        : { strategy: ttl_strategy as TtlStrategy, minutes: ttl_minutes, expires_at },
+  };
+}
