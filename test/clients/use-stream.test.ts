@@ -189,6 +189,18 @@ describe.each(Object.keys(HOOKS))("useStream of %s", (hook) => {
     await eventually(async () => (await staying.runs())[0].status === "success");
   });
 
+  test("a message that is sent meanwhile is answered next", async () => {
+    const gate = newGate();
+    const chat = await Chat.open(hook, { gate: gate.file });
+    await chat.say("one");
+    await chat.shows("one", "You said:");
+    await chat.say("two");
+    gate.open();
+    await chat.shows("one", "You said: one", "two", "You said: two");
+    await chat.is("ready");
+    expect((await chat.runs()).map(({ status }) => status)).toEqual(["success", "success"]);
+  });
+
   test("what fails in the graph is shown", async () => {
     const chat = await Chat.open(hook);
     await chat.say("Fail");

@@ -26,7 +26,9 @@ export const threads: Cases = {
     await expect(sdk.threads.create({ threadId, ifExists: "raise" })).rejects.toThrow("409");
 
     const updates = [
+      // As a history has it: the input, and the step that spreads it over the channels.
       { values: { value: 5, steps: ["before"] }, asNode: "__input__" },
+      { values: { value: 5, steps: ["before"] }, asNode: "__start__" },
       { values: { value: 6, steps: ["told"] }, asNode: "first" },
     ];
     const supersteps = updates.map((update) => ({ updates: [update] }));
