@@ -32,6 +32,12 @@ export const OURS: readonly Ours[] = [
   ),
   at(/POST .*\/history$/, /^body\.before$/, "the id of a checkpoint alone"),
   at(/\/store\/items/, /^answer\.503$/, "the model that embeds texts does not answer"),
+  at(
+    /\/(state|checkpoint|history|state\/\{checkpoint_id\})$/,
+    /^(query|body)\.select$/,
+    "newer SDKs ask for some fields only",
+  ),
+  at(/POST .*\/state$/, /^(answer\.409|body\.checkpoint_id)$/, "a thread whose run is under way; the id alone"),
   at(/GET .*\/state/, /^query\.checkpoint_(id|ns)$/, "a checkpoint by query, of a subgraph too"),
   at(/POST .*\/cancel$/, /^answer\.409$/, "a run that has ended cannot be cancelled"),
 ];
