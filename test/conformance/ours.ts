@@ -11,11 +11,10 @@ const at = (operations: RegExp, places: RegExp, why: string): Ours => ({
 });
 
 export const OURS: readonly Ours[] = [
-  at(/POST .*\/runs/, /stream_mode(\[\])?$/, "the mode `tools`, which JS clients ask for"),
+  at(/(POST|PATCH) .*\/runs/, /stream_mode(\[\])?$/, "the mode `tools`, which JS clients ask for"),
   at(/POST .*\/runs/, /^body(\[\])?\.command\.graph$/, "RemoteGraph sends its commands whole"),
   at(/POST \/threads$/, /^body\.supersteps\[\]\.updates\[\]\.command\.graph$/, "commands are the same everywhere"),
   at(/PATCH \/threads\/\{thread_id\}$/, /^(header\.Prefer|answer\.204)$/, "`return=minimal`"),
-  at(/GET \/threads\/\{thread_id\}$/, /^query\.include$/, "a list, however written"),
   at(/POST .*\/runs/, /^body(\[\])?\.strict_resume$/, "newer SDKs send it"),
   at(/\/runs/, /^body(\[\])?\.config\.metadata$/, "metadata where LangChain puts it"),
   at(/POST \/threads\/.*\/runs/, /^body\.checkpoint_id$/, "SDKs send it beside `checkpoint`"),
