@@ -14,7 +14,7 @@ export type TtlStrategy = z.infer<typeof TtlStrategy>;
 const TtlMinutes = z.number().positive().max(525_600_000);
 
 /** Older clients send the minutes alone. */
-const TtlRequest = z
+export const TtlRequest = z
   .union([
     TtlMinutes,
     z.object({

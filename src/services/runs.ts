@@ -29,7 +29,7 @@ import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunsPage, RunsService } from "./contract.ts";
 import { madeBefore, type Repeatable, rememberMade } from "./idempotency.ts";
 import { claimed, type NewRun, newRun } from "./new-run.ts";
-import { defaultTtl, type TtlDefaults } from "./thread-ttl.ts";
+import { type TtlDefaults, ttlWithRun } from "./thread-ttl.ts";
 
 export interface RunsOptions {
   readonly storage: Storage;
@@ -474,7 +474,7 @@ async function createWithThread(
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
   const run = newRun({ assistant, thread_id, request, temporary, now });
-  const options = temporary ? { temporary } : { ttl: defaultTtl(ttl, now) };
+  const options = temporary ? { temporary } : { ttl: ttlWithRun(request.config?.configurable ?? {}, ttl, now) };
   await threads.insert(tx, newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now, options));
   return { made: [await runs.insert(tx, startable(run, slot, now))], effects: [] };
 }
@@ -495,7 +495,7 @@ async function createOnThread(
   ttl: TtlDefaults,
 ): ReturnType<Creation> {
   const assistant = await assistantFor(tx, request.assistant_id);
-  const thread = await findOrMake(tx, thread_id, request.if_not_exists === "create", now, ttl);
+  const thread = await findOrMake(tx, thread_id, request, now, ttl);
   const waiting = request.command?.resume === undefined ? [] : waitingOn(thread);
   const run = newRun({ assistant, thread_id, request, temporary: false, waiting, now });
   await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
@@ -515,14 +515,14 @@ function waitingOn({ interrupts }: threads.BareThread): readonly string[] {
 async function findOrMake(
   tx: Tx,
   thread_id: string,
-  make: boolean,
+  { if_not_exists, config }: RunCreateStateful,
   now: number,
   ttl: TtlDefaults,
 ): Promise<threads.BareThread> {
   const thread = await threads.findBare(tx, thread_id);
   if (thread !== undefined) return thread;
-  if (!make) throw notFound(`Thread ${thread_id} not found`);
-  const record = newThread(thread_id, "idle", {}, now, { ttl: defaultTtl(ttl, now) });
+  if (if_not_exists !== "create") throw notFound(`Thread ${thread_id} not found`);
+  const record = newThread(thread_id, "idle", {}, now, { ttl: ttlWithRun(config?.configurable ?? {}, ttl, now) });
   await threads.insert(tx, record);
   return record;
 }

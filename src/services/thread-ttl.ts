@@ -1,6 +1,6 @@
 /** The time a thread has, as asked for and as configured. */
 import { invalid } from "../errors.ts";
-import type { TtlRequest, TtlStrategy } from "../schemas/threads.ts";
+import { TtlRequest, type TtlStrategy } from "../schemas/threads.ts";
 import type { ThreadTtl } from "../storage/storage.ts";
 
 /** What the configuration gives to threads that do not ask. */
@@ -13,6 +13,16 @@ export interface TtlDefaults {
 /** The time of a new thread; null when it does not expire. */
 export function defaultTtl({ strategy, minutes }: TtlDefaults, now: number): ThreadTtl | null {
   return minutes === null ? null : from(now, strategy, minutes);
+}
+
+/**
+ * The time of a thread that comes to be with a run: what `config.configurable.ttl` asks for. The name is also free for graphs,
+ * so whatever is no time means nothing here.
+ */
+export function ttlWithRun(configurable: Readonly<Record<string, unknown>>, defaults: TtlDefaults, now: number) {
+  const { success, data } = TtlRequest.safeParse(configurable.ttl);
+  const asksForMinutes = success && (typeof data === "number" || data.ttl != null);
+  return asksForMinutes ? askedTtl(data, defaults, now) : defaultTtl(defaults, now);
 }
 
 /** The time a request asks for. */

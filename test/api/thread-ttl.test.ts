@@ -43,6 +43,15 @@ describe("with a default time", () => {
     for (const thread_id of [made, copied, kept, implied]) {
       expect(await ttlOf(api, thread_id)).toMatchObject({ strategy: "keep_latest", ttl_minutes: 30 });
     }
+    for (const [ttl, minutes] of [
+      [{ ttl: 3, strategy: "delete" }, 3],
+      [{ celsius: 3 }, 30],
+      ["warm", 30],
+    ]) {
+      const config = { configurable: { ttl } };
+      const run = await api.post("/runs", { ...plain, on_completion: "keep", config });
+      expect(await ttlOf(api, run.thread_id)).toMatchObject({ ttl_minutes: minutes });
+    }
     const own = await api.post("/threads", { ttl: { strategy: "delete", ttl: 1 } });
     expect(await ttlOf(api, own.thread_id)).toMatchObject({ strategy: "delete", ttl_minutes: 1 });
     const half = await api.post("/threads", { ttl: { strategy: "delete" } });
