@@ -129,4 +129,7 @@ export function queryFields(fields: z.ZodType<string[]>) {
 }
 
 /** What to tell of a thread besides itself. */
-export const QueryThreadIncludes = queryWords(["ttl"]);
+export const QueryThreadIncludes = queryWords(["ttl"]).openapi({
+  type: "string",
+  description: "Comma-separated list of: ttl.",
+});

@@ -18,7 +18,7 @@ export const TtlRequest = z
   .union([
     TtlMinutes,
     z.object({
-      strategy: TtlStrategy.nullish().describe("Default: as configured, else `delete`."),
+      strategy: orDefault(TtlStrategy, "delete").describe("Default: as configured, else `delete`."),
       ttl: TtlMinutes.nullish().describe("Minutes from now. Default: as configured."),
     }),
   ])
@@ -103,14 +103,15 @@ const ExtractPath = z
 
 export const ThreadSearch = ThreadFilter.extend({
   ids: z.array(Id).nullish().describe("Only these threads."),
-  limit: z.int().min(1).max(1000).nullish(),
-  offset: z.int().min(0).nullish(),
+  limit: orDefault(z.int().min(1).max(1000), 10),
+  offset: orDefault(z.int().min(0), 0),
   sort_by: z.enum(["thread_id", "status", "created_at", "updated_at", "state_updated_at"]).nullish(),
   sort_order: z.enum(["asc", "desc"]).nullish(),
   select: z.array(z.enum(THREAD_FIELDS)).nullish(),
   extract: z
     .record(z.string(), ExtractPath)
     .refine((paths) => Object.keys(paths).length <= EXTRACT_LIMIT, `at most ${EXTRACT_LIMIT} paths`)
+    .openapi({ maxProperties: EXTRACT_LIMIT })
     .nullish()
     .describe("Alias to path; each thread answers with what is there in `extracted`, null where nothing is."),
 }).openapi("ThreadSearchRequest");
