@@ -311,7 +311,15 @@ export const OPERATIONS: readonly ListedOperation[] = [
         object({
           fields: {
             updates: required(
-              list(object({ fields: { values: any(), command: orNull(command), as_node: required(text()) } })),
+              list(
+                object({
+                  fields: {
+                    values: { kinds: ["object", "array", "null"] },
+                    command: orNull(command),
+                    as_node: required(text()),
+                  },
+                }),
+              ),
             ),
           },
         }),

@@ -70,7 +70,11 @@ const Before = z
   .transform((before) =>
     typeof before === "string" ? before : (before.checkpoint_id ?? before.configurable?.checkpoint_id),
   )
-  .openapi({ type: ["object", "string"], description: "Only states older than this checkpoint (or its id)." });
+  .openapi({
+    type: ["object", "string"],
+    anyOf: [{ $ref: "#/components/schemas/CheckpointConfig" }, { type: "string" }],
+    description: "Only states older than this checkpoint (or its id).",
+  });
 
 export const ThreadStateSearch = z
   .object({

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { BEHAVIOURS } from "./behaviours.ts";
 import { GAPS } from "./gaps.ts";
 import { Api, type Tested, tests } from "./kit.ts";
-import { differences } from "./operations.ts";
+import { type Difference, differences } from "./operations.ts";
 import { OURS } from "./ours.ts";
 import "./suite/assistants.ts";
 import "./suite/crons.ts";
@@ -47,19 +47,21 @@ describe("behaviours that want the server for themselves", () => {
   for (const one of tests().filter(({ alone }) => alone)) test(title(one), () => check(one));
 });
 
+const sentence = ({ operation, place, says }: Difference): string => `${operation} ${place}: ${says}`;
+
 describe("the served document", () => {
   test("takes and answers all that the list says", () => {
     const short = differences(target.url).filter(({ kind }) => kind !== "extra");
-    expect(short.map(({ operation, place, says }) => `${operation} ${place}: ${says}`)).toEqual([]);
+    expect(short.map(sentence).join("\n")).toBe("");
   });
 
   test("takes no more than the list and what is ours", () => {
     if (!target.own) return;
     const found = differences(target.url).filter(({ kind }) => kind === "extra");
     const unlisted = found.filter(({ operation, place }) => !OURS.some((ours) => ours.covers(operation, place)));
-    expect(unlisted.map(({ operation, place, says }) => `${operation} ${place}: ${says}`)).toEqual([]);
+    expect(unlisted.map(sentence).join("\n")).toBe("");
     const unused = OURS.filter((ours) => !found.some(({ operation, place }) => ours.covers(operation, place)));
-    expect(unused.map(({ why }) => `not served any more: ${why}`)).toEqual([]);
+    expect(unused.map(({ why }) => `not served any more: ${why}`).join("\n")).toBe("");
   });
 });
 

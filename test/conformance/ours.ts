@@ -11,8 +11,10 @@ const at = (operations: RegExp, places: RegExp, why: string): Ours => ({
 });
 
 export const OURS: readonly Ours[] = [
-  at(/POST .*\/runs/, /stream_mode(\[\])?$/, "the mode `tools`, which JS clients ask for"),
+  at(/(POST|PATCH) .*\/runs/, /stream_mode(\[\])?$/, "the mode `tools`, which JS clients ask for"),
   at(/POST .*\/runs/, /^body(\[\])?\.command\.graph$/, "RemoteGraph sends its commands whole"),
+  at(/POST \/threads$/, /^body\.supersteps\[\]\.updates\[\]\.command\.graph$/, "commands are the same everywhere"),
+  at(/PATCH \/threads\/\{thread_id\}$/, /^(header\.Prefer|answer\.204)$/, "`return=minimal`"),
   at(/POST .*\/runs/, /^body(\[\])?\.strict_resume$/, "newer SDKs send it"),
   at(/\/runs/, /^body(\[\])?\.config\.metadata$/, "metadata where LangChain puts it"),
   at(/POST \/threads\/.*\/runs/, /^body\.checkpoint_id$/, "SDKs send it beside `checkpoint`"),
@@ -32,6 +34,12 @@ export const OURS: readonly Ours[] = [
   ),
   at(/POST .*\/history$/, /^body\.before$/, "the id of a checkpoint alone"),
   at(/\/store\/items/, /^answer\.503$/, "the model that embeds texts does not answer"),
+  at(
+    /\/(state|checkpoint|history|state\/\{checkpoint_id\})$/,
+    /^(query|body)\.select$/,
+    "newer SDKs ask for some fields only",
+  ),
+  at(/POST .*\/state$/, /^(answer\.409|body\.checkpoint_id)$/, "a thread whose run is under way; the id alone"),
   at(/GET .*\/state/, /^query\.checkpoint_(id|ns)$/, "a checkpoint by query, of a subgraph too"),
   at(/POST .*\/cancel$/, /^answer\.409$/, "a run that has ended cannot be cancelled"),
 ];
