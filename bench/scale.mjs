@@ -87,31 +87,28 @@ function cloneThread(data, template) {
   const insert = db.prepare("insert into clones values (?, ?)");
   for (const [n, id] of ids.entries()) insert.run(n, id);
   for (const { table, columns } of threadTables(db)) {
-    const values = columns.map((column) => clonedValue(column));
     db.prepare(
       `insert into ${table} (${columns.map((column) => `"${column}"`).join()})
-       select ${values.join()} from ${table} as t, clones where t.thread_id = ?`,
+       select ${columns.map(clonedValue).join()} from ${table} as t, clones where t.thread_id = ?`,
     ).run(template);
   }
+  // What belongs to a thread by its number in the list of threads.
+  db.prepare(
+    `insert into thread_values (seq, "values") select threads.seq, v."values"
+     from threads, thread_values as v join threads as t on t.seq = v.seq
+     where t.thread_id = ? and threads.thread_id <> t.thread_id`,
+  ).run(template);
   db.exec("commit; pragma journal_mode = wal");
   db.close();
   return ids;
 }
 
+/** Threads first: what belongs to them may look for them. Numbers that the database gives are left to it. */
 function threadTables(db) {
-  const names = db.prepare("select name from sqlite_master where type = 'table'").all();
-  return names
-    .map(({ name }) => ({
-      table: name,
-      columns: db
-        .prepare(`pragma table_info("${name}")`)
-        .all()
-        .map((c) => c.name),
-    }))
-    .filter(
-      ({ table, columns }) =>
-        (columns.includes("thread_id") && !columns.includes("run_id")) || /^checkpoint/.test(table),
-    );
+  return ["threads", "checkpoints", "checkpoint_blobs", "checkpoint_writes"].map((table) => {
+    const columns = db.prepare(`pragma table_info("${table}")`).all();
+    return { table, columns: columns.map(({ name }) => name).filter((name) => name !== "seq") };
+  });
 }
 
 /** Every thread is some user's, and was touched at a time of its own. */
