@@ -30,8 +30,8 @@ beforeAll(async () => {
   if (chromiumMissing() !== undefined) return;
   [pages, browser] = await Promise.all([
     servePages({ ...HOOKS, [EVENTS_HOOK]: "@langchain/react" }),
-    // Root, as in most containers, has no sandbox.
-    chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] }),
+    // Root, as in most containers, has no sandbox; and nobody looks, so nothing is painted by a GPU made of software.
+    chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] }),
   ]);
   profile = await browser.newContext();
 });

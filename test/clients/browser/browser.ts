@@ -52,6 +52,7 @@ async function bundle(path: string): Promise<string> {
     alias: { "use-stream": path },
     bundle: true,
     format: "esm",
+    minify: true,
     jsx: "automatic",
     define: { "process.env.NODE_ENV": '"production"' },
     logLevel: "error",
