@@ -54,19 +54,59 @@ export function stateJson(state: unknown): Json {
   return `{${members.join()}}`;
 }
 
-const listJson = (items: readonly unknown[]): Json =>
-  `[${items.map((item, i) => (i < items.length - FRESH && isMessage(item) ? rememberedJson(item) : toJson(item))).join()}]`;
+function listJson(items: readonly unknown[]): Json {
+  let text = "[";
+  for (let i = 0; i < items.length; i += 1) {
+    const item = items[i];
+    if (i > 0) text += ",";
+    text += i < items.length - FRESH && isMessage(item) ? rememberedJson(item) : toJson(item);
+  }
+  return `${text}]`;
+}
 
-/** The fields of a message that change, if any does. */
-const VOLATILE = ["content", "id", "name", "tool_calls", "additional_kwargs", "response_metadata", "usage_metadata"];
-const texts = new WeakMap<MessageLike, { readonly seen: readonly unknown[]; readonly text: Json }>();
+/** A message's text, and the fields that change, if any does, as they were then. */
+interface Remembered extends VolatileFields {
+  readonly text: Json;
+}
+interface VolatileFields {
+  readonly content?: unknown;
+  readonly id?: unknown;
+  readonly name?: unknown;
+  readonly tool_calls?: unknown;
+  readonly additional_kwargs?: unknown;
+  readonly response_metadata?: unknown;
+  readonly usage_metadata?: unknown;
+}
+const texts = new WeakMap<MessageLike, Remembered>();
 
+/** One look at each field: a long list has thousands of messages, and is written at each step. */
 function rememberedJson(message: MessageLike): Json {
-  const fields = message as unknown as Record<string, unknown>;
-  const known = texts.get(message);
-  if (known !== undefined && VOLATILE.every((name, i) => fields[name] === known.seen[i])) return known.text;
+  const now = message as VolatileFields;
+  const then = texts.get(message);
+  if (
+    then !== undefined &&
+    then.content === now.content &&
+    then.id === now.id &&
+    then.name === now.name &&
+    then.tool_calls === now.tool_calls &&
+    then.additional_kwargs === now.additional_kwargs &&
+    then.response_metadata === now.response_metadata &&
+    then.usage_metadata === now.usage_metadata
+  ) {
+    return then.text;
+  }
   const text = messageJson(message);
-  texts.set(message, { seen: VOLATILE.map((name) => fields[name]), text });
+  const { content, id, name, tool_calls, additional_kwargs, response_metadata, usage_metadata } = now;
+  texts.set(message, {
+    content,
+    id,
+    name,
+    tool_calls,
+    additional_kwargs,
+    response_metadata,
+    usage_metadata,
+    text,
+  });
   return text;
 }
 

@@ -1,6 +1,13 @@
 import { AIMessage, AIMessageChunk, HumanMessage, ToolMessage } from "@langchain/core/messages";
 import { describe, expect, it } from "vitest";
-import { cleanText, messageJson, SerializationError, toJson, toPlain } from "../../src/executor/serialize.ts";
+import {
+  cleanText,
+  messageJson,
+  SerializationError,
+  stateJson,
+  toJson,
+  toPlain,
+} from "../../src/executor/serialize.ts";
 
 describe("messages", () => {
   it.each([
@@ -60,5 +67,29 @@ describe("text", () => {
     expect(JSON.parse(toJson({ "k\0": 1 }))).toEqual({ "k\ufffd": 1 });
     const clean = toJson({ a: "b" });
     expect(cleanText(clean)).toBe(clean);
+  });
+});
+
+describe("a state with a long list of messages", () => {
+  const chat = (length: number) =>
+    Array.from({ length }, (_, i) => new AIMessage({ content: `text ${i}`, id: `${i}`, tool_calls: [] }));
+
+  it("is the same text as any other value, however often it is asked for", () => {
+    const state = { messages: chat(40), note: undefined, count: 2n, "näme\u0000": [1] };
+    const grown = { ...state, messages: [...state.messages, new HumanMessage("more")] };
+    for (const value of [state, state, grown, grown, { messages: [] }, chat(20), null, "text"]) {
+      expect(stateJson(value)).toBe(toJson(value));
+    }
+  });
+
+  it("shows messages as they are, edited ones too", () => {
+    const messages = chat(40);
+    stateJson({ messages });
+    const [first] = messages;
+    if (first !== undefined) first.content = "edited";
+    const last = messages[39];
+    if (last !== undefined) last.tool_calls = [{ id: "c", name: "f", args: {} }];
+    expect(stateJson({ messages })).toBe(toJson({ messages }));
+    expect(stateJson({ messages })).toContain("edited");
   });
 });
