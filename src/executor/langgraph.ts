@@ -213,11 +213,17 @@ async function lightenCore(folder: string, cjs: boolean): Promise<void> {
   const core = packageFolder("@langchain/core", folder);
   const langsmith = core === undefined ? undefined : packageFolder("langsmith", core);
   if (core === undefined || langsmith === undefined) return;
-  const { AsyncLocalStorageProviderSingleton: provider } = (await importer(core, cjs)("./singletons")) as {
-    AsyncLocalStorageProviderSingleton: ContextProvider;
-  };
-  const { RunTree } = (await importer(langsmith, cjs)("./run_trees")) as { RunTree: RunTreeClass };
-  lightenUntracedCalls(provider, RunTree);
+  // Versions that have these elsewhere, or not at all, go without.
+  const load = (folder: string, subpath: string): Promise<unknown> =>
+    importer(folder, cjs)(subpath).catch(() => undefined);
+  const singletons = (await load(core, "./singletons")) as
+    | { readonly AsyncLocalStorageProviderSingleton?: ContextProvider }
+    | undefined;
+  const trees = (await load(langsmith, "./run_trees")) as { readonly RunTree?: RunTreeClass } | undefined;
+  const provider = singletons?.AsyncLocalStorageProviderSingleton;
+  if (typeof provider?.runWithConfig === "function" && trees?.RunTree !== undefined) {
+    lightenUntracedCalls(provider, trees.RunTree);
+  }
 }
 
 function importer(folder: string, cjs: boolean): Importer {

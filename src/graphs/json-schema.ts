@@ -1,6 +1,6 @@
 /**
- * TypeScript types as JSON schemas (draft-07): what JSON.stringify makes of a value of the type. Generators from npm were
- * tried and misread what states are made of: dictionaries, messages, and types that only the checker can compute.
+ * TypeScript types as JSON schemas (draft-07): what JSON.stringify makes of a value of the type. A generator from npm
+ * (typescript-json-schema) misread what states are made of: dictionaries, messages, private fields.
  */
 import ts from "typescript-5";
 import type { JsonObject } from "../schemas/common.ts";
