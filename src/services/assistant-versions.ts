@@ -4,7 +4,6 @@ import { invalid } from "../errors.ts";
 import type { AssistantCreate, AssistantPatch } from "../schemas/assistants.ts";
 import type { Config } from "../schemas/common.ts";
 import type { AssistantRecord, AssistantVersionRecord } from "../storage/storage.ts";
-import { withoutReserved } from "./reserved.ts";
 
 type Members = Readonly<Record<string, unknown>>;
 
@@ -86,6 +85,6 @@ const withoutInternal = (members: Members): Members =>
   Object.fromEntries(Object.entries(members).filter(([key]) => !INTERNAL.test(key)));
 
 function clientMetadata(metadata: Members): Members {
-  const { created_by, ...rest } = withoutReserved(metadata);
+  const { created_by, ...rest } = metadata;
   return created_by === undefined || created_by === MADE_BY_SERVER.created_by ? rest : { ...rest, created_by };
 }
