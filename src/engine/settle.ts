@@ -116,7 +116,7 @@ async function removeRecord(tx: Tx, { run_id, thread_id }: RunRecord, now: numbe
   await runs.remove(tx, run_id);
   await events.remove(tx, run_id);
   const [newest] = await runs.listOfThread(tx, thread_id, { limit: 1, offset: 0, status: null });
-  const thread = await threads.find(tx, thread_id);
+  const thread = await threads.findBare(tx, thread_id);
   if (newest === undefined || thread === undefined) return;
   // The thread's graph is that of its newest run: its state is read with it.
   const metadata = { ...thread.metadata, graph_id: newest.graph_id, assistant_id: newest.assistant_id };

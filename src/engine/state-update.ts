@@ -18,7 +18,7 @@ export interface RestingThread {
 
 /** The thread, when an update may change it: 404 when it is unknown, 409 while runs are in flight. */
 export async function restingThread(db: Tx, thread_id: string): Promise<RestingThread> {
-  const thread = await threads.find(db, thread_id);
+  const thread = await threads.findBare(db, thread_id);
   if (thread === undefined) throw notFound(`Thread ${thread_id} not found`);
   const busyWith = await runs.busyWith(db, thread_id);
   if (busyWith !== undefined) throw conflict(`Thread ${thread_id} is busy with run ${busyWith}`);

@@ -115,7 +115,7 @@ async function requireTargets(tx: Tx, { assistant_id, thread_id }: CronRecord, a
   if ((await assistants.find(tx, assistant_id)) === undefined) {
     throw notFound(`Assistant or graph "${asked}" not found`);
   }
-  if (thread_id !== null && (await threads.find(tx, thread_id)) === undefined) {
+  if (thread_id !== null && (await threads.findBare(tx, thread_id)) === undefined) {
     throw notFound(`Thread ${thread_id} not found`);
   }
 }

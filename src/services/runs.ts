@@ -101,7 +101,7 @@ export class Runs implements RunsService {
 
   async list(thread_id: string, { select, ...page }: RunsPage): Promise<readonly Partial<Run>[]> {
     const records = await this.#options.storage.read(async (db) => {
-      if ((await threads.find(db, thread_id)) === undefined) throw notFound(`Thread ${thread_id} not found`);
+      if ((await threads.findBare(db, thread_id)) === undefined) throw notFound(`Thread ${thread_id} not found`);
       return runs.listOfThread(db, thread_id, page);
     });
     const all = records.map(runToWire);
@@ -195,7 +195,7 @@ export class Runs implements RunsService {
     { after, modes, signal }: FollowThreadOptions,
   ): Promise<AsyncIterable<readonly StreamEvent[]>> {
     const { storage, logs } = this.#options;
-    const thread = await storage.read((db) => threads.find(db, thread_id));
+    const thread = await storage.read((db) => threads.findBare(db, thread_id));
     if (thread === undefined) throw notFound(`Thread ${thread_id} not found`);
     return followThread({
       logs,
@@ -224,13 +224,13 @@ export class Runs implements RunsService {
   async #stateAfter(thread_id: string, run_id: string): Promise<Json | null> {
     const { run, thread } = await this.#options.storage.read(async (db) => ({
       run: await runs.find(db, run_id),
-      thread: await threads.find(db, thread_id),
+      thread: await threads.findBare(db, thread_id),
     }));
     if (thread === undefined) return null;
     return this.#stateAt(thread, run?.checkpoint_id ?? null);
   }
 
-  async #stateAt({ thread_id, metadata }: ThreadRecord, checkpoint_id: string | null): Promise<Json | null> {
+  async #stateAt({ thread_id, metadata }: threads.BareThread, checkpoint_id: string | null): Promise<Json | null> {
     if (typeof metadata.graph_id !== "string") return null;
     return this.#options.ask({
       ask: "state",
@@ -247,7 +247,7 @@ export class Runs implements RunsService {
     const { storage, logger } = this.#options;
     try {
       const { thread, newest } = await storage.read(async (db) => ({
-        thread: await threads.find(db, thread_id),
+        thread: await threads.findBare(db, thread_id),
         newest: await checkpoints.latestOf(db, thread_id),
       }));
       if (thread === undefined || newest === null) return;

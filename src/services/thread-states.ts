@@ -134,7 +134,7 @@ export class ThreadStates {
   /** The reader of a thread and checkpoint that must exist; undefined when no graph has run on the thread. */
   #reader(thread_id: string, ref: CheckpointRef): Promise<ConfiguredGraph | undefined> {
     return this.#options.storage.read(async (db) => {
-      const thread = await threads.find(db, thread_id);
+      const thread = await threads.findBare(db, thread_id);
       if (thread === undefined) throw notFound(`Thread ${thread_id} not found`);
       await requireCheckpoint(db, thread_id, ref);
       return readerOf(db, thread.metadata);

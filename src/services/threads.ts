@@ -69,7 +69,7 @@ export class Threads implements ThreadsService {
   /** The state a new thread begins with; nothing when the thread is there already, for it is not begun again. */
   async #seed(thread_id: string, { supersteps, metadata }: ThreadCreate): Promise<StateChange | undefined> {
     if (supersteps == null || supersteps.length === 0) return undefined;
-    const existing = await this.#options.storage.read((db) => threads.find(db, thread_id));
+    const existing = await this.#options.storage.read((db) => threads.findBare(db, thread_id));
     return existing === undefined ? this.#options.states.seed(thread_id, metadata ?? {}, supersteps) : undefined;
   }
 
