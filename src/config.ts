@@ -81,6 +81,17 @@ export interface EncryptionSettings {
   readonly jsonKeys: readonly string[];
 }
 
+/** Redis, by which several processes are one server. */
+export interface BrokerSettings {
+  readonly uri: string;
+  /** In front of every key and channel. */
+  readonly prefix: string;
+  readonly cluster: boolean;
+}
+
+/** What a process does: all, serve clients only, or execute runs only. */
+export type Role = "all" | "api" | "worker";
+
 export type Mode = "dev" | "start";
 
 export interface Flags {
@@ -90,6 +101,8 @@ export interface Flags {
   readonly data?: string;
   readonly jobs?: string;
   readonly threads?: string;
+  /** False: `--no-worker`. */
+  readonly worker?: boolean;
 }
 
 export interface Settings {
@@ -99,6 +112,9 @@ export interface Settings {
   /** Which setting asked for the port, for people. */
   readonly portSource: string;
   readonly dataDir: string;
+  readonly role: Role;
+  /** Null: this process is alone, or others find work and ends by asking the database. */
+  readonly broker: BrokerSettings | null;
   /** Runs at once. */
   readonly jobs: number;
   /** Executor threads. */
@@ -378,7 +394,38 @@ function signingSecret(text: string, fill: Fill): string {
 const AES_BYTES = [16, 24, 32];
 
 /** Variables that graphs have no use for and must not leak. */
-export const SERVER_SECRETS = ["LANGGRAPH_AES_KEY", "LANGGRAPH_AES_KEYS_OLD"] as const;
+export const SERVER_SECRETS = ["LANGGRAPH_AES_KEY", "LANGGRAPH_AES_KEYS_OLD", "REDIS_URI", "REDIS_URI_CUSTOM"] as const;
+
+/** Names of the broker, the first that is set counts. */
+const BROKER_NAMES = ["REDIS_URI", "REDIS_URI_CUSTOM"] as const;
+
+function brokerSettings(env: Env): BrokerSettings | null {
+  const name = BROKER_NAMES.find((each) => (env[each] ?? "").trim() !== "");
+  if (name === undefined) return null;
+  const uri = (env[name] ?? "").trim();
+  // The error must not show the URI: it may hold a password.
+  if (!/^rediss?:\/\//.test(uri) || !URL.canParse(uri)) {
+    throw new ConfigError(`${name} must be a Redis URI (redis://user:password@host:6379/0, or rediss:// for TLS)`);
+  }
+  const cluster = yes(env.REDIS_CLUSTER, "REDIS_CLUSTER");
+  return { uri, prefix: env.REDIS_KEY_PREFIX ?? "", cluster };
+}
+
+function yes(text: string | undefined, name: string): boolean {
+  const word = (text ?? "").trim().toLowerCase();
+  if (["", "0", "false", "no"].includes(word)) return false;
+  if (["1", "true", "yes"].includes(word)) return true;
+  throw new ConfigError(`${name} must be true or false, not "${text}"`);
+}
+
+/** A file is one process's: there is nobody to share it with. */
+function sharedBroker(env: Env, isShared: boolean): BrokerSettings | null {
+  const broker = brokerSettings(env);
+  if (broker !== null && !isShared) {
+    throw new ConfigError("REDIS_URI needs DATABASE_URI: processes that share a broker must share a PostgreSQL database");
+  }
+  return broker;
+}
 
 function encryptionSettings(env: Env): EncryptionSettings | null {
   const { LANGGRAPH_AES_KEY: key, LANGGRAPH_AES_KEYS_OLD: old, LANGGRAPH_AES_JSON_KEYS: json } = env;
