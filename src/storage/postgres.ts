@@ -58,13 +58,19 @@ const IDLE_CONNECTION_MS = 60_000;
 /** The oldest server that has all we use. */
 const OLDEST = 140_000;
 
-const INT8 = 20;
-const NUMERIC = 1700;
+/** A buffer of its own: a slice of the pool would be sent to an executor thread with all the pool. */
+function bytesOf(hex: string): Buffer {
+  const bytes = Buffer.allocUnsafeSlow((hex.length - 2) / 2);
+  bytes.write(hex.slice(2), "hex");
+  return bytes;
+}
 
-/** Numbers as numbers: what we store stays below 2^53. */
+/** int8 and numeric as numbers, for what we store stays below 2^53; bytea. */
+const PARSERS: Readonly<Record<number, (text: string) => unknown>> = { 20: Number, 1700: Number, 17: bytesOf };
+
 const types = {
   getTypeParser: ((oid: number, format?: "text" | "binary") =>
-    oid === INT8 || oid === NUMERIC ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+    PARSERS[oid] ?? pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
 };
 
 /** Connects, brings the schema up to date and returns the storage. Rejects with StorageRefused when it cannot be used. */
@@ -292,15 +298,20 @@ class PostgresStorage implements Storage {
 
   async #refuseOld(): Promise<void> {
     try {
-      const { rows } = await this.read((db) => sql<{ version: string; user: string }>`
-        select current_setting('server_version_num') as version`.execute(db));
+      const { rows } = await this.read((db) =>
+        sql<{ version: string; user: string }>`
+        select current_setting('server_version_num') as version`.execute(db),
+      );
       const version = Number(rows[0]?.version);
       if (version < OLDEST) {
-        throw new StorageRefused(`The database ${this.location} is PostgreSQL ${Math.floor(version / 10_000)}; at least 14 is needed.`);
+        throw new StorageRefused(
+          `The database ${this.location} is PostgreSQL ${Math.floor(version / 10_000)}; at least 14 is needed.`,
+        );
       }
     } catch (error) {
       if (error instanceof StorageRefused) throw error;
-      const reason = error instanceof Error && error.cause instanceof Error ? error.cause.message : String((error as Error).message);
+      const reason =
+        error instanceof Error && error.cause instanceof Error ? error.cause.message : String((error as Error).message);
       throw new StorageRefused(`The database ${this.location} cannot be used: ${reason}`, { cause: error });
     }
   }
@@ -309,13 +320,17 @@ class PostgresStorage implements Storage {
   async #installVectors(): Promise<void> {
     await this.write(async (tx) => {
       await sql`select pg_advisory_xact_lock(hashtextextended('skein vectors', 0))`.execute(tx);
-      const { rows } = await sql<{ available: boolean }>`select exists (select 1 from pg_available_extensions where name = 'vector')
+      const { rows } = await sql<{
+        available: boolean;
+      }>`select exists (select 1 from pg_available_extensions where name = 'vector')
         and (has_database_privilege(current_database(), 'create')
           or exists (select 1 from pg_extension where extname = 'vector')) as available`.execute(tx);
       if (rows[0]?.available === true) {
         // Whoever may not install it goes on without.
-        await sql.raw(`do $$ begin create extension if not exists vector;
-          exception when insufficient_privilege or feature_not_supported then null; end $$`).execute(tx);
+        await sql
+          .raw(`do $$ begin create extension if not exists vector;
+          exception when insufficient_privilege or feature_not_supported then null; end $$`)
+          .execute(tx);
       }
       const found = await sql<{ schema: string }>`select quote_ident(nspname) as schema from pg_extension
         join pg_namespace on pg_namespace.oid = extnamespace where extname = 'vector'`.execute(tx);
@@ -323,8 +338,10 @@ class PostgresStorage implements Storage {
       const now = await sql<{ body: string }>`select prosrc as body from pg_proc
         where oid = to_regprocedure('skein_cosine_distance(real[], real[])')`.execute(tx);
       if (now.rows[0]?.body === wanted) return;
-      await sql.raw(`create or replace function skein_cosine_distance(a real[], b real[]) returns double precision
-        language sql immutable parallel safe as $$${wanted}$$`).execute(tx);
+      await sql
+        .raw(`create or replace function skein_cosine_distance(a real[], b real[]) returns double precision
+        language sql immutable parallel safe as $$${wanted}$$`)
+        .execute(tx);
     });
   }
 }
@@ -379,7 +396,8 @@ class Transaction {
   async commit(): Promise<void> {
     if (!this.#begun) return;
     const { command } = await this.#client.query("commit");
-    if (command !== "COMMIT") throw Object.assign(new Error("the transaction had failed before its end"), { code: "25P02" });
+    if (command !== "COMMIT")
+      throw Object.assign(new Error("the transaction had failed before its end"), { code: "25P02" });
   }
 
   /** After an error of a work. What this meets itself has taken the transaction back as well. */

@@ -358,7 +358,9 @@ export async function extendLeases(
   { owner, now, lease_ms }: { readonly owner: string; readonly now: number; readonly lease_ms: number },
 ): Promise<readonly Beat[]> {
   const values = { owner, expires: now + lease_ms, lease_ms };
-  return isShared(tx) ? (await extendShared(tx, values)).rows : (await extend(tx, values), []);
+  if (isShared(tx)) return (await extendShared(tx, values)).rows;
+  await extend(tx, values);
+  return [];
 }
 
 const takeOver = prepared<{ owner: string; lease_ms: number; expires: number; now: number }, Row>((db, slots) =>
@@ -510,7 +512,7 @@ export async function release(
 export async function expired(tx: Tx, now: number, owner_not?: string): Promise<RunRecord[]> {
   const running = tx.selectFrom("runs").select(ROW).where("status", "=", RUNNING).orderBy("seq");
   const rows = await (owner_not === undefined
-    ? running.where("lease_expires_at", "<", now)
+    ? running.where("lease_expires_at", "<", clock(now))
     : running.where("lease_owner", "is distinct from", owner_not)
   ).execute();
   return rows.map(toRecord);
