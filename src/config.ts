@@ -396,6 +396,9 @@ const AES_BYTES = [16, 24, 32];
 /** Variables that graphs have no use for and must not leak. */
 export const SERVER_SECRETS = ["LANGGRAPH_AES_KEY", "LANGGRAPH_AES_KEYS_OLD", "REDIS_URI", "REDIS_URI_CUSTOM"] as const;
 
+/** Names of the database. */
+const DATABASE_NAMES = ["DATABASE_URI", "POSTGRES_URI", "POSTGRES_URI_CUSTOM"] as const;
+
 /** Names of the broker, the first that is set counts. */
 const BROKER_NAMES = ["REDIS_URI", "REDIS_URI_CUSTOM"] as const;
 
@@ -422,7 +425,9 @@ function yes(text: string | undefined, name: string): boolean {
 function sharedBroker(env: Env, isShared: boolean): BrokerSettings | null {
   const broker = brokerSettings(env);
   if (broker !== null && !isShared) {
-    throw new ConfigError("REDIS_URI needs DATABASE_URI: processes that share a broker must share a PostgreSQL database");
+    throw new ConfigError(
+      "REDIS_URI needs DATABASE_URI: processes that share a broker must share a PostgreSQL database",
+    );
   }
   return broker;
 }
@@ -498,8 +503,17 @@ function threadTtlSettings({ checkpointer }: ProjectFile): ThreadTtlSettings {
 }
 
 /** Flags win over environment variables, which win over defaults. */
-export function readSettings(mode: Mode, flags: Flags, project: Project): Settings {
+export function readSettings(mode: Mode, flags: Flags, project: Project, worker = false): Settings {
   const { env } = project;
+  const isShared = DATABASE_NAMES.some((name) => (env[name] ?? "").trim() !== "");
+  const role = worker ? "worker" : flags.worker === false ? "api" : "all";
+  if (role !== "all" && !isShared) {
+    throw new ConfigError(
+      `${worker ? "skein worker" : "--no-worker"} needs DATABASE_URI: other processes do the rest, on the same database`,
+    );
+  }
+  // Questions about graphs need a thread; runs are for others.
+  const threads = role === "api" ? 1 : Math.max(1, availableParallelism() - 1);
   const seconds = (name: string, fallback: number, max = Number.MAX_SAFE_INTEGER): number =>
     number(env[name], name, fallback, 0, max) * 1000;
   const portSource =
@@ -511,8 +525,10 @@ export function readSettings(mode: Mode, flags: Flags, project: Project): Settin
     port: integer(flags.port ?? env.LANGGRAPH_SERVER_PORT, portSource, 2024, 0, 65_535),
     portSource,
     dataDir: resolve(flags.data ?? join(project.dir, ".skein")),
+    role,
+    broker: sharedBroker(env, isShared),
     jobs: integer(flags.jobs ?? env.N_JOBS_PER_WORKER, jobsSource, 10, 1, 10_000),
-    threads: integer(flags.threads, "--threads", Math.max(1, availableParallelism() - 1), 1, 256),
+    threads: integer(flags.threads, "--threads", threads, 1, 256),
     executorHeapMb: integer(env.SKEIN_EXECUTOR_HEAP_MB, "SKEIN_EXECUTOR_HEAP_MB", 2048, 64, 1_000_000),
     maxAttempts: integer(env.BG_JOB_MAX_RETRIES, "BG_JOB_MAX_RETRIES", 3, 1, 1000),
     runTimeoutMs: seconds("BG_JOB_TIMEOUT_SECS", 86_400),

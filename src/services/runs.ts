@@ -43,6 +43,8 @@ export interface RunsOptions {
   readonly signalCancel: (run_id: string, action: CancelAction) => void;
   /** Runs have ended that nobody held: tells other processes. */
   readonly signalOver: (run_ids: readonly string[]) => void;
+  /** Runs are deleted that nobody here holds: tells other processes. */
+  readonly signalGone: (run_ids: readonly string[]) => void;
   /** A run ended with a webhook in the outbox. */
   readonly onWebhook: () => void;
   /** The time of threads that come to be with their run. */
@@ -111,7 +113,7 @@ export class Runs implements RunsService {
   }
 
   async delete(thread_id: string, run_id: string): Promise<void> {
-    const { storage, logs, signalOver } = this.#options;
+    const { storage, logs, signalGone } = this.#options;
     const log = await this.#log(thread_id, run_id);
     const remove = async (tx: Tx): Promise<CancelEffect | "newest" | "other"> => {
       const run = await runs.find(tx, run_id);
@@ -122,7 +124,7 @@ export class Runs implements RunsService {
     const removed = await storage.write(remove);
     if (typeof removed === "string") {
       logs.drop(run_id);
-      signalOver([run_id]);
+      signalGone([run_id]);
       if (removed === "newest") await this.#showNewest(thread_id);
       return;
     }

@@ -14,8 +14,10 @@ import type { RunLog } from "./run-log.ts";
 export type Signal =
   /** Whoever holds the run stops it. The intent is on the run's row. */
   | { readonly kind: "cancel"; readonly run_id: string; readonly action: CancelAction }
-  /** These runs have ended, or are gone, without anybody having held them. */
+  /** These runs have ended without anybody having held them. */
   | { readonly kind: "over"; readonly run_ids: readonly string[] }
+  /** These runs are deleted: whoever holds one stops it. */
+  | { readonly kind: "gone"; readonly run_ids: readonly string[] }
   /** Crons were made or changed. */
   | { readonly kind: "crons" };
 
@@ -29,7 +31,8 @@ export interface Worker {
   claim(runs: number): Promise<void>;
 }
 
-export type BrokerState = "in_process" | "connected" | "unreachable";
+/** `none`: processes that share a database, and look into it now and then. */
+export type BrokerState = "in_process" | "none" | "connected" | "unreachable";
 
 /** A run that has begun, and where its log stands on its thread. */
 export interface Begun {
@@ -45,12 +48,15 @@ export interface RelayOptions {
   readonly shelf: Pick<EventShelf, "load">;
   /** Those of the runs that are pending or running. */
   readonly inFlight: (run_ids: readonly string[]) => Promise<ReadonlySet<string>>;
+  /** The clock that all processes share, epoch milliseconds. */
+  readonly now: () => number;
   /** Runs of the thread that began at a place or later; null: those running now. */
   readonly begun: (thread_id: string, from: number | null) => Promise<readonly Begun[]>;
   /** Characters of a log's newest events kept in memory. */
   readonly tailLimit: number;
   /** How long an ended log can be had, milliseconds. */
   readonly keepEndedMs: number;
+  readonly onError: (error: unknown) => void;
 }
 
 /** What is heard of a thread. */
@@ -97,6 +103,7 @@ export interface Relay {
   line(thread_id: string, from: number | null): Promise<readonly Begun[]>;
   /** The thread is gone. */
   gone(thread_id: string): void;
+  close(): void;
 }
 
 export interface Broker {
@@ -111,7 +118,7 @@ export interface Broker {
   hear(listener: (signal: Signal) => void): void;
   /** Null: nobody else holds runs. */
   relay(options: RelayOptions): Relay | null;
-  close(): Promise<void>;
+  close(): void;
 }
 
 const nothing = (): void => undefined;
@@ -124,5 +131,5 @@ export const inProcess: Broker = {
   tell: nothing,
   hear: nothing,
   relay: () => null,
-  close: () => Promise.resolve(),
+  close: nothing,
 };

@@ -118,12 +118,7 @@ export class Publisher {
     }
   }
 
-  #took(
-    publication: Publication,
-    events: readonly RunEvent[],
-    isLast: boolean,
-    appended: Appended,
-  ): "more" | "done" {
+  #took(publication: Publication, events: readonly RunEvent[], isLast: boolean, appended: Appended): "more" | "done" {
     if (appended === "stale") return "done";
     if (appended === "lost") this.#again(publication);
     else {

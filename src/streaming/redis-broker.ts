@@ -8,13 +8,10 @@
  *   thread:{id}:line   where the logs of a thread's runs stand; a channel tells of runs that begin
  */
 import { randomUUID } from "node:crypto";
-import type { Begun, Broker, BrokerState, Relay, RelayOptions, Signal, ThreadNews, WhichRun, Worker } from "./broker.ts";
-import type { EventLog } from "./event-log.ts";
-import type { RunEvent } from "./events.ts";
-import { Publisher } from "./publisher.ts";
+import type { Broker, BrokerState, Relay, RelayOptions, Signal, Worker } from "./broker.ts";
 import { connect, type RedisClient, type RedisSettings, Subscriptions } from "./redis-links.ts";
+import { RedisRelay } from "./redis-relay.ts";
 import { type Seal, Streams } from "./redis-streams.ts";
-import { type RemoteLog, RemoteLogs } from "./remote-log.ts";
 
 export interface RedisBrokerOptions extends RedisSettings {
   /** Null: what is written is written plain. */
@@ -31,10 +28,6 @@ const POP_SECONDS = 5;
 const PAUSE_MS = 500;
 /** Bytes of a run's events in Redis. */
 const STREAM_LIMIT = 8 * 1024 * 1024;
-/** How often followed logs and threads are looked at, whatever was heard. */
-const LOOK_MS = 2000;
-const LINE_MS = 600_000;
-const LINE_LENGTH = 100;
 
 export class RedisBroker implements Broker {
   readonly #options: RedisBrokerOptions;
@@ -90,21 +83,16 @@ export class RedisBroker implements Broker {
 
   relay(options: RelayOptions): Relay {
     const { prefix, seal } = this.#options;
-    this.#relay = new RedisRelay({
-      ...options,
-      client: this.#client,
-      heard: this.#heard,
-      streams: new Streams({ client: this.#client, prefix, seal, limit: STREAM_LIMIT }),
-      prefix,
-      onError: this.#onError,
-    });
+    const streams = new Streams({ client: this.#client, prefix, seal, limit: STREAM_LIMIT });
+    const parts = { client: this.#client, heard: this.#heard, streams, prefix };
+    this.#relay = new RedisRelay({ ...options, onError: this.#onError }, parts);
     return this.#relay;
   }
 
-  async close(): Promise<void> {
+  close(): void {
     this.#closing.abort();
     this.#pops?.disconnect();
-    await this.#relay?.close();
+    this.#relay?.close();
     this.#heard.close();
     this.#client.disconnect();
   }
@@ -130,7 +118,13 @@ export class RedisBroker implements Broker {
     while (this.#isAway && !this.#closing.signal.aborted) {
       await pause(PAUSE_MS, this.#closing.signal);
       if (this.#client.status !== "ready") continue;
-      if (await this.#client.ping().then(() => true, () => false)) this.#onReady();
+      if (
+        await this.#client.ping().then(
+          () => true,
+          () => false,
+        )
+      )
+        this.#onReady();
     }
   }
 
@@ -181,162 +175,6 @@ export class RedisBroker implements Broker {
     const more = Math.min(most, Math.floor((await this.#client.llen(key)) / 8));
     const popped = await Promise.all(Array.from({ length: more }, () => this.#client.lpop(key)));
     return popped.filter((token) => token !== null).length;
-  }
-}
-
-interface RedisRelayOptions extends RelayOptions {
-  readonly client: RedisClient;
-  readonly heard: Subscriptions;
-  readonly streams: Streams;
-  readonly prefix: string;
-  readonly onError: (error: unknown) => void;
-}
-
-class RedisRelay implements Relay {
-  readonly #options: RedisRelayOptions;
-  readonly #publisher: Publisher;
-  readonly #remote: RemoteLogs;
-  readonly #watched = new Map<string, Set<(news: ThreadNews) => void>>();
-  readonly #timer: NodeJS.Timeout;
-
-  constructor(options: RedisRelayOptions) {
-    const { streams, heard, shelf, onError, tailLimit, inFlight, keepEndedMs } = options;
-    this.#options = options;
-    this.#publisher = new Publisher({ streams, onError, keepEndedMs });
-    const source = {
-      read: (run_id: string, after: number) => streams.read(run_id, after),
-      load: (run_id: string, after: number) => shelf.load(run_id, after),
-      listen: (run_id: string, hint: () => void) => heard.listen(streams.channel(run_id), hint),
-      onError,
-    };
-    this.#remote = new RemoteLogs({ source, tailLimit, inFlight, everyMs: LOOK_MS });
-    this.#timer = setInterval(() => void this.#lookAtThreads(), LOOK_MS).unref();
-  }
-
-  publish(log: EventLog, fence: number): void {
-    this.#publisher.publish(log, fence);
-    const { run_id, thread_id, resumable, place = 0 } = log;
-    const news: ThreadNews = { kind: "began", begun: { run_id, thread_id, resumable, place } };
-    this.#join(news.begun, JSON.stringify(news)).catch(this.#options.onError);
-  }
-
-  erase(run_ids: readonly string[]): void {
-    for (const run_id of run_ids) {
-      this.#publisher.stop(run_id);
-      this.#options.streams.remove(run_id).catch(this.#options.onError);
-    }
-  }
-
-  find(run_id: string): RemoteLog | undefined {
-    return this.#remote.find(run_id);
-  }
-
-  open(which: WhichRun): RemoteLog {
-    return this.#remote.open(which);
-  }
-
-  async look(which: WhichRun): Promise<RemoteLog> {
-    const known = this.#remote.find(which.run_id);
-    if (known !== undefined) return known;
-    const state = await this.#options.streams.state(which.run_id).catch(() => undefined);
-    const log = this.#remote.open(which);
-    if (state !== undefined) log.know(state);
-    return log;
-  }
-
-  async earlier(run_id: string, after: number): Promise<readonly RunEvent[]> {
-    return (await this.#options.streams.read(run_id, after).catch(() => ({ events: [] }))).events;
-  }
-
-  check(): void {
-    void this.#remote.check();
-  }
-
-  async recall(run_id: string): Promise<WhichRun | undefined> {
-    const state = await this.#options.streams.state(run_id).catch(() => undefined);
-    return state && { run_id, thread_id: state.thread_id, resumable: state.resumable, place: state.place };
-  }
-
-  listen(thread_id: string, hear: (news: ThreadNews) => void): { readonly ready: Promise<void>; stop(): void } {
-    const hears = this.#watched.get(thread_id) ?? new Set();
-    this.#watched.set(thread_id, hears.add(hear));
-    const { ready, stop } = this.#options.heard.listen(this.#thread(thread_id), (message) => {
-      if (message !== null) hear(JSON.parse(message) as ThreadNews);
-    });
-    return {
-      ready,
-      stop: () => {
-        hears.delete(hear);
-        if (hears.size === 0 && this.#watched.get(thread_id) === hears) this.#watched.delete(thread_id);
-        stop();
-      },
-    };
-  }
-
-  async line(thread_id: string, from: number | null): Promise<readonly Begun[]> {
-    const known = new Map<string, Begun>();
-    for (const begun of await this.#options.begun(thread_id, from)) known.set(begun.run_id, begun);
-    if (from !== null) for (const begun of await this.#lineInRedis(thread_id, from)) known.set(begun.run_id, begun);
-    return [...known.values()].sort((a, b) => a.place - b.place);
-  }
-
-  gone(thread_id: string): void {
-    const { client, onError } = this.#options;
-    const news: ThreadNews = { kind: "gone" };
-    client.publish(this.#thread(thread_id), JSON.stringify(news)).catch(onError);
-  }
-
-  /** Redis is back: what it lost is shown again, and what we missed is looked for. */
-  recover(): void {
-    this.#publisher.check();
-    void this.#remote.check();
-    void this.#lookAtThreads();
-  }
-
-  close(): Promise<void> {
-    clearInterval(this.#timer);
-    this.#publisher.close();
-    this.#remote.close();
-    return Promise.resolve();
-  }
-
-  #thread(thread_id: string): string {
-    return `${this.#options.prefix}skein:thread:{${thread_id}}`;
-  }
-
-  async #join({ place, thread_id, ...begun }: Begun, news: string): Promise<void> {
-    const { client } = this.#options;
-    const key = `${this.#thread(thread_id)}:line`;
-    await Promise.all([
-      client.zadd(key, place, JSON.stringify(begun)),
-      client.zremrangebyrank(key, 0, -1 - LINE_LENGTH),
-      client.pexpire(key, LINE_MS),
-      client.publish(this.#thread(thread_id), news),
-    ]);
-  }
-
-  async #lineInRedis(thread_id: string, from: number): Promise<Begun[]> {
-    const { client } = this.#options;
-    const key = `${this.#thread(thread_id)}:line`;
-    const flat = await client.zrangebyscore(key, from, "+inf", "WITHSCORES").catch(() => []);
-    return Array.from({ length: flat.length / 2 }, (_, index) => ({
-      ...(JSON.parse(flat[2 * index] ?? "") as Omit<Begun, "place" | "thread_id">),
-      thread_id,
-      place: Number(flat[2 * index + 1]),
-    }));
-  }
-
-  /** What was said of watched threads may have been lost. */
-  async #lookAtThreads(): Promise<void> {
-    try {
-      for (const [thread_id, hears] of this.#watched) {
-        for (const begun of await this.#options.begun(thread_id, null)) {
-          for (const hear of hears) hear({ kind: "began", begun });
-        }
-      }
-    } catch (error) {
-      this.#options.onError(error);
-    }
   }
 }
 

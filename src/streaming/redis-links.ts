@@ -25,7 +25,10 @@ const CHANNELS_AT_ONCE = 1000;
 
 const retryStrategy = (times: number): number => Math.min(50 * 2 ** Math.min(times, 5), 1000);
 
-const COMMON: RedisOptions = {
+/** Without the one that changes the types of replies. */
+type Options = Omit<RedisOptions, "replyMapping">;
+
+const COMMON: Options = {
   // Redis 5 knows no other.
   protocol: 2,
   enableOfflineQueue: false,
@@ -40,9 +43,9 @@ const COMMON: RedisOptions = {
   reconnectOnError: (error: Error): boolean => error.message.startsWith("READONLY"),
 };
 
-const COMMANDS: RedisOptions = { ...COMMON, commandTimeout: COMMAND_MS, socketTimeout: 2 * COMMAND_MS };
+const COMMANDS: Options = { ...COMMON, commandTimeout: COMMAND_MS, socketTimeout: 2 * COMMAND_MS };
 /** `blockingTimeout` guards a pop that Redis never answers. */
-const BLOCKING: RedisOptions = { ...COMMON, blockingTimeout: 10_000, blockingTimeoutGrace: 2000 };
+const BLOCKING: Options = { ...COMMON, blockingTimeout: 10_000, blockingTimeoutGrace: 2000 };
 
 /** A connection, or one to each node of a cluster. It comes back by itself; errors are for `onError`. */
 export function connect(
@@ -50,13 +53,13 @@ export function connect(
   use: "commands" | "blocking",
   onError: (error: unknown) => void,
 ): RedisClient {
-  const options: RedisOptions = use === "blocking" ? BLOCKING : { ...COMMANDS, enableAutoPipelining: true };
+  const options: Options = use === "blocking" ? BLOCKING : { ...COMMANDS, enableAutoPipelining: true };
   const client: RedisClient = cluster ? clusterOf(uri, options) : new Redis(uri, options);
-  (client as Redis).on("error", onError);
+  client.on("error", onError);
   return client;
 }
 
-function clusterOf(uri: string, options: RedisOptions): Cluster {
+function clusterOf(uri: string, options: Options): Cluster {
   const { username, password, protocol } = new URL(uri);
   const { commandTimeout, socketTimeout, blockingTimeout, blockingTimeoutGrace, connectTimeout, keepAlive } = options;
   return new Cluster([uri], {

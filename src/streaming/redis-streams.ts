@@ -133,7 +133,10 @@ export class Streams {
   }
 
   /** Events after an index: a page of them, and how the log stood just before. */
-  async read(run_id: string, after: number): Promise<{ state: LogState | undefined; events: RunEvent[]; full: boolean }> {
+  async read(
+    run_id: string,
+    after: number,
+  ): Promise<{ state: LogState | undefined; events: RunEvent[]; full: boolean }> {
     const { client } = this.#options;
     // In this order: events that came before the end are read with it.
     const [fields, entries] = await Promise.all([
