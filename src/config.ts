@@ -72,6 +72,14 @@ export interface WebhookSettings {
   readonly fields: readonly string[] | null;
 }
 
+/** A PostgreSQL server. */
+export interface DatabaseSettings {
+  readonly uri: string;
+  /** Connections of this process at most. */
+  readonly poolMax: number;
+  readonly statementTimeoutMs: number;
+}
+
 /** Encryption at rest. */
 export interface EncryptionSettings {
   readonly key: Uint8Array;
@@ -115,6 +123,8 @@ export interface Settings {
   readonly role: Role;
   /** Null: this process is alone, or others find work and ends by asking the database. */
   readonly broker: BrokerSettings | null;
+  /** Null: a file in `dataDir`. */
+  readonly database: DatabaseSettings | null;
   /** Runs at once. */
   readonly jobs: number;
   /** Executor threads. */
@@ -393,12 +403,6 @@ function signingSecret(text: string, fill: Fill): string {
 
 const AES_BYTES = [16, 24, 32];
 
-/** Variables that graphs have no use for and must not leak. */
-export const SERVER_SECRETS = ["LANGGRAPH_AES_KEY", "LANGGRAPH_AES_KEYS_OLD", "REDIS_URI", "REDIS_URI_CUSTOM"] as const;
-
-/** Names of the database. */
-const DATABASE_NAMES = ["DATABASE_URI", "POSTGRES_URI", "POSTGRES_URI_CUSTOM"] as const;
-
 /** Names of the broker, the first that is set counts. */
 const BROKER_NAMES = ["REDIS_URI", "REDIS_URI_CUSTOM"] as const;
 
@@ -430,6 +434,37 @@ function sharedBroker(env: Env, isShared: boolean): BrokerSettings | null {
     );
   }
   return broker;
+}
+
+/** Variables that graphs have no use for and must not leak. */
+export const SERVER_SECRETS = [
+  "LANGGRAPH_AES_KEY",
+  "LANGGRAPH_AES_KEYS_OLD",
+  "DATABASE_URI",
+  "POSTGRES_URI",
+  "POSTGRES_URI_CUSTOM",
+  "REDIS_URI",
+  "REDIS_URI_CUSTOM",
+] as const;
+
+/** Names of the database, the first that is set counts. */
+const DATABASE_NAMES = ["DATABASE_URI", "POSTGRES_URI", "POSTGRES_URI_CUSTOM"] as const;
+
+function databaseSettings(env: Env): DatabaseSettings | null {
+  const name = DATABASE_NAMES.find((each) => (env[each] ?? "").trim() !== "");
+  if (name === undefined) return null;
+  const uri = (env[name] ?? "").trim();
+  // The error must not show the URI: it holds a password.
+  if (!/^postgres(?:ql)?:\/\//.test(uri) || !URL.canParse(uri)) {
+    throw new ConfigError(`${name} must be a PostgreSQL URI (postgres://user:password@host:5432/database)`);
+  }
+  const poolName = "LANGGRAPH_POSTGRES_POOL_MAX_SIZE";
+  const timeoutName = "SKEIN_STATEMENT_TIMEOUT_SECS";
+  return {
+    uri,
+    poolMax: integer(env[poolName], poolName, 20, 2, 10_000),
+    statementTimeoutMs: number(env[timeoutName], timeoutName, 30, 0.1, 3600) * 1000,
+  };
 }
 
 function encryptionSettings(env: Env): EncryptionSettings | null {
@@ -524,6 +559,7 @@ export function readSettings(mode: Mode, flags: Flags, project: Project, worker 
     host: flags.host ?? env.LANGGRAPH_SERVER_HOST ?? "127.0.0.1",
     port: integer(flags.port ?? env.LANGGRAPH_SERVER_PORT, portSource, 2024, 0, 65_535),
     portSource,
+    database: databaseSettings(env),
     dataDir: resolve(flags.data ?? join(project.dir, ".skein")),
     role,
     broker: sharedBroker(env, isShared),

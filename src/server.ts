@@ -32,8 +32,8 @@ import { System } from "./services/system.ts";
 import { ThreadStates } from "./services/thread-states.ts";
 import { Threads } from "./services/threads.ts";
 import { Cipher } from "./storage/cipher.ts";
+import { openStorage } from "./storage/open.ts";
 import type { Sealing } from "./storage/sealing.ts";
-import { openSqlite } from "./storage/sqlite.ts";
 import type { Storage } from "./storage/storage.ts";
 import * as events from "./storage/tables/events.ts";
 import * as runs from "./storage/tables/runs.ts";
@@ -68,6 +68,8 @@ const TYPES_TIMEOUT_MS = 60_000;
 const TYPES_IDLE_MS = 5000;
 const CANCEL_GRACE_MS = 5000;
 const SWEEP_KEYS_MS = 10 * 60_000;
+/** How often work of other processes is looked for, should the word of it be lost. */
+const POLL_MS = 5000;
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
 
@@ -101,8 +103,9 @@ async function assemble(
   loading.catch(() => undefined);
 
   const sealing = sealingOf(settings);
-  const database = await openSqlite({
-    dir: settings.dataDir,
+  const database = await openStorage({
+    database: settings.database,
+    dataDir: settings.dataDir,
     onError: (error: unknown) => onError(error, "storage"),
     sealing,
   });
@@ -111,7 +114,7 @@ async function assemble(
   stack.push(() => database.close());
   let graphs = await loading;
   let specs = project.graphs;
-  await syncDefaultAssistants(database, specs, Date.now());
+  await syncDefaultAssistants(database, specs, database.now());
   await sweepLeftovers(database);
 
   const broker = await openBroker(settings, sealing, database.dialect === "postgres", logger);
@@ -166,6 +169,7 @@ async function assemble(
     cancelGraceMs: CANCEL_GRACE_MS,
     onWebhook: () => webhooks.nudge(),
   });
+  const isShared = database.dialect === "postgres";
   const queue = new Queue({
     storage: database,
     owner: `${hostname()}:${process.pid}:${uuid4()}`,
@@ -173,6 +177,8 @@ async function assemble(
     leaseMs: settings.leaseMs,
     execute: (run) => attempts.execute(run),
     onExpired: (run) => attempts.expire(run),
+    onBeat: () => attempts.heartbeat(),
+    pollMs: isShared ? POLL_MS : null,
     onError,
     onLeft: () => broker.wake(1),
   });
@@ -220,7 +226,8 @@ async function assemble(
     create: (take) => runService.createDue(take),
     logger,
     metrics,
-    clock: systemClock,
+    clock: { ...systemClock, now: () => database.now() },
+    ...(isShared ? { longestSleepMs: POLL_MS } : {}),
   });
   broker.hear((signal) => {
     if (signal.kind === "cancel") attempts.cancel(signal.run_id, signal.action);
@@ -284,7 +291,7 @@ async function assemble(
   server_url = own.url;
   pool.listening(server_url);
   if (settings.role !== "api") {
-    await queue.start({ alone: true });
+    await queue.start({ alone: !isShared });
     broker.work({ free: () => queue.free, whenFree: () => queue.whenFree(), claim: (runs) => queue.claim(runs) });
   }
   webhooks.nudge();
@@ -303,6 +310,7 @@ async function assemble(
         run: () => sweepThreads({ storage: database, limit: ttl.sweepLimit, onRemoved: stopRemoved }),
       },
       ...storeSweeps(project, store),
+      ...(isShared ? [{ name: "looking for webhooks", everyMs: POLL_MS, run: async () => webhooks.nudge() }] : []),
       { name: "sweeping idempotency keys", everyMs: SWEEP_KEYS_MS, run: () => sweepKeys(database) },
       {
         name: "sweeping records of webhook calls",
@@ -339,7 +347,7 @@ async function assemble(
       graphs = await pool.reload(changed);
       specs = changed;
       types.reset();
-      await syncDefaultAssistants(database, specs, Date.now());
+      await syncDefaultAssistants(database, specs, database.now());
       return graphs;
     },
     async stop() {
@@ -411,7 +419,8 @@ function storeSweeps({ store: { ttl } }: Project, store: Store): Sweep[] {
   return [{ name: "sweeping the store", everyMs: ttl.sweepMinutes * 60_000, run: () => store.sweep() }];
 }
 
-function sealingOf({ encryption }: Settings): Sealing | null {
+/** What seals the data; null when it is stored as it is. */
+export function sealingOf({ encryption }: Pick<Settings, "encryption">): Sealing | null {
   if (encryption === null) return null;
   const { key, old, jsonKeys } = encryption;
   return { cipher: new Cipher({ key, old }), jsonKeys };

@@ -40,6 +40,8 @@ export interface PostgresOptions {
   readonly retryMs?: number;
   /** Trouble that no caller can be told about, such as an idle connection that broke. */
   readonly onError?: (error: unknown) => void;
+  /** Names of the migrations that were applied, when any were. */
+  readonly onMigrated?: (names: readonly string[]) => void;
   /** Encrypts what holds state; data is plain when it is not given. */
   readonly sealing?: Sealing | null;
 }
@@ -85,21 +87,13 @@ export async function openPostgres(options: PostgresOptions): Promise<Storage> {
   }
 }
 
-/** Brings the schema up to date and closes again. Returns the names of the migrations that were applied. */
-export async function migrateDatabase(options: PostgresOptions): Promise<readonly string[]> {
-  const storage = new PostgresStorage(options);
-  try {
-    return await storage.migrate();
-  } finally {
-    await storage.close();
-  }
-}
-
 class PostgresStorage implements Storage {
   readonly dialect = "postgres";
   readonly location: string;
   readonly #options: PostgresOptions;
   readonly #pool: pg.Pool;
+  /** One connection that nobody but heartbeats uses. */
+  readonly #urgent: pg.Pool;
   readonly #adapter = new PostgresAdapter();
   readonly #db: Kysely<Database>;
   readonly #transactions = new WeakMap<pg.PoolClient, Transaction>();
@@ -115,9 +109,8 @@ class PostgresStorage implements Storage {
     this.location = withoutPassword(uri);
     this.#open = sealing === null ? undefined : opener(sealing);
     const statement_timeout = options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS;
-    this.#pool = new pg.Pool({
+    const common = {
       connectionString: uri,
-      max: poolMax,
       types,
       pipeline: true,
       statement_timeout,
@@ -128,29 +121,25 @@ class PostgresStorage implements Storage {
       idleTimeoutMillis: IDLE_CONNECTION_MS,
       keepAlive: true,
       application_name: "skein",
-    } as pg.PoolConfig);
-    this.#pool.on("error", onError);
-    // A connection that breaks while we hold it tells its query; what is told beside that would end the process.
-    this.#pool.on("connect", (client) => client.on("error", () => undefined));
+    };
+    this.#pool = poolOf({ ...common, max: poolMax }, onError);
+    this.#urgent = poolOf({ ...common, max: 1 }, onError);
     this.#db = kyselyOver(async () => this.#reader(), this.#adapter, sealing);
     this.#clock = new SharedClock(() => this.#databaseTime(), onError);
   }
 
   async open(): Promise<void> {
-    await this.migrate();
+    await this.#migrate();
     await agreeOnKeys(this.location, this, this.#options.sealing ?? null);
     await this.#clock.start();
   }
 
-  /** Safe to call from any number of processes at once. */
-  async migrate(): Promise<readonly string[]> {
+  /** Any number of processes may do this at once. */
+  async #migrate(): Promise<void> {
     await this.#refuseOld();
-    const applied = await this.write(async (tx) => {
-      const names = await migratePostgres(tx, this.location);
-      return names;
-    });
+    const applied = await this.write((tx) => migratePostgres(tx, this.location));
     await this.#installVectors();
-    return applied;
+    if (applied.length > 0) this.#options.onMigrated?.(applied);
   }
 
   now(): number {
@@ -183,7 +172,7 @@ class PostgresStorage implements Storage {
   async #close(): Promise<void> {
     this.#clock.stop();
     await Promise.allSettled(this.#working);
-    await this.#pool.end();
+    await Promise.all([this.#pool.end(), this.#urgent.end()]);
   }
 
   async #tracked<T>(work: Promise<T>): Promise<T> {
@@ -209,8 +198,11 @@ class PostgresStorage implements Storage {
     }
   }
 
-  async #transact<T>(work: (tx: Tx) => Promise<T>, { durable = true, onCommitted }: WriteOptions): Promise<T> {
-    const client = await this.#pool.connect();
+  async #transact<T>(
+    work: (tx: Tx) => Promise<T>,
+    { durable = true, urgent = false, onCommitted }: WriteOptions,
+  ): Promise<T> {
+    const client = await (urgent ? this.#urgent : this.#pool).connect();
     let broken: unknown = false;
     try {
       const transaction = this.#transactionOn(client);
@@ -344,6 +336,14 @@ class PostgresStorage implements Storage {
         .execute(tx);
     });
   }
+}
+
+function poolOf(config: object, onError: (error: unknown) => void): pg.Pool {
+  const pool = new pg.Pool(config as pg.PoolConfig);
+  pool.on("error", onError);
+  // A connection that breaks while we hold it tells its query; what is told beside that would end the process.
+  pool.on("connect", (client) => client.on("error", () => undefined));
+  return pool;
 }
 
 /** The body of the function that compares vectors. pgvector holds up to 16,000 dimensions. */

@@ -138,7 +138,8 @@ export class RemoteLog implements LogElsewhere {
   /** Looks whatever was heard. `isOver`: the database says that the run has ended, or is gone. */
   async check(isOver: boolean): Promise<void> {
     if (this.#ended || this.#local !== undefined) return;
-    const since = isOver ? (this.#overSince ??= Date.now()) : undefined;
+    if (isOver) this.#overSince ??= Date.now();
+    const since = isOver ? this.#overSince : undefined;
     // Redis may be away. What is kept is in the database too.
     await this.#pull().catch(() => this.#pullStored());
     if (this.#ended || since === undefined) return;

@@ -9,7 +9,7 @@ import type { CancelAction } from "../../executor/protocol.ts";
 import { type MultitaskStrategy, RunStatus } from "../../schemas/runs.ts";
 import type { Database } from "../database.ts";
 import { asList, bit, clock, DRIVES, eachOf, integer, listed, lockRows, numberAt, perDialect } from "../expressions.ts";
-import { isShared, lockThread } from "../locks.ts";
+import { isShared, lockThread, lockThreads } from "../locks.ts";
 import { prepared } from "../prepared.ts";
 import type { RunRecord, Tx } from "../storage.ts";
 
@@ -576,6 +576,20 @@ export async function inFlightAnywhere(
     .limit(page.limit)
     .execute();
   return rows.map(toRecord);
+}
+
+/** As `inFlightAnywhere`, with the threads of these runs locked: what is returned stays as it is until the transaction ends. */
+export async function lockInFlightAnywhere(tx: Tx, page: Parameters<typeof inFlightAnywhere>[1]): Promise<RunRecord[]> {
+  const found = await inFlightAnywhere(tx, page);
+  if (!isShared(tx)) return found;
+  const thread_ids = new Set(found.map(({ thread_id }) => thread_id));
+  lockThreads(tx, [...thread_ids]);
+  const locked: RunRecord[] = [];
+  for (const { run_id } of found) {
+    const run = await findLocked(tx, run_id);
+    if (run !== undefined && (page.statuses as readonly string[]).includes(run.status)) locked.push(run);
+  }
+  return locked;
 }
 
 /** Number of the newest run; 0 when there is none. */
