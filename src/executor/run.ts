@@ -127,7 +127,7 @@ class Attempt {
     this.#stop.signal.throwIfAborted();
     const config = runConfig(this.#job, this.#project.langgraph, this.#stop.signal, this.#control);
     const opened = await this.#project.open(factoryConfig(config));
-    const graph = bind(opened, this.#saver, makeStore(this.#project, this.#port));
+    const graph = bind(opened, this.#project.langgraph, this.#saver, makeStore(this.#project, this.#port));
     this.#graph = graph;
     if (await this.#isVoid(graph, config)) return;
     const input = await this.#input(graph, config);
@@ -286,7 +286,7 @@ class Attempt {
     try {
       if (this.#graph === undefined) {
         const opened = await this.#project.open({ configurable: {} });
-        this.#graph = bind(opened, this.#saver, makeStore(this.#project, this.#port));
+        this.#graph = bind(opened, this.#project.langgraph, this.#saver, makeStore(this.#project, this.#port));
       }
       return snapshotOf(await this.#state(this.#graph));
     } catch {
