@@ -15,6 +15,7 @@ import {
 import { GraphLoadError, IndexLoadError } from "./engine/executor-thread.ts";
 import { PortInUseError } from "./http/listen.ts";
 import { createLogger, type Logger } from "./observability/logger.ts";
+import { poolRandomValues } from "./pooled-random.ts";
 import { type SkeinServer, startServer } from "./server.ts";
 import { StorageRefused } from "./storage/sqlite.ts";
 import { VERSION } from "./version.ts";
@@ -63,6 +64,7 @@ function addCompatCommand(program: Command): void {
 }
 
 async function serve(mode: Mode, flags: Flags): Promise<void> {
+  poolRandomValues();
   try {
     const project = loadProject(flags.config ?? ".", process.env);
     const settings = readSettings(mode, flags, project);
