@@ -10,10 +10,9 @@ import { type MultitaskStrategy, RunStatus } from "../../schemas/runs.ts";
 import type { Database } from "../database.ts";
 import { asList, listed } from "../expressions.ts";
 import { prepared } from "../prepared.ts";
-import type { RunRecord, Tx } from "../storage.ts";
+import type { NewRun, RunRecord, Tx } from "../storage.ts";
 
 type Row = Omit<Selectable<Database["runs"]>, "behind">;
-export type NewRun = Omit<RunRecord, "seq">;
 
 const COLUMNS = [
   "run_id",
