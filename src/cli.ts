@@ -15,6 +15,7 @@ import {
 import { GraphLoadError, IndexLoadError } from "./engine/executor-thread.ts";
 import { PortInUseError } from "./http/listen.ts";
 import { createLogger, type Logger } from "./observability/logger.ts";
+import { poolRandomValues } from "./pooled-random.ts";
 import { type SkeinServer, sealingOf, startServer } from "./server.ts";
 import { openStorage, StorageRefused } from "./storage/open.ts";
 import { VERSION } from "./version.ts";
@@ -94,6 +95,7 @@ function addCompatCommand(program: Command): void {
 }
 
 async function serve(command: Mode | "worker", flags: Flags): Promise<void> {
+  poolRandomValues();
   const mode = command === "worker" ? "start" : command;
   try {
     const project = loadProject(flags.config ?? ".", process.env);

@@ -175,7 +175,7 @@ async function assemble(
     owner: `${hostname()}:${process.pid}:${uuid4()}`,
     slots: settings.jobs,
     leaseMs: settings.leaseMs,
-    execute: (run) => attempts.execute(run),
+    execute: (run, committed) => attempts.execute(run, committed),
     onExpired: (run) => attempts.expire(run),
     onBeat: () => attempts.heartbeat(),
     pollMs: isShared ? POLL_MS : null,

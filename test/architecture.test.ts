@@ -20,14 +20,14 @@ const ROWS: readonly (readonly string[])[] = [
   ["observability"],
   ["config"],
   ["schemas"],
-  ["errors", "version"],
+  ["errors", "version", "pooled-random"],
 ];
 const EXECUTOR = "executor";
 const DOOR = "executor/protocol.ts";
 const ENTRY = "executor/main";
 /** The one file that starts executor threads, and so names their entry. */
 const STARTER = "engine/pool.ts";
-const EXECUTOR_MAY_IMPORT = [EXECUTOR, "schemas", "errors"];
+const EXECUTOR_MAY_IMPORT = [EXECUTOR, "schemas", "errors", "pooled-random"];
 
 const SRC = fileURLToPath(new URL("../src", import.meta.url));
 

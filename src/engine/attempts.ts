@@ -7,7 +7,7 @@ import type { ErrorBody } from "../errors.ts";
 import type { CancelAction, Json, RunJob, Snapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
-import type { RunRecord, Storage } from "../storage/storage.ts";
+import type { NewRun, Storage } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
@@ -36,7 +36,9 @@ export interface AttemptsOptions {
 
 /** One attempt in hand. */
 interface Attempt {
-  readonly run: RunRecord;
+  readonly run: NewRun;
+  /** Of a run that is being written: whether it is. */
+  readonly committed: Promise<boolean> | undefined;
   readonly hold: RunHold;
   thread: ExecutorThread | undefined;
   cancel: CancelAction | null;
@@ -65,28 +67,45 @@ export class Attempts {
     return this.#held.get(run_id)?.run.fence;
   }
 
-  /** Executes a claimed run and records its end. */
-  async execute(run: RunRecord): Promise<"ended" | "requeued"> {
-    const attempt = this.#hold(run);
+  /** Executes a claimed run and records its end. One that is still being written only makes ready until it is. */
+  async execute(run: NewRun, committed?: Promise<boolean>): Promise<"ended" | "requeued"> {
+    const attempt = this.#hold(run, committed);
     const log = await this.#openLog(run, run.fence === 1);
     this.#options.logs.begin(log, run);
     const end = attempt.cancel === null ? await this.#perform(attempt, log) : cancelledEarly;
+    if (committed !== undefined && !(await committed)) return this.#forget(run.run_id);
     return this.#conclude(attempt, end, log);
   }
 
   /** A run whose lease ran out: its process died with it. No executor thread is to blame, so it is no suspect. */
-  async expire(run: RunRecord): Promise<void> {
+  async expire(run: NewRun): Promise<void> {
     const attempt = this.#hold(run);
     const log = await this.#openLog(run, false);
     this.#options.logs.begin(log, run);
     await this.#conclude(attempt, { kind: "lost", reason: "the server process that held the run died" }, log);
   }
 
-  #hold(run: RunRecord): Attempt {
+  /** The run has not come to be: nobody has heard of it. */
+  #forget(run_id: string): "ended" {
+    this.#held.delete(run_id);
+    this.#options.logs.drop(run_id);
+    return "ended";
+  }
+
+  #hold(run: NewRun, committed?: Promise<boolean>): Attempt {
     const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1 };
     const cancel = run.cancel_action;
     const abandon = (): void => undefined;
-    const attempt: Attempt = { run, hold, thread: undefined, cancel, timedOut: null, giveUp: undefined, abandon };
+    const attempt: Attempt = {
+      run,
+      committed,
+      hold,
+      thread: undefined,
+      cancel,
+      timedOut: null,
+      giveUp: undefined,
+      abandon,
+    };
     this.#held.set(run.run_id, attempt);
     return attempt;
   }
@@ -127,7 +146,7 @@ export class Attempts {
    * of another had only spilled from memory, and its numbers start anew. With other processes, they may have readers of
    * what earlier attempts wrote: numbers go on, and what is stored stays.
    */
-  async #openLog(run: RunRecord, isNew: boolean): Promise<EventLog> {
+  async #openLog(run: NewRun, isNew: boolean): Promise<EventLog> {
     const { logs, storage } = this.#options;
     const { run_id, thread_id, kwargs } = run;
     const options = { run_id, thread_id, resumable: kwargs.resumable, first: 0 };
@@ -149,7 +168,7 @@ export class Attempts {
     const { runTimeoutMs } = this.#options;
     const timer = setTimeout(() => this.#timeOut(attempt), Math.min(runTimeoutMs, 2 ** 31 - 1)).unref();
     try {
-      return await this.#runOrAbandon(attempt, jobOf(attempt.run, await this.#latestCheckpoint(attempt.run)), log);
+      return await this.#runOrAbandon(attempt, jobOf(attempt, await this.#latestCheckpoint(attempt.run)), log);
     } finally {
       clearTimeout(timer);
       clearTimeout(attempt.giveUp);
@@ -171,6 +190,7 @@ export class Attempts {
         const isFirst = attempt.thread === undefined;
         attempt.thread = thread;
         if (abandoned || attempt.cancel !== null) return false;
+        void attempt.committed?.then((written) => this.#proceed(thread, run_id, written));
         if (isFirst) log.append([{ event: "metadata", data: JSON.stringify({ run_id, attempt: job.attempt }) }]);
         return true;
       };
@@ -178,8 +198,13 @@ export class Attempts {
     });
   }
 
+  #proceed(thread: ExecutorThread, run_id: string, written: boolean): void {
+    if (written) thread.proceed(run_id);
+    else thread.cancel(run_id, "rollback");
+  }
+
   /** Read here and sent along: the executor need not ask, and a thread that is as new as its run has none. */
-  async #latestCheckpoint({ thread_id, fence, kwargs }: RunRecord): Promise<NonNullable<RunJob["latest"]> | null> {
+  async #latestCheckpoint({ thread_id, fence, kwargs }: NewRun): Promise<NonNullable<RunJob["latest"]> | null> {
     if (kwargs.temporary && fence === 1) return null;
     return this.#options.storage.read(async (db) => {
       const left = this.#left.get(thread_id);
@@ -286,7 +311,7 @@ export class Attempts {
     return written;
   }
 
-  #announce(run: RunRecord, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
+  #announce(run: NewRun, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
     const { logs, metrics, onWebhook } = this.#options;
     const status = next.kind === "erase" ? "rollback" : next.ending.status;
     metrics.runsEnded.inc({ status });
@@ -312,7 +337,8 @@ function sound(ending: Ending, { failure }: RunHold): Ending {
 
 const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
 
-function jobOf(run: RunRecord, latest: NonNullable<RunJob["latest"]> | null): RunJob {
+function jobOf({ run, committed }: Attempt, latest: NonNullable<RunJob["latest"]> | null): RunJob {
   const { run_id, thread_id, assistant_id, graph_id, attempt, kwargs, metadata } = run;
-  return { run_id, thread_id, assistant_id, graph_id, attempt, resume: run.fence > 1, kwargs, metadata, latest };
+  const job = { run_id, thread_id, assistant_id, graph_id, attempt, resume: run.fence > 1, kwargs, metadata, latest };
+  return committed === undefined ? job : { ...job, waits: true };
 }

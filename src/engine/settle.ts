@@ -5,7 +5,7 @@
 import type { CancelAction, Json, Snapshot } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
 import { lockThread } from "../storage/locks.ts";
-import type { RunRecord, Tx } from "../storage/storage.ts";
+import type { NewRun, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
@@ -16,11 +16,11 @@ import type { Ending, NextStep } from "./lifecycle.ts";
 import { webhookFor } from "./webhook-payload.ts";
 
 /** Ends a run that is held under `run.fence`. False when the lease is lost: nothing is written. */
-async function settleRun(tx: Tx, run: RunRecord, hold: RunHold, ending: Ending, now: number): Promise<boolean> {
+async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now: number): Promise<boolean> {
   const checkpoint_id = ending.snapshot?.checkpoint_id ?? null;
   const { status, error } = ending;
   const { run_id, fence, thread_id } = run;
-  const settled: RunRecord = { ...run, status, updated_at: now, ended_at: now };
+  const settled: NewRun = { ...run, status, updated_at: now, ended_at: now };
   if (run.kwargs.temporary) {
     // The thread goes with its run: there is no row to bring up to date.
     if (!(await runs.removeHeld(tx, { run_id, fence }))) return false;
@@ -40,7 +40,7 @@ async function settleRun(tx: Tx, run: RunRecord, hold: RunHold, ending: Ending, 
  */
 export async function conclude(
   tx: Tx,
-  run: RunRecord,
+  run: NewRun,
   hold: RunHold,
   decide: (cancel: CancelAction | null) => NextStep,
   now: number,
@@ -52,7 +52,7 @@ export async function conclude(
   return (await carryOut(tx, run, hold, next, now)) ? next : undefined;
 }
 
-function carryOut(tx: Tx, run: RunRecord, hold: RunHold, next: NextStep, now: number): Promise<boolean> {
+function carryOut(tx: Tx, run: NewRun, hold: RunHold, next: NextStep, now: number): Promise<boolean> {
   switch (next.kind) {
     case "settle":
       return settleRun(tx, run, hold, next.ending, now);
@@ -66,7 +66,7 @@ function carryOut(tx: Tx, run: RunRecord, hold: RunHold, next: NextStep, now: nu
 }
 
 /** Ends a run that was never claimed (cancelled while pending). False when it is no longer pending. */
-export async function settlePendingRun(tx: Tx, run: RunRecord, now: number): Promise<boolean> {
+export async function settlePendingRun(tx: Tx, run: NewRun, now: number): Promise<boolean> {
   if (!(await runs.settlePending(tx, run.run_id, { status: "interrupted", now }))) return false;
   const ending: Ending = { status: "interrupted", thread: "idle", snapshot: null, output: null, error: null };
   await leaveBehind(tx, { ...run, status: "interrupted", updated_at: now, ended_at: now }, ending, now);
@@ -79,7 +79,7 @@ export async function settlePendingRun(tx: Tx, run: RunRecord, now: number): Pro
  * Removes a run and its checkpoints as if it had never been. `fence` undefined for a run that is still pending. Its thread
  * still shows what the run before left, because only a settled run changes that.
  */
-export async function eraseRun(tx: Tx, run: RunRecord, fence: number | undefined, now: number): Promise<boolean> {
+export async function eraseRun(tx: Tx, run: NewRun, fence: number | undefined, now: number): Promise<boolean> {
   if (!(await isStill(tx, run.run_id, fence))) return false;
   await removeTraces(tx, run, now);
   if (run.kwargs.temporary) await threads.remove(tx, run.thread_id);
@@ -91,7 +91,7 @@ export async function eraseRun(tx: Tx, run: RunRecord, fence: number | undefined
  * Removes a run that has ended, with its checkpoints. True when it had to do with the newest checkpoint of the thread:
  * then the thread shows nothing until somebody has read what is there now.
  */
-export async function removeEndedRun(tx: Tx, run: RunRecord, now: number): Promise<boolean> {
+export async function removeEndedRun(tx: Tx, run: NewRun, now: number): Promise<boolean> {
   const { thread_id } = run;
   // Later checkpoints could not be read without those of this run: they stay.
   if (await checkpoints.hasDeltas(tx, thread_id)) {
@@ -107,13 +107,13 @@ export async function removeEndedRun(tx: Tx, run: RunRecord, now: number): Promi
   return true;
 }
 
-async function removeTraces(tx: Tx, run: RunRecord, now: number): Promise<void> {
+async function removeTraces(tx: Tx, run: NewRun, now: number): Promise<void> {
   await checkpoints.removeForRuns(tx, run.thread_id, [run.run_id]);
   await removeRecord(tx, run, now);
 }
 
 /** The run and its events, not its checkpoints. */
-async function removeRecord(tx: Tx, { run_id, thread_id }: RunRecord, now: number): Promise<void> {
+async function removeRecord(tx: Tx, { run_id, thread_id }: NewRun, now: number): Promise<void> {
   await runs.remove(tx, run_id);
   await events.remove(tx, run_id);
   const [newest] = await runs.listOfThread(tx, thread_id, { limit: 1, offset: 0, status: null });
@@ -131,14 +131,14 @@ async function isStill(tx: Tx, run_id: string, fence: number | undefined): Promi
 }
 
 /** What outlives a run whatever becomes of its thread: the webhook to send, and the end of events that are kept. */
-async function leaveBehind(tx: Tx, run: RunRecord, ending: Ending, now: number): Promise<void> {
+async function leaveBehind(tx: Tx, run: NewRun, ending: Ending, now: number): Promise<void> {
   if (run.kwargs.webhook !== null) {
     await webhooks.insert(tx, webhookFor(run, { values: await valuesFor(tx, run, ending), error: ending.error }, now));
   }
   if (run.kwargs.resumable) await events.end(tx, run.run_id, now);
 }
 
-async function valuesFor(tx: Tx, run: RunRecord, ending: Ending): Promise<Json | null> {
+async function valuesFor(tx: Tx, run: NewRun, ending: Ending): Promise<Json | null> {
   if (ending.snapshot !== null) return ending.snapshot.values;
   return (await threads.find(tx, run.thread_id))?.values ?? null;
 }

@@ -69,6 +69,8 @@ export interface RunJob {
    * have it from the thread's last run. Absent: the executor asks.
    */
   readonly latest?: StoredCheckpoint | { readonly known: string } | null;
+  /** The run is still being written: nothing of the graph may run before `proceed`. */
+  readonly waits?: true;
   /** Metadata of the assistant, then the run's, merged (run wins). */
   readonly metadata: Readonly<Record<string, unknown>>;
 }
@@ -216,6 +218,8 @@ export type ToExecutor =
   | { readonly type: "cancel"; readonly run_id: string; readonly action: CancelAction }
   /** Stop every run at its next superstep boundary and report it `drained`. */
   | { readonly type: "drain" }
+  /** The run is written: what waits for that may begin. */
+  | { readonly type: "proceed"; readonly run_id: string }
   | { readonly type: "ask"; readonly id: number; readonly question: Question | UpdateQuestion; readonly turn?: number }
   | { readonly type: "storage_reply"; readonly id: number; readonly ok: true; readonly value: unknown }
   | { readonly type: "storage_reply"; readonly id: number; readonly ok: false; readonly error: ErrorBody }

@@ -21,6 +21,8 @@ export interface RunningRun {
   /** Never rejects. */
   readonly finished: Promise<Outcome>;
   cancel(action: CancelAction): void;
+  /** The run is written, and may begin. */
+  proceed(): void;
   drain(): void;
   taken(bytes: number): void;
 }
@@ -30,7 +32,10 @@ export function startRun(project: ProjectGraph, job: RunJob, port: ExecutorPort,
   const abort = new AbortController();
   const stop: Stop = { signal: abort.signal, action: undefined };
   const control = project.langgraph.RunControl === undefined ? undefined : new project.langgraph.RunControl();
-  const attempt = new Attempt(project, job, port, kept, flow, stop, control, (error) => abort.abort(error));
+  const written = job.waits === true ? gate(abort.signal) : undefined;
+  const attempt = new Attempt(project, job, port, kept, flow, stop, control, written?.opened, (error) =>
+    abort.abort(error),
+  );
   return {
     run_id: job.run_id,
     finished: attempt.run(),
@@ -39,6 +44,7 @@ export function startRun(project: ProjectGraph, job: RunJob, port: ExecutorPort,
       if (stop.action !== "rollback") stop.action = action;
       abort.abort(abortReason(action));
     },
+    proceed: () => written?.open(),
     drain: () => control?.requestDrain("shutdown"),
     taken: (bytes) => flow.taken(bytes),
   };
@@ -47,6 +53,17 @@ export function startRun(project: ProjectGraph, job: RunJob, port: ExecutorPort,
 interface Stop {
   readonly signal: AbortSignal;
   action: CancelAction | undefined;
+}
+
+/** Opens once; an abort before that rejects whoever waits. */
+function gate(signal: AbortSignal): { readonly opened: Promise<void>; open(): void } {
+  let open!: () => void;
+  const opened = new Promise<void>((resolve, reject) => {
+    open = resolve;
+    signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+  });
+  opened.catch(() => undefined);
+  return { opened, open };
 }
 
 function abortReason(action: CancelAction): Error {
@@ -62,6 +79,8 @@ class Attempt {
   readonly #flow: Flow;
   readonly #stop: Stop;
   readonly #control: RunControlLike | undefined;
+  /** Resolves when the run is written; undefined when it is. */
+  readonly #written: Promise<void> | undefined;
   readonly #saver: SkeinSaver;
   readonly #modes: Modes;
   #graph: GraphLike | undefined;
@@ -74,8 +93,10 @@ class Attempt {
     flow: Flow,
     stop: Stop,
     control: RunControlLike | undefined,
+    written: Promise<void> | undefined,
     fail: (error: Error) => void,
   ) {
+    this.#written = written;
     this.#project = project;
     this.#job = job;
     this.#port = port;
@@ -89,6 +110,7 @@ class Attempt {
       temporary: job.kwargs.temporary,
       // A run that starts somewhere else than at the latest checkpoint asks for the one it names.
       latest: job.latest,
+      ...(written === undefined ? {} : { written }),
       // Refused: another attempt has the run, or the database is in trouble. What this one still does is in vain.
       onFailure: fail,
     };
@@ -126,8 +148,9 @@ class Attempt {
     const { kwargs } = this.#job;
     this.#stop.signal.throwIfAborted();
     const config = runConfig(this.#job, this.#project.langgraph, this.#stop.signal, this.#control);
+    if (this.#project.isFactory) await this.#written;
     const opened = await this.#project.open(factoryConfig(config));
-    const graph = bind(opened, this.#saver, makeStore(this.#project, this.#port));
+    const graph = bind(opened, this.#project.langgraph, this.#saver, makeStore(this.#project, this.#port));
     this.#graph = graph;
     if (await this.#isVoid(graph, config)) return;
     const input = await this.#input(graph, config);
@@ -286,7 +309,7 @@ class Attempt {
     try {
       if (this.#graph === undefined) {
         const opened = await this.#project.open({ configurable: {} });
-        this.#graph = bind(opened, this.#saver, makeStore(this.#project, this.#port));
+        this.#graph = bind(opened, this.#project.langgraph, this.#saver, makeStore(this.#project, this.#port));
       }
       return snapshotOf(await this.#state(this.#graph));
     } catch {

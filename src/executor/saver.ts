@@ -46,6 +46,8 @@ export interface SaverRun {
   readonly temporary: boolean;
   /** The thread's latest root checkpoint when the run was dispatched, or its id; null when it had none, undefined to ask storage. */
   readonly latest: RunJob["latest"];
+  /** Resolves when the run itself is written; LangGraph, which asks for the state before it runs anything, is kept waiting. */
+  readonly written?: Promise<void>;
   /** Called once, when a write was refused. */
   onFailure?(error: Error): void;
 }
@@ -209,6 +211,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
     async getTuple(config: RunnableConfig): Promise<CheckpointTuple | undefined> {
       const { thread_id, checkpoint_ns, checkpoint_id } = keyOf(config);
       if (thread_id === undefined) return undefined;
+      if (this.#run?.written !== undefined) await this.#run.written;
       const isRoot = this.#run !== null && checkpoint_ns === "" && thread_id === this.#run.thread_id;
       const held = isRoot && checkpoint_id === undefined ? this.#memory : undefined;
       if (held !== undefined) return this.#recall(held.tuple);
@@ -369,7 +372,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
         const before = mayAppend ? parentForms.byChannel.get(channel) : undefined;
         if (before !== undefined && "list" in before && before.forked === undefined && Array.isArray(value)) {
           const added = appendedItems(before.list, value, returned);
-          const part = added === undefined ? undefined : await this.#dump(added);
+          const part = added === undefined ? undefined : (plainJson(added) ?? (await this.#dump(added)));
           if (added !== undefined && part?.[0] === "json") {
             const { list, length } = before.list;
             if (added.length > 0) blobs.push({ channel, version: list, first: length, value: part });
@@ -377,7 +380,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
             continue;
           }
         }
-        const serialized = await this.#dump(value);
+        const serialized = plainJson(value) ?? (await this.#dump(value));
         const inline = inlineText(serialized);
         if (inline !== undefined) {
           forms.set(channel, { version, inline });
@@ -431,7 +434,8 @@ function saverClass(langgraph: LangGraph): SaverClass {
         noteReturned(value, returned);
         const idx = SPECIAL_WRITES.get(channel) ?? i;
         if (checkpoint_ns === "") this.#rememberWrite(checkpoint_id, task_path, idx, [task_id, channel, value]);
-        const row: WriteRow = { task_id, task_path, idx, channel, value: await this.#dump(value) };
+        const dumped = plainJson(value) ?? (await this.#dump(value));
+        const row: WriteRow = { task_id, task_path, idx, channel, value: dumped };
         (idx < 0 ? replacing : keeping).push(row);
       }
       const key = { thread_id, checkpoint_ns, checkpoint_id };
@@ -492,10 +496,6 @@ function saverClass(langgraph: LangGraph): SaverClass {
     }
 
     async #dump(value: unknown): Promise<Serialized> {
-      // The serde has nothing to add to these, and most writes are one of them.
-      if (value === null || typeof value === "string" || typeof value === "boolean") {
-        return ["json", JSON.stringify(value)];
-      }
       return this.serde.dumpsTyped(value);
     }
 
@@ -555,6 +555,18 @@ const addsWrites = ({ writes }: StoredCheckpoint, isLatest: boolean): boolean =>
 const nothingStored = (): StoredForms => ({ byChannel: new Map(), isTip: false });
 
 const formsKey = (checkpoint_ns: string, checkpoint_id: string): string => `${checkpoint_id}|${checkpoint_ns}`;
+
+/** What the serde has nothing to add to, as it would say it; most writes are that. */
+function plainJson(value: unknown): Serialized | undefined {
+  const isPlain = Array.isArray(value) ? value.length <= PLAIN_ITEMS && value.every(isPrimitive) : isPrimitive(value);
+  return isPlain ? ["json", JSON.stringify(value)] : undefined;
+}
+
+/** Items of a list that are worth a look each. */
+const PLAIN_ITEMS = 32;
+
+const isPrimitive = (value: unknown): boolean =>
+  value === null || typeof value === "string" || typeof value === "boolean" || Number.isFinite(value);
 
 function inlineText([type, data]: Serialized): string | undefined {
   if (type !== "json" || data.length > INLINE_LIMIT) return undefined;

@@ -11,10 +11,9 @@ import type { Database } from "../database.ts";
 import { asList, bit, clock, DRIVES, eachOf, integer, listed, lockRows, numberAt, perDialect } from "../expressions.ts";
 import { isShared, lockThread, lockThreads } from "../locks.ts";
 import { prepared } from "../prepared.ts";
-import type { RunRecord, Tx } from "../storage.ts";
+import type { NewRun, RunRecord, Tx } from "../storage.ts";
 
 type Row = Omit<Selectable<Database["runs"]>, "behind">;
-export type NewRun = Omit<RunRecord, "seq">;
 
 const COLUMNS = [
   "run_id",
