@@ -63,12 +63,19 @@ describe("a run", () => {
     expect((await w2.get(run.path)).status).toBe("interrupted");
   });
 
-  test.each(["/runs/stream", "/runs/wait"])("of %s on a process that executes nothing is answered as anywhere", async (path) => {
-    const body = { assistant_id: "plain", input: { text: "hi" } };
-    const here = path.endsWith("wait") ? [await api.wait(body)] : (await api.stream(body)).map(({ event, id }) => [event, id]);
-    const there = path.endsWith("wait") ? [await w1.wait(body)] : (await w1.stream(body)).map(({ event, id }) => [event, id]);
-    expect(here).toEqual(there);
-  });
+  test.each(["/runs/stream", "/runs/wait"])(
+    "of %s on a process that executes nothing is answered as anywhere",
+    async (path) => {
+      const body = { assistant_id: "plain", input: { text: "hi" } };
+      const here = path.endsWith("wait")
+        ? [await api.wait(body)]
+        : (await api.stream(body)).map(({ event, id }) => [event, id]);
+      const there = path.endsWith("wait")
+        ? [await w1.wait(body)]
+        : (await w1.stream(body)).map(({ event, id }) => [event, id]);
+      expect(here).toEqual(there);
+    },
+  );
 
   test("whose events have been seen in part goes on from any index at any process", async () => {
     const config = { configurable: { tokens: 30, delay_ms: 2 } };
@@ -133,7 +140,9 @@ test("wake-ups: runs created on a process that executes none start within 20 ms 
     await stream.rest();
   }
   waits.sort((a, b) => a - b);
-  console.info(`first byte of a run created elsewhere: p50 ${waits[20]?.toFixed(1)} ms, p90 ${waits[36]?.toFixed(1)} ms`);
+  console.info(
+    `first byte of a run created elsewhere: p50 ${waits[20]?.toFixed(1)} ms, p90 ${waits[36]?.toFixed(1)} ms`,
+  );
   expect(waits[20]).toBeLessThan(100);
   const metric = async (each: Api): Promise<number> => {
     const { text } = await each.http.get("/metrics");
