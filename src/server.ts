@@ -359,7 +359,7 @@ async function assemble(
       await Promise.all([listening.close(CLOSE_GRACE_MS), own === listening ? undefined : own.close(CLOSE_GRACE_MS)]);
       await webhooks.stop();
       logs.close();
-      broker.close();
+      await broker.close();
       await pool.close();
       await database.close();
     },

@@ -103,7 +103,7 @@ export interface Relay {
   line(thread_id: string, from: number | null): Promise<readonly Begun[]>;
   /** The thread is gone. */
   gone(thread_id: string): void;
-  close(): void;
+  close(): Promise<void>;
 }
 
 export interface Broker {
@@ -118,7 +118,8 @@ export interface Broker {
   hear(listener: (signal: Signal) => void): void;
   /** Null: nobody else holds runs. */
   relay(options: RelayOptions): Relay | null;
-  close(): void;
+  /** Shows what has ended, for a moment, and lets go. */
+  close(): Promise<void>;
 }
 
 const nothing = (): void => undefined;
@@ -131,5 +132,5 @@ export const inProcess: Broker = {
   tell: nothing,
   hear: nothing,
   relay: () => null,
-  close: nothing,
+  close: () => Promise.resolve(),
 };

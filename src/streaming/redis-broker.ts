@@ -84,15 +84,15 @@ export class RedisBroker implements Broker {
   relay(options: RelayOptions): Relay {
     const { prefix, seal } = this.#options;
     const streams = new Streams({ client: this.#client, prefix, seal, limit: STREAM_LIMIT });
-    const parts = { client: this.#client, heard: this.#heard, streams, prefix };
-    this.#relay = new RedisRelay({ ...options, onError: this.#onError }, parts);
+    const parts = { client: this.#client, heard: this.#heard, streams, prefix, onTrouble: this.#onError };
+    this.#relay = new RedisRelay(options, parts);
     return this.#relay;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#closing.abort();
     this.#pops?.disconnect();
-    this.#relay?.close();
+    await this.#relay?.close();
     this.#heard.close();
     this.#client.disconnect();
   }

@@ -172,6 +172,6 @@ test("keys survive a crash, and are forgotten after a day", async () => {
   await eventually(async () => (await own.get(`/threads/${thread_id}/runs`)).length === 2);
   await server.stop();
   const db = database(server.data);
-  expect(db.all("select key from idempotency_keys")).toEqual([{ key: "order 1" }]);
+  expect(await db.all("select key from idempotency_keys")).toEqual([{ key: "order 1" }]);
   db.close();
 });
