@@ -148,6 +148,7 @@ async function assemble(
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
     onWebhook: () => webhooks.nudge(),
+    onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
   const queue = new Queue({
     storage: database,
@@ -172,7 +173,7 @@ async function assemble(
   const checkUrl = project.webhooks.enabled
     ? (url: string): void => checkWebhook(url, server_url, project.webhooks)
     : null;
-  const runService = new Runs({
+  const runService: Runs = new Runs({
     storage: database,
     logs,
     logger,

@@ -4,18 +4,18 @@
  * tells readers when it is true.
  */
 import type { ErrorBody } from "../errors.ts";
-import type { CancelAction, Json, RunJob, Snapshot } from "../executor/protocol.ts";
+import type { CancelAction, Json, Members, RunJob, Snapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { NewRun, Storage } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
-import type { EventLog } from "../streaming/event-log.ts";
+import type { EventLog, RunOutput } from "../streaming/event-log.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
 import type { ExecutorThread, RunHold } from "./executor-thread.ts";
 import { type AttemptEnd, type AttemptFacts, afterAttempt, type Ending, type NextStep } from "./lifecycle.ts";
 import type { ExecutorPool } from "./pool.ts";
-import { conclude } from "./settle.ts";
+import { type Concluded, conclude } from "./settle.ts";
 
 export interface AttemptsOptions {
   readonly storage: Storage;
@@ -30,6 +30,8 @@ export interface AttemptsOptions {
   readonly cancelGraceMs: number;
   /** A run was settled with a webhook in the outbox. */
   readonly onWebhook: () => void;
+  /** A thread shows nothing of its state until somebody has read it. */
+  readonly onUnshown: (thread_id: string) => void;
 }
 
 /** One attempt in hand. */
@@ -232,12 +234,21 @@ export class Attempts {
     if (end.kind === "lost") this.#noteLoss(attempt, end.reason);
     const written = await this.#record(attempt, end, log);
     this.#held.delete(run.run_id);
-    if (written?.kind === "requeue") return "requeued";
+    const next = written?.next;
+    if (next?.kind === "requeue") return "requeued";
     this.#suspects.delete(run.run_id);
-    if (written?.kind === "settle") this.#noteLeft(attempt, written.ending);
-    if (written === undefined) this.#options.logs.drop(run.run_id);
-    else this.#announce(run, written, log);
+    if (written?.unshown === true) this.#showAnew(run);
+    else if (next?.kind === "settle") this.#noteLeft(attempt, next.ending);
+    if (next === undefined) this.#options.logs.drop(run.run_id);
+    else this.#announce(run, next, log);
     return "ended";
+  }
+
+  /** The next run reads the thread's state from storage, and tells all of it. */
+  #showAnew({ run_id, thread_id }: RunRecord): void {
+    this.#left.delete(thread_id);
+    this.#options.logger.warn({ run_id, thread_id }, "what the run left does not follow what its thread shows");
+    this.#options.onUnshown(thread_id);
   }
 
   #noteLoss({ run, thread }: Attempt, reason: string): void {
@@ -254,7 +265,7 @@ export class Attempts {
     { run, hold, cancel, timedOut }: Attempt,
     end: AttemptEnd,
     log: EventLog,
-  ): Promise<NextStep | undefined> {
+  ): Promise<Concluded | undefined> {
     const { storage, maxAttempts } = this.#options;
     const facts: AttemptFacts = { attempt: run.attempt, maxAttempts, cancel, timedOut };
     const decide = (promised: CancelAction | null): NextStep => {
@@ -287,10 +298,15 @@ export class Attempts {
 }
 
 /** What `wait` answers: the output; the error in `__error__`; for a cancelled run the values it left. */
-export function finalOutput(output: Json | null, error: ErrorBody | null, snapshot: Snapshot | null): Json | null {
-  if (error !== null) return `{"__error__":${JSON.stringify(error)}}`;
-  return output ?? snapshot?.values ?? null;
+function finalOutput(output: Json | Members, error: ErrorBody | null, snapshot: Snapshot | null): RunOutput | null {
+  if (error !== null) return errorOutput(error);
+  if (typeof output === "string") return output;
+  const { values, checkpoint_id } = snapshot ?? { values: null, checkpoint_id: null };
+  if (values === null || typeof values === "string") return values;
+  return checkpoint_id === null ? null : { members: output, checkpoint_id };
 }
+
+export const errorOutput = (error: ErrorBody): Json => `{"__error__":${JSON.stringify(error)}}`;
 
 /** The end as the database can hold it: a run whose checkpoints could not be stored has failed, whatever its graph says. */
 function sound(ending: Ending, { failure }: RunHold): Ending {

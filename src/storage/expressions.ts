@@ -112,6 +112,11 @@ function isOperators(value: unknown): value is Record<string, unknown> {
   return keys.length > 0 && keys.every((key) => key.startsWith("$"));
 }
 
+/** The texts that a query gives, joined by commas in the order of another of its columns; null when it gives none. */
+export const joined = (query: RawBuilder<unknown>, text: string, order: string): RawBuilder<string | null> =>
+  sql<string | null>`(select group_concat(each.${sql.ref(text)}, ',')
+    from (select * from (${query}) order by ${sql.ref(order)}) as each)`;
+
 /** Number of elements of a JSON array. */
 export const lengthOf = (column: JsonColumn): RawBuilder<number> => sql<number>`json_array_length(${column})`;
 

@@ -10,6 +10,7 @@ import { crons } from "./migrations/0006_crons.ts";
 import { store } from "./migrations/0007_store.ts";
 import { deliveries } from "./migrations/0008_deliveries.ts";
 import { growingLists } from "./migrations/0009_growing_lists.ts";
+import { growingValues } from "./migrations/0010_growing_values.ts";
 import { StorageRefused } from "./refused.ts";
 
 const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -21,6 +22,7 @@ const MIGRATIONS: Readonly<Record<string, Migration>> = {
   "0007_store": store,
   "0008_deliveries": deliveries,
   "0009_growing_lists": growingLists,
+  "0010_growing_values": growingValues,
 };
 
 export async function migrate(connection: LibsqlConnection, db: Kysely<Database>): Promise<void> {

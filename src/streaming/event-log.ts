@@ -8,8 +8,11 @@
  * their tail grows too big.
  */
 import { unavailable } from "../errors.ts";
-import type { Json, WireEvent } from "../executor/protocol.ts";
+import type { Json, Members, WireEvent } from "../executor/protocol.ts";
 import type { RunEvent } from "./events.ts";
+
+/** What `wait` answers; where it is values of the thread, which may be long, only which, and at what checkpoint. */
+export type RunOutput = Json | { readonly members: Members; readonly checkpoint_id: string };
 
 /** Where a log keeps what does not stay in memory. Given by the engine; each write is fenced there. */
 export interface EventShelf {
@@ -51,7 +54,7 @@ export class EventLog {
   /** Events below this index are in storage. */
   #storedTo: number;
   #ended = false;
-  #output: Json | null = null;
+  #output: RunOutput | null = null;
   readonly #subscribers = new Set<() => void>();
 
   constructor(options: EventLogOptions) {
@@ -70,7 +73,7 @@ export class EventLog {
   }
 
   /** What `wait` answers; null when the run left none (error, cancel). */
-  get output(): Json | null {
+  get output(): RunOutput | null {
     return this.#output;
   }
 
@@ -103,7 +106,7 @@ export class EventLog {
   }
 
   /** No more events follow. Readers finish what is there and stop. */
-  end(output: Json | null): void {
+  end(output: RunOutput | null): void {
     this.#output = output;
     this.#ended = true;
     this.#notify();

@@ -2,7 +2,7 @@
  * The event logs this process holds: of runs in flight, and for a while of runs that ended, so that a
  * client whose connection dropped at the end finds the rest.
  */
-import { EventLog, type EventShelf } from "./event-log.ts";
+import { EventLog, type EventShelf, type RunOutput } from "./event-log.ts";
 import { ThreadWatch } from "./thread-watch.ts";
 
 export interface EventLogsOptions {
@@ -103,7 +103,7 @@ export class EventLogs {
   }
 
   /** Ends the log and starts its time in memory. */
-  end(log: EventLog, output: string | null): void {
+  end(log: EventLog, output: RunOutput | null): void {
     log.end(output);
     this.#ended.set(log, Date.now());
     this.#endedSize += weight(log);
@@ -174,4 +174,4 @@ export class EventLogs {
   }
 }
 
-const weight = (log: EventLog): number => log.size + (log.output?.length ?? 0) + 500;
+const weight = ({ size, output }: EventLog): number => size + (typeof output === "string" ? output.length : 0) + 500;

@@ -5,9 +5,10 @@
  */
 import { type RawBuilder, type SqlBool, sql } from "kysely";
 import type { ThreadFilter, ThreadSearch, ThreadStatus } from "../../schemas/threads.ts";
-import { asList, jsonEquals, jsonEqualsAll, listed, pairValue } from "../expressions.ts";
+import { asList, jsonEquals, listed, pairValue } from "../expressions.ts";
 import type { ThreadRecord, Tx } from "../storage.ts";
-import { COLUMNS, toRecord } from "./threads.ts";
+import { valueEquals } from "./thread-values.ts";
+import { COLUMNS, withValues } from "./threads.ts";
 
 /** What to search for. Limit 10, last updated first, when the caller does not say. */
 export type ThreadQuery = ThreadFilter & Pick<ThreadSearch, "ids" | "limit" | "offset" | "sort_by" | "sort_order">;
@@ -88,7 +89,7 @@ async function planFor(db: Tx, { metadata, values, status, ids }: ThreadQuery): 
     status: status ?? null,
     checks: [
       ...unsure.map(([key, value]) => jsonEquals(sql.ref("t.metadata"), key, value)),
-      ...jsonEqualsAll(sql.ref("v.values"), values ?? {}),
+      ...Object.entries(values ?? {}).flatMap(([key, value]) => (value === undefined ? [] : [valueEquals(key, value)])),
     ],
   };
 }
@@ -211,13 +212,14 @@ async function checked(db: Tx, seqs: readonly number[], checks: Plan["checks"]):
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-type Row = Parameters<typeof toRecord>[0];
+type Row = Parameters<typeof withValues>[1][number];
 
 async function load(db: Tx, seqs: readonly number[], values: boolean): Promise<ThreadRecord[]> {
   if (seqs.length === 0) return [];
   const columns = sql.join(COLUMNS.map((column) => sql.ref(`t.${column}`)));
-  const { rows } = await sql<Row>`select ${columns}, ${values ? sql`v."values"` : sql`null as "values"`}
+  const shown = values ? sql`v."values", v.lists` : sql`null as "values", null as lists`;
+  const { rows } = await sql<Row>`select t.seq, ${columns}, ${shown}
     from json_each(${asList(seqs)}) as wanted cross join threads as t on t.seq = wanted.value
     ${values ? sql`left join thread_values as v on v.seq = t.seq` : sql``} order by wanted.key`.execute(db);
-  return rows.map(toRecord);
+  return withValues(db, rows);
 }
