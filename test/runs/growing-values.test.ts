@@ -20,7 +20,7 @@ const GRAPH = `
     notes: Annotation({ reducer: (a, b) => a.concat(b), default: () => [] }),
     last: Annotation(),
   });
-  const long = (text) => text + " ${"é".repeat(600)}";
+  const long = (text) => text + " ${"é".repeat(1800)}";
   function act({ messages }) {
     const [word, place] = messages.at(-1).text.split(" ");
     const at = messages.at(Number(place ?? -2));
@@ -218,7 +218,7 @@ describe.each([
     const bodies: Any[] = [];
     const receiver = createServer(async (request, response) => {
       let text = "";
-      for await (const chunk of request) text += chunk;
+      for await (const chunk of request.setEncoding("utf8")) text += chunk;
       bodies.push(JSON.parse(text));
       response.end();
     });
