@@ -245,7 +245,7 @@ export class Attempts {
   }
 
   /** The next run reads the thread's state from storage, and tells all of it. */
-  #showAnew({ run_id, thread_id }: RunRecord): void {
+  #showAnew({ run_id, thread_id }: NewRun): void {
     this.#left.delete(thread_id);
     this.#options.logger.warn({ run_id, thread_id }, "what the run left does not follow what its thread shows");
     this.#options.onUnshown(thread_id);

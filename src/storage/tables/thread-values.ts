@@ -92,8 +92,10 @@ async function putGrown(tx: Tx, thread_id: string, { rest, lists }: GrownValues)
   }
   const others = lists.filter((list) => !isThere(before, list));
   if (others.length === 0 && Object.keys(before).length === lists.length && rest === row.values) return "same";
-  const isNew = others.length === 0 || others.some(({ from }) => from > 0);
-  const changed = isNew || !(await saysTheSame(tx, row, wholeText({ rest, lists })));
+  const changed =
+    others.length === 0 ||
+    others.some((list) => isAnother(before, list)) ||
+    !(await saysTheSame(tx, row, wholeText({ rest, lists })));
   const stay = lists.filter((list) => list.from > 0 || isThere(before, list)).map(({ member }) => member);
   const now = Object.fromEntries(lists.map(({ member, version, length }) => [member, [version, length]] as const));
   await replace(tx, row, { values: rest, lists: now, stay });
@@ -107,6 +109,10 @@ async function putGrown(tx: Tx, thread_id: string, { rest, lists }: GrownValues)
 /** What is there of the list is what the new items leave out. */
 const follows = (before: Lists, { member, version, from }: GrownList): boolean =>
   before[member]?.[0] === version && before[member][1] === from;
+
+/** That it has changed can be seen without a look at its items. */
+const isAnother = (before: Lists, { member, from, length }: GrownList): boolean =>
+  from > 0 || (before[member] !== undefined && before[member][1] !== length);
 
 /** All of the list is there. */
 const isThere = (before: Lists, { member, version, length }: GrownList): boolean =>
