@@ -169,6 +169,7 @@ async function assemble(
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
     onWebhook: () => webhooks.nudge(),
+    onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
   const isShared = database.dialect === "postgres";
   const queue = new Queue({
@@ -202,7 +203,7 @@ async function assemble(
   const checkUrl = project.webhooks.enabled
     ? (url: string): void => checkWebhook(url, server_url, project.webhooks)
     : null;
-  const runService = new Runs({
+  const runService: Runs = new Runs({
     storage: database,
     logs,
     logger,

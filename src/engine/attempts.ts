@@ -4,7 +4,7 @@
  * tells readers when it is true.
  */
 import type { ErrorBody } from "../errors.ts";
-import type { CancelAction, Json, RunJob, Snapshot } from "../executor/protocol.ts";
+import type { CancelAction, Json, Members, RunJob, Snapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { NewRun, Storage } from "../storage/storage.ts";
@@ -13,11 +13,11 @@ import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import type { EventLog } from "../streaming/event-log.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
-import { firstOfAttempt } from "../streaming/run-log.ts";
+import { firstOfAttempt, type RunOutput } from "../streaming/run-log.ts";
 import type { ExecutorThread, RunHold } from "./executor-thread.ts";
 import { type AttemptEnd, type AttemptFacts, afterAttempt, type Ending, type NextStep } from "./lifecycle.ts";
 import type { ExecutorPool } from "./pool.ts";
-import { conclude } from "./settle.ts";
+import { type Concluded, conclude } from "./settle.ts";
 
 export interface AttemptsOptions {
   readonly storage: Storage;
@@ -32,6 +32,8 @@ export interface AttemptsOptions {
   readonly cancelGraceMs: number;
   /** A run was settled with a webhook in the outbox. */
   readonly onWebhook: () => void;
+  /** A thread shows nothing of its state until somebody has read it. */
+  readonly onUnshown: (thread_id: string) => void;
 }
 
 /** One attempt in hand. */
@@ -253,15 +255,24 @@ export class Attempts {
     if (end.kind === "lost") this.#noteLoss(attempt, end.reason);
     const written = await this.#record(attempt, end, log);
     this.#held.delete(run.run_id);
-    if (written?.kind === "requeue") {
+    const next = written?.next;
+    if (next?.kind === "requeue") {
       this.#options.logs.handOver(log);
       return "requeued";
     }
     this.#suspects.delete(run.run_id);
-    if (written?.kind === "settle") this.#noteLeft(attempt, written.ending);
-    if (written !== undefined) this.#announce(run, written, log);
+    if (written?.unshown === true) this.#showAnew(run);
+    else if (next?.kind === "settle") this.#noteLeft(attempt, next.ending);
+    if (next !== undefined) this.#announce(run, next, log);
     else await this.#leave(attempt, log);
     return "ended";
+  }
+
+  /** The next run reads the thread's state from storage, and tells all of it. */
+  #showAnew({ run_id, thread_id }: NewRun): void {
+    this.#left.delete(thread_id);
+    this.#options.logger.warn({ run_id, thread_id }, "what the run left does not follow what its thread shows");
+    this.#options.onUnshown(thread_id);
   }
 
   /** The lease was lost: the run is gone, or another process has taken it over, and whoever follows it goes on there. */
@@ -286,7 +297,7 @@ export class Attempts {
     { run, hold, cancel, timedOut }: Attempt,
     end: AttemptEnd,
     log: EventLog,
-  ): Promise<NextStep | undefined> {
+  ): Promise<Concluded | undefined> {
     const { storage, maxAttempts } = this.#options;
     const facts: AttemptFacts = { attempt: run.attempt, maxAttempts, cancel, timedOut };
     const decide = (promised: CancelAction | null): NextStep => {
@@ -324,10 +335,15 @@ export class Attempts {
 }
 
 /** What `wait` answers: the output; the error in `__error__`; for a cancelled run the values it left. */
-export function finalOutput(output: Json | null, error: ErrorBody | null, snapshot: Snapshot | null): Json | null {
-  if (error !== null) return `{"__error__":${JSON.stringify(error)}}`;
-  return output ?? snapshot?.values ?? null;
+function finalOutput(output: Json | Members, error: ErrorBody | null, snapshot: Snapshot | null): RunOutput | null {
+  if (error !== null) return errorOutput(error);
+  if (typeof output === "string") return output;
+  const { values, checkpoint_id } = snapshot ?? { values: null, checkpoint_id: null };
+  if (values === null || typeof values === "string") return values;
+  return checkpoint_id === null ? null : { members: output, checkpoint_id };
 }
+
+export const errorOutput = (error: ErrorBody): Json => `{"__error__":${JSON.stringify(error)}}`;
 
 /** The end as the database can hold it: a run whose checkpoints could not be stored has failed, whatever its graph says. */
 function sound(ending: Ending, { failure }: RunHold): Ending {
