@@ -110,8 +110,8 @@ export interface Broker {
   readonly state: BrokerState;
   /** So many runs are ready, for whoever has a free slot. A hint. */
   wake(runs: number): void;
-  /** Takes its share of the hints, until the broker closes. */
-  work(worker: Worker): void;
+  /** Takes its share of the hints, until the returned function is called. */
+  work(worker: Worker): () => void;
   /** Tells all other processes. */
   tell(signal: Signal): void;
   /** Hears what other processes tell. */
@@ -128,7 +128,7 @@ const nothing = (): void => undefined;
 export const inProcess: Broker = {
   state: "in_process",
   wake: nothing,
-  work: nothing,
+  work: () => nothing,
   tell: nothing,
   hear: nothing,
   relay: () => null,

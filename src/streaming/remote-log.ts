@@ -45,6 +45,7 @@ export class RemoteLog implements LogElsewhere {
   #cursor = -1;
   #ended = false;
   #output: Json | null = null;
+  #isCut = false;
   #listening: { stop(): void } | undefined;
   #pulling: Promise<void> | undefined;
   #again = false;
@@ -67,6 +68,10 @@ export class RemoteLog implements LogElsewhere {
 
   get output(): Json | null {
     return this.#local === undefined ? this.#output : this.#local.log.output;
+  }
+
+  get isCut(): boolean {
+    return this.#local?.log.isCut ?? this.#isCut;
   }
 
   get next(): number {
@@ -142,6 +147,7 @@ export class RemoteLog implements LogElsewhere {
     if (this.#ended || since === undefined) return;
     if (since + this.#source.lastWordsMs > Date.now()) return;
     await this.#pullStored();
+    this.#isCut = true;
     this.#finish(null);
   }
 
