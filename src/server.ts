@@ -155,6 +155,7 @@ async function assemble(
     metrics,
     post: poster(() => server_url, project.webhooks),
     fields: project.webhooks.fields,
+    holdMs: settings.leaseMs * 2,
   });
   stack.push(() => webhooks.stop());
 

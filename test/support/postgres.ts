@@ -22,7 +22,8 @@ export async function onPostgres<Row extends pg.QueryResultRow>(
   }
 }
 
-async function missing(): Promise<string | undefined> {
+/** Why there is no PostgreSQL; undefined when there is. */
+export async function missing(): Promise<string | undefined> {
   try {
     await onPostgres(POSTGRES, "select 1");
     return undefined;
