@@ -292,9 +292,14 @@ async function assemble(
   stack.push(() => own.close(0));
   server_url = own.url;
   pool.listening(server_url);
+  let stopWork = (): void => undefined;
   if (settings.role !== "api") {
     await queue.start({ alone: !isShared });
-    broker.work({ free: () => queue.free, whenFree: () => queue.whenFree(), claim: (runs) => queue.claim(runs) });
+    stopWork = broker.work({
+      free: () => queue.free,
+      whenFree: () => queue.whenFree(),
+      claim: (runs) => queue.claim(runs),
+    });
   }
   webhooks.nudge();
   scheduler.start();
@@ -354,6 +359,8 @@ async function assemble(
     },
     async stop() {
       types.reset();
+      // Hints that come now are for others.
+      stopWork();
       await sweeps.stop();
       await scheduler.stop();
       await drain(queue, pool, attempts, settings.shutdownGraceMs, logger);

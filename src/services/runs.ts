@@ -7,7 +7,7 @@ import type { Slot } from "../engine/queue.ts";
 import type { TakeTick } from "../engine/scheduler.ts";
 import { removeEndedRun, updateThread } from "../engine/settle.ts";
 import { runToWire } from "../engine/wire.ts";
-import { conflict, notFound, SkeinError } from "../errors.ts";
+import { conflict, notFound, SkeinError, unavailable } from "../errors.ts";
 import type { CancelAction, Json, Question, WholeSnapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
@@ -156,7 +156,7 @@ export class Runs implements RunsService {
     const { thread_id: of, output } = log;
     if (typeof output === "string") return output;
     signal.throwIfAborted();
-    return (output && (await this.#shownOutput(of, output))) ?? this.#storedOutput(run_id);
+    return (output && (await this.#shownOutput(of, output))) ?? this.#storedOutput(run_id, log.isCut);
   }
 
   /** Undefined when the thread has moved on since the run: the checkpoint has its output. */
@@ -421,10 +421,12 @@ export class Runs implements RunsService {
     return log;
   }
 
-  /** The output of a run that ended before this process could keep it. */
-  async #storedOutput(run_id: string): Promise<Json> {
+  /** The output of a run that ended before this process could keep it. `isCut`: nobody has said how it ended. */
+  async #storedOutput(run_id: string, isCut: boolean): Promise<Json> {
     const { storage, ask } = this.#options;
     const run = await storage.read((db) => runs.find(db, run_id));
+    // It left no row: only the process that held it knew the output.
+    if (run === undefined && isCut) throw unavailable(`run ${run_id} has ended; its output was not passed on`);
     if (run === undefined) return EMPTY;
     if (run.error !== null) return errorOutput(run.error);
     if (run.checkpoint_id === null) return EMPTY;
