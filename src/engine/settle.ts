@@ -165,5 +165,5 @@ export async function updateThread(
 }
 
 /** A run left without a word on the thread's state. */
-const restThread = async (tx: Tx, thread_id: string, now: number): Promise<void> =>
+export const restThread = async (tx: Tx, thread_id: string, now: number): Promise<void> =>
   updateThread(tx, thread_id, await threads.restStatus(tx, thread_id), null, now);
