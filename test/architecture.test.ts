@@ -11,6 +11,7 @@ import { type Import, importsOf } from "./support/imports.ts";
 /** Top to bottom. Parts of one row do not know each other. */
 const ROWS: readonly (readonly string[])[] = [
   ["cli"],
+  ["commands"],
   ["server", "watch", "compat"],
   ["http"],
   ["services"],
@@ -20,7 +21,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["observability"],
   ["config"],
   ["schemas"],
-  ["errors", "version", "pooled-random"],
+  ["errors", "version", "pooled-random", "text-table"],
 ];
 const EXECUTOR = "executor";
 const DOOR = "executor/protocol.ts";

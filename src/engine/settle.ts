@@ -183,6 +183,6 @@ export async function updateThread(
 }
 
 /** A run left without a word on the thread's state. */
-async function restThread(tx: Tx, thread_id: string, now: number): Promise<void> {
+export async function restThread(tx: Tx, thread_id: string, now: number): Promise<void> {
   await updateThread(tx, thread_id, await threads.restStatus(tx, thread_id), null, now);
 }

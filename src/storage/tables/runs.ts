@@ -397,6 +397,33 @@ export async function takeOverExpired(
   return rows.map(toRecord).sort((a, b) => a.seq - b.seq);
 }
 
+/** As `takeOverExpired`, for one run whose lease has been over for so long; undefined when it is not. */
+export async function takeOverLost(
+  tx: Tx,
+  run_id: string,
+  {
+    owner,
+    now,
+    lease_ms,
+    over_ms,
+  }: { readonly owner: string; readonly now: number; readonly lease_ms: number; readonly over_ms: number },
+): Promise<RunRecord | undefined> {
+  const expires = now + lease_ms;
+  const row = await tx
+    .updateTable("runs")
+    .set((eb) => ({
+      fence: eb("fence", "+", sql.lit(1)),
+      lease_owner: owner,
+      lease_expires_at: leaseEnd({ expires, lease_ms }),
+    }))
+    .where("run_id", "=", run_id)
+    .where("status", "=", RUNNING)
+    .where(sql<SqlBool>`(lease_expires_at is null or lease_expires_at < ${clock(now)} - ${integer(over_ms)})`)
+    .returning(ROW)
+    .executeTakeFirst();
+  return row && toRecord(row);
+}
+
 export interface Held {
   readonly run_id: string;
   readonly fence: number;
