@@ -15,7 +15,7 @@ export { FIXTURES, project, put, type TempDir, tempDir } from "./project.ts";
 export interface ServerOptions {
   /** Folder with a langgraph.json; the fixture graphs when not given. A folder made by `project()` stays its maker's. */
   readonly project?: string | Pick<TempDir, "dir">;
-  readonly command?: "start" | "dev";
+  readonly command?: "start" | "dev" | "worker";
   /** More flags, after `--config`, `--host`, `--port` and `--data`. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
