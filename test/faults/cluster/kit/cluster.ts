@@ -30,8 +30,8 @@ export interface ClusterOptions {
   readonly members: readonly (Role | MemberOptions)[];
   /** Settings of all members. */
   readonly env?: Readonly<Record<string, string>>;
-  /** The graphs of `graphs.ts` when not given. Its maker's to remove. */
-  readonly project?: Pick<TempDir, "dir">;
+  /** More of `langgraph.json`. */
+  readonly config?: Readonly<Record<string, unknown>>;
 }
 
 /** Long enough for a busy machine to renew it, short enough to wait for its end. */
@@ -106,7 +106,7 @@ export async function startCluster(services: Services, options: ClusterOptions):
   try {
     const database = await services.postgres.createDatabase();
     const temp = stack.use(await tempDir("skein-cluster-"));
-    const project = options.project ?? stack.use(await clusterProject());
+    const project = stack.use(await clusterProject(options.config));
     const members = await Promise.all(
       options.members.map(async (given, index) => {
         const member = await startMember(services, database, project, options, given, join(temp.dir, `data-${index}`));

@@ -93,20 +93,6 @@ const ASK = `
   export const graph = new StateGraph(State)
     .addNode("ask", ask).addEdge(START, "ask").addEdge("ask", "ask").compile();`;
 
-/** A project with the graphs above, and more of them by name. */
-export const clusterProject = (
-  more: Readonly<Record<string, string>> = {},
-  config: Readonly<Record<string, unknown>> = {},
-): Promise<TempDir> =>
-  project(
-    { "work.mjs": WORK, "tick.mjs": TICK, "ask.mjs": ASK, ...more },
-    {
-      graphs: Object.fromEntries(
-        ["work", "tick", "ask", ...Object.keys(more).map((f) => f.replace(/\.mjs$/, ""))].map((id) => [
-          id,
-          `./${id}.mjs:graph`,
-        ]),
-      ),
-      ...config,
-    },
-  );
+/** A project with the graphs above. */
+export const clusterProject = (config: Readonly<Record<string, unknown>> = {}): Promise<TempDir> =>
+  project({ "work.mjs": WORK, "tick.mjs": TICK, "ask.mjs": ASK }, config);
