@@ -1,6 +1,8 @@
 /**
- * The few expressions that differ between databases, and nothing else: today in SQLite's words.
+ * The few expressions that differ between databases, and nothing else: each says itself in SQLite's words and in PostgreSQL's.
  * `sql` fragments take values as parameters, so filters of clients never become SQL text.
+ *
+ * JSON is text in both. PostgreSQL reads it by `skein_json`, which bears what its `jsonb` does not hold (U+0000, halves of surrogates).
  */
 import {
   type Expression,
@@ -13,13 +15,88 @@ import {
 } from "kysely";
 import { invalid } from "../errors.ts";
 
-/** The elements of a list, one row each; one parameter whatever the length, so the statement stays the same. */
+/** An expression that is another one on PostgreSQL. */
+export function perDialect<T>(sqlite: RawBuilder<T>, postgres: RawBuilder<T>): RawBuilder<T> {
+  const own = RawNode.create(["", ""], [sqlite.toOperationNode()]);
+  const node: DialectNode = { ...own, postgres: postgres.toOperationNode() };
+  return sql<T>`${new ExpressionWrapper(node)}`;
+}
+
+interface DialectNode extends RawNode {
+  readonly postgres: OperationNode;
+}
+
+/** What the node is on PostgreSQL; undefined when it is the same everywhere. */
+export const inPostgres = (node: RawNode): OperationNode | undefined =>
+  "postgres" in node ? (node as DialectNode).postgres : undefined;
+
+/** The elements of a list of texts, one row each; one parameter whatever the length, so the statement stays the same. */
 export const listed = (values: RawBuilder<unknown> | string): RawBuilder<string> =>
-  sql<string>`(select value from json_each(${values}))`;
+  perDialect(
+    sql<string>`(select value from json_each(${values}))`,
+    sql<string>`(select jsonb_array_elements_text(cast(${values} as jsonb)))`,
+  );
 
 /** The same for a list of pairs, to be compared with two columns at once. */
 export const listedPairs = (values: string): RawBuilder<string> =>
-  sql<string>`(select value ->> 0, value ->> 1 from json_each(${values}))`;
+  perDialect(
+    sql<string>`(select value ->> 0, value ->> 1 from json_each(${values}))`,
+    sql<string>`(select value ->> 0, value ->> 1 from jsonb_array_elements(cast(${values} as jsonb)))`,
+  );
+
+/**
+ * The elements of a list, as a table with the columns `key` (the place, from 0) and `value`, that drives a join:
+ * `from ${eachOf(list, "wanted")} ${DRIVES} runs on …`. SQLite keeps the order of a `cross join`.
+ */
+export const eachOf = (list: unknown, alias: string): RawBuilder<unknown> =>
+  perDialect(
+    sql`json_each(${list}) as ${sql.ref(alias)}`,
+    sql`(select value, ordinality - 1 as key from jsonb_array_elements(cast(${list} as jsonb)) with ordinality as each (value))
+      as ${sql.ref(alias)}`,
+  );
+
+export const DRIVES = perDialect(sql`cross join`, sql`join`);
+
+/** A number of an element that is a list itself, by its place. */
+export const numberAt = (element: string, place: number): RawBuilder<number> =>
+  perDialect(
+    sql<number>`${sql.ref(element)} ->> ${sql.lit(place)}`,
+    sql<number>`cast(${sql.ref(element)} ->> ${sql.lit(place)} as bigint)`,
+  );
+
+/** An element that is a number. */
+export const numberOf = (element: string): RawBuilder<number> =>
+  perDialect(sql<number>`${sql.ref(element)}`, sql<number>`cast(${sql.ref(element)} as bigint)`);
+
+/** A parameter where nothing else says that it is a number. */
+export const integer = (value: unknown): RawBuilder<number> =>
+  perDialect(sql<number>`${value}`, sql<number>`cast(${value} as bigint)`);
+
+/** A parameter where nothing else says that it is text. */
+export const text = (value: unknown): RawBuilder<string> =>
+  perDialect(sql<string>`${value}`, sql<string>`cast(${value} as text)`);
+
+/** 1 or 0, as columns hold what is true or not. */
+export const bit = (condition: RawBuilder<unknown>): RawBuilder<number> =>
+  perDialect(sql<number>`${condition}`, sql<number>`case when ${condition} then 1 else 0 end`);
+
+/**
+ * Now, epoch milliseconds: on PostgreSQL by the database's own clock, the only one that all processes share. Leases and due
+ * times go by it.
+ */
+export const clock = (now: unknown): RawBuilder<number> =>
+  perDialect(sql<number>`${now}`, sql<number>`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`);
+
+/** At the end of a query: its rows stay as they are read until the transaction ends. `of` names the table in a join. */
+export const lockRows = (how: "update" | "share" | "update skip locked", of?: string): RawBuilder<unknown> => {
+  const [mode = "", ...rest] = how.split(" ");
+  const words = [`for ${mode}`, ...(of === undefined ? [] : [`of "${of}"`]), ...rest];
+  return perDialect(sql``, sql.raw(words.join(" ")));
+};
+
+/** Whether the text contains another. */
+export const includes = (column: RawBuilder<unknown> | Expression<unknown>, part: string): RawBuilder<SqlBool> =>
+  perDialect(sql<SqlBool>`instr(${column}, ${part}) > 0`, sql<SqlBool>`strpos(${column}, ${part}) > 0`);
 
 /** JSON text of a list, to be given to `listed`. */
 export const asList = (values: readonly unknown[]): string => JSON.stringify(values);
@@ -65,14 +142,44 @@ export const isMemberTest = (node: OperationNode): node is MemberTest => "member
 function matches(column: JsonColumn, key: string, operator: keyof typeof COMPARE, value: unknown): RawBuilder<SqlBool> {
   const { types, atom } = atomOf(value);
   const test = sql.raw(COMPARE[operator]);
-  const comparison = sql<SqlBool>`exists (select 1 from json_each(${column}) as member
-    where member.key = ${key} and member.type in ${listed(types)} and member.value ${test} ${atom})`;
+  const comparison = perDialect(
+    sql<SqlBool>`exists (select 1 from json_each(${column}) as member
+    where member.key = ${key} and member.type in ${listed(types)} and member.value ${test} ${atom})`,
+    inJsonb(column, key, operator, value),
+  );
   const node: RawNode & MemberTest = {
     ...RawNode.create(["", ""], [comparison.toOperationNode()]),
     members: [key, ...namesIn(value)],
   };
   return sql<SqlBool>`${new ExpressionWrapper(node)}`;
 }
+
+/** As SQLite compares: numbers with numbers, texts with texts by their code points, anything else is equal or is not. */
+function inJsonb(
+  column: JsonColumn,
+  key: string,
+  operator: keyof typeof COMPARE,
+  value: unknown,
+): RawBuilder<SqlBool> {
+  const member = sql`skein_json(${column}) -> ${text(key)}`;
+  const plain = sql`skein_json(${column}) ->> ${text(key)}`;
+  const isOrder = operator !== "$eq";
+  const test = sql.raw(COMPARE[operator]);
+  if (isOrder && typeof value === "number") {
+    return sql<SqlBool>`coalesce(case when jsonb_typeof(${member}) = 'number'
+      then cast(${plain} as numeric) ${test} cast(${value} as numeric) end, false)`;
+  }
+  if (isOrder && typeof value === "string") {
+    return sql<SqlBool>`coalesce(case when jsonb_typeof(${member}) = 'string'
+      then (${plain}) collate "C" ${test} ${text(value)} collate "C" end, false)`;
+  }
+  if (isOrder && (value === null || !operator.endsWith("e"))) return sql<SqlBool>`false`;
+  return sql<SqlBool>`coalesce(${member} = skein_json(${text(JSON.stringify(value))}), false)`;
+}
+
+/** All these members are in the JSON object, as they are: what an index on `skein_json` answers. */
+export const hasMembers = (column: JsonColumn, members: Readonly<Record<string, unknown>>): RawBuilder<SqlBool> =>
+  sql<SqlBool>`skein_json(${column}) @> skein_json(${text(JSON.stringify(members))})`;
 
 /** Names of members in a value, however deep. */
 export function namesIn(value: unknown): string[] {
@@ -113,12 +220,21 @@ function isOperators(value: unknown): value is Record<string, unknown> {
 }
 
 /** Number of elements of a JSON array. */
-export const lengthOf = (column: JsonColumn): RawBuilder<number> => sql<number>`json_array_length(${column})`;
+export const lengthOf = (column: JsonColumn): RawBuilder<number> =>
+  perDialect(sql<number>`json_array_length(${column})`, sql<number>`jsonb_array_length(skein_json(${column}))`);
 
 /** An element of a JSON array of texts; from the end when the position is negative. */
 export const elementAt = (column: JsonColumn, position: number): RawBuilder<string> =>
-  sql<string>`json_extract(${column}, ${sql.lit(position < 0 ? `$[#${position}]` : `$[${position}]`)})`;
+  perDialect(
+    sql<string>`json_extract(${column}, ${sql.lit(position < 0 ? `$[#${position}]` : `$[${position}]`)})`,
+    sql<string>`skein_json(${column}) ->> ${sql.lit(position)}`,
+  );
 
-/** The first elements of a JSON array, as JSON text of an array. */
+/** The first elements of a JSON array of texts, as `JSON.stringify` writes them. */
 export const firstOf = (column: JsonColumn, count: number): RawBuilder<string> =>
-  sql<string>`(select json_group_array(value) from (select value from json_each(${column}) order by key limit ${count}))`;
+  perDialect(
+    sql<string>`(select json_group_array(value) from (select value from json_each(${column}) order by key limit ${count}))`,
+    sql<string>`(select coalesce('[' || string_agg(part, ',' order by place) || ']', '[]') collate "C" from (
+      select cast(element as text) as part, place from json_array_elements(cast(${column} as json)) with ordinality as e (element, place)
+      order by place limit ${count}) as parts)`,
+  );

@@ -1,4 +1,8 @@
-/** Brings the schema up to date. Migrations are numbered, only go forward, and one start applies all or none. */
+/**
+ * Brings the schema up to date. Migrations are numbered, only go forward, and one start applies all or none. Both dialects have the
+ * same ones but for the beginning: PostgreSQL came in at 0009, so all before is one migration there. On PostgreSQL migrations only
+ * add, so that a server of before goes on working on the newer schema until it is replaced.
+ */
 import { type Kysely, type Migration, Migrator, sql } from "kysely";
 import type { Database } from "./database.ts";
 import type { LibsqlConnection } from "./libsql.ts";
@@ -10,9 +14,13 @@ import { crons } from "./migrations/0006_crons.ts";
 import { store } from "./migrations/0007_store.ts";
 import { deliveries } from "./migrations/0008_deliveries.ts";
 import { growingLists } from "./migrations/0009_growing_lists.ts";
+import { baseline } from "./migrations/postgres/0009_baseline.ts";
 import { StorageRefused } from "./refused.ts";
 
-const MIGRATIONS: Readonly<Record<string, Migration>> = {
+/** From 0010 on, for both dialects. */
+const SHARED: Readonly<Record<string, Migration>> = {};
+
+const ON_SQLITE: Readonly<Record<string, Migration>> = {
   "0001_init": init,
   "0002_assistant_versions": assistantVersions,
   "0003_threads": threads,
@@ -21,22 +29,56 @@ const MIGRATIONS: Readonly<Record<string, Migration>> = {
   "0007_store": store,
   "0008_deliveries": deliveries,
   "0009_growing_lists": growingLists,
+  ...SHARED,
 };
 
-export async function migrate(connection: LibsqlConnection, db: Kysely<Database>): Promise<void> {
-  const migrator = new Migrator({ db, provider: { getMigrations: async () => MIGRATIONS } });
+const ON_POSTGRES: Readonly<Record<string, Migration>> = { "0009_baseline": baseline, ...SHARED };
+
+/** Names of the migrations that were applied. */
+export async function migrate(connection: LibsqlConnection, db: Kysely<Database>): Promise<readonly string[]> {
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => ON_SQLITE } });
   connection.exec("BEGIN IMMEDIATE");
-  const { error } = await migrator.migrateToLatest();
-  if (error === undefined) return connection.exec("COMMIT");
+  const { error, results = [] } = await migrator.migrateToLatest();
+  if (error === undefined) {
+    connection.exec("COMMIT");
+    return results.map(({ migrationName }) => migrationName);
+  }
   if (connection.inTransaction) connection.exec("ROLLBACK");
   throw error;
 }
 
+/** Any number: one process migrates at a time. */
+const MIGRATION_LOCK = 3_853_314_791;
+
+/**
+ * The same on PostgreSQL, in the transaction given: processes that start together wait for the first, and find nothing left to
+ * do. A schema that is newer than this version is left as it is; one that is newer and lacks something of ours is refused.
+ */
+export async function migratePostgres(tx: Kysely<Database>, location: string): Promise<readonly string[]> {
+  await sql`select pg_advisory_xact_lock(${sql.lit(MIGRATION_LOCK)})`.execute(tx);
+  await sql`create table if not exists kysely_migration (name varchar(255) primary key, timestamp varchar(255) not null)`.execute(
+    tx,
+  );
+  const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(tx);
+  const done = new Set(rows.map(({ name }) => name));
+  const missing = Object.keys(ON_POSTGRES).sort().filter((name) => !done.has(name));
+  if (missing.length === 0) return [];
+  const newer = rows.map(({ name }) => name).find((name) => !(name in ON_POSTGRES));
+  if (newer !== undefined) {
+    throw new StorageRefused(`The database ${location} is of another line of Skein: it has ${newer}, and not ${missing[0]}.`);
+  }
+  for (const name of missing) {
+    await ON_POSTGRES[name]?.up(tx);
+    await sql`insert into kysely_migration values (${name}, ${new Date().toISOString()})`.execute(tx);
+  }
+  return missing;
+}
+
 export async function refuseNewer(file: string, db: Kysely<Database>): Promise<void> {
-  const unknown = (await applied(db)).filter((name) => !(name in MIGRATIONS)).sort();
+  const unknown = (await applied(db)).filter((name) => !(name in ON_SQLITE)).sort();
   const newest = unknown.at(-1);
   if (newest === undefined) return;
-  const known = Object.keys(MIGRATIONS).sort().at(-1) ?? "0";
+  const known = Object.keys(ON_SQLITE).sort().at(-1) ?? "0";
   throw new StorageRefused(
     `The database ${file} was written by a newer Skein (schema ${Number.parseInt(newest, 10)}, ` +
       `this one knows ${Number.parseInt(known, 10)}). Start that version, or restore an older backup.`,

@@ -27,10 +27,11 @@ import {
 } from "kysely";
 import { invalid } from "../errors.ts";
 import type { Cipher } from "./cipher.ts";
-import { isMemberTest, namesIn } from "./expressions.ts";
+import { inPostgres, isMemberTest, namesIn } from "./expressions.ts";
 import { Slot } from "./prepared.ts";
 import { ALWAYS_SEALED, KEEPING, type Keeping, SEARCHED_BY } from "./sealed-columns.ts";
 import type { Search } from "./storage.ts";
+import { asArrayText } from "./vectors.ts";
 
 export interface Sealing {
   readonly cipher: Cipher;
@@ -64,6 +65,23 @@ function openMembers(cipher: Cipher, text: string): string {
 /* ---------------------------------------------------------------------------------- in */
 
 /** How a value of this column goes in; undefined when it goes in as it is. */
+type SealerOf = (table: string, column: string) => Transform | undefined;
+
+const textAsBytes: Transform = (value) => (typeof value === "string" ? Buffer.from(value) : value);
+const vectorAsArray: Transform = (value) => (value instanceof Uint8Array ? asArrayText(value) : value);
+
+/**
+ * PostgreSQL's columns hold what their type says: text in a column of bytes is its UTF-8, which readers take as well, and a
+ * vector is an array.
+ */
+const inPostgresColumns =
+  (sealing: Sealing | null): SealerOf =>
+  (table, column) => {
+    if (table === "store_vectors" && column === "embedding") return vectorAsArray;
+    if (sealing !== null) return sealerOf(table, column, sealing);
+    return keepingOf(table, column) === "bytes" ? textAsBytes : undefined;
+  };
+
 function sealerOf(table: string, column: string, { cipher, jsonKeys }: Sealing): Transform | undefined {
   const members = [...jsonKeys, ...(ALWAYS_SEALED[`${table}.${column}`] ?? [])];
   switch (keepingOf(table, column)) {
@@ -100,7 +118,15 @@ function sealMembers(cipher: Cipher, members: ReadonlySet<string>, text: string)
 
 /** Seals parameters where they are bound to a column that is kept sealed, and refuses to search such a column. */
 export function sealingPlugin(sealing: Sealing): KyselyPlugin {
-  const transformer = new SealingTransformer(sealing);
+  return pluginBy(new SealingTransformer(sealing, (table, column) => sealerOf(table, column, sealing)));
+}
+
+/** The same on PostgreSQL, where values are brought into the shape of their column also when nothing is sealed. */
+export function postgresPlugin(sealing: Sealing | null): KyselyPlugin {
+  return pluginBy(new SealingTransformer(sealing, inPostgresColumns(sealing)));
+}
+
+function pluginBy(transformer: SealingTransformer): KyselyPlugin {
   return {
     transformQuery: ({ node }): RootOperationNode => {
       // A query in SQL does not say its tables.
@@ -111,8 +137,17 @@ export function sealingPlugin(sealing: Sealing): KyselyPlugin {
   };
 }
 
+/** Kysely copies the members of nodes that it knows of: those that are ours are carried along. */
+abstract class DialectTransformer extends OperationNodeTransformer {
+  protected override transformRaw(node: RawNode): RawNode {
+    const copy = super.transformRaw(node);
+    const postgres = inPostgres(node);
+    return postgres === undefined ? copy : ({ ...copy, postgres: this.transformNode(postgres) } as RawNode);
+  }
+}
+
 /** Every value inside is sealed: `coalesce(?, "column")` as much as `?`. Of a query inside, what it selects. */
-class ParameterTransformer extends OperationNodeTransformer {
+class ParameterTransformer extends DialectTransformer {
   readonly #seal: Transform;
 
   constructor(seal: Transform) {
@@ -132,19 +167,22 @@ class ParameterTransformer extends OperationNodeTransformer {
 const through = (value: unknown, seal: Transform): unknown =>
   value instanceof Slot ? value.through(seal) : seal(value);
 
-class SealingTransformer extends OperationNodeTransformer {
-  readonly #sealing: Sealing;
+class SealingTransformer extends DialectTransformer {
+  readonly #sealing: Sealing | null;
+  readonly #sealerOf: SealerOf;
 
-  constructor(sealing: Sealing) {
+  /** Without a sealing nothing is refused: everything can be compared. */
+  constructor(sealing: Sealing | null, sealerOf: SealerOf) {
     super();
     this.#sealing = sealing;
+    this.#sealerOf = sealerOf;
   }
 
   protected override transformInsertQuery(node: InsertQueryNode): InsertQueryNode {
     const [table] = tablesOf(node.into);
     const inner = super.transformInsertQuery(node);
     if (table === undefined) return inner;
-    const seals = (node.columns ?? []).map(({ column }) => sealerOf(table, column.name, this.#sealing));
+    const seals = (node.columns ?? []).map(({ column }) => this.#sealerOf(table, column.name));
     return {
       ...inner,
       ...(inner.values === undefined ? {} : { values: sealRows(inner.values, seals) }),
@@ -178,23 +216,25 @@ class SealingTransformer extends OperationNodeTransformer {
 
   #sealUpdate(table: string, update: ColumnUpdateNode): ColumnUpdateNode {
     const [named] = columnsIn(update.column);
-    const seal = named === undefined ? undefined : sealerOf(table, named.column, this.#sealing);
+    const seal = named === undefined ? undefined : this.#sealerOf(table, named.column);
     if (seal === undefined) return update;
     return ColumnUpdateNode.create(update.column, new ParameterTransformer(seal).transformNode(update.value));
   }
 
   #refuseWhere(where: WhereNode | undefined, tables: readonly string[]): void {
-    if (where !== undefined) this.refuseSearch(columnsIn(where), tables);
+    if (where !== undefined && this.#sealing !== null) this.refuseSearch(columnsIn(where), tables);
   }
 
   /** What is sealed cannot be compared: a search that silently found nothing would be wrong. */
   refuseSearch(columns: readonly Named[], tables: readonly string[]): void {
+    const { jsonKeys } = this.#sealing ?? {};
+    if (jsonKeys === undefined) return;
     for (const { table, column, members } of columns) {
       for (const owner of table === undefined || !(table in KEEPING) ? tables : [table]) {
         refuseColumn(owner, column);
         if (keepingOf(owner, column) !== "members") continue;
         const always = ALWAYS_SEALED[`${owner}.${column}`] ?? [];
-        refuseMembers(column, members, [...this.#sealing.jsonKeys, ...always]);
+        refuseMembers(column, members, [...jsonKeys, ...always]);
       }
     }
   }

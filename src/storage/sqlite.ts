@@ -8,16 +8,15 @@ import { Kysely, SqliteDialect } from "kysely";
 import { unavailable } from "../errors.ts";
 import type { Database } from "./database.ts";
 import { createWhole, damaged, inspect, lockFolder, refuseCorrupt, removeUnfinished } from "./database-file.ts";
+import { agreeOnKeysIn } from "./encryption-keys.ts";
 import { GroupCommit } from "./group-commit.ts";
 import { LibsqlConnection } from "./libsql.ts";
 import { LogSync } from "./log-sync.ts";
 import { migrate, refuseNewer } from "./migrate.ts";
 import { runDirectly } from "./prepared.ts";
 import { Reclaim } from "./reclaim.ts";
-import { StorageRefused } from "./refused.ts";
 import { opener, refuseSearch, type Sealing, sealingPlugin } from "./sealing.ts";
 import type { Search, Storage, Tx, WriteOptions } from "./storage.ts";
-import * as encryption from "./tables/encryption.ts";
 
 export { StorageRefused } from "./refused.ts";
 
@@ -81,7 +80,7 @@ async function open(
     checkQuickly(file, writer);
     await refuseNewer(file, writerDb);
     await migrate(writer, writerDb);
-    await agreeOnKeys(file, writerDb, sealing);
+    await agreeOnKeysIn(writerDb, file, sealing);
     letShrink(file, writer);
     return new SqliteStorage({ file, lock, writer, writerDb, sealing, onError });
   } catch (error) {
@@ -92,26 +91,6 @@ async function open(
 
 const connect = (file: string, sealing: Sealing | null): LibsqlConnection =>
   new LibsqlConnection(file, sealing === null ? undefined : opener(sealing));
-
-/** Data sealed under a key that is not given would come out as gibberish later: better no start. */
-async function agreeOnKeys(file: string, db: Kysely<Database>, sealing: Sealing | null): Promise<void> {
-  const recorded = await encryption.keys(db);
-  const missing = recorded.filter(({ key_id }) => sealing?.cipher.knows(key_id) !== true);
-  if (missing.length > 0) throw keyMissing(file, missing[0]?.key_id ?? "", sealing);
-  if (sealing === null) return;
-  const { cipher, jsonKeys } = sealing;
-  const current = recorded.find(({ key_id }) => key_id === cipher.keyId);
-  if (current?.json_keys === JSON.stringify(jsonKeys)) return;
-  await encryption.begin(db, cipher.keyId, jsonKeys, Date.now());
-}
-
-function keyMissing(file: string, key_id: string, sealing: Sealing | null): StorageRefused {
-  const remedy =
-    sealing === null
-      ? "Set LANGGRAPH_AES_KEY to the key it was encrypted with."
-      : "Neither LANGGRAPH_AES_KEY nor LANGGRAPH_AES_KEYS_OLD is that key: add it to LANGGRAPH_AES_KEYS_OLD.";
-  return new StorageRefused(`The database ${file} holds data encrypted under the key with the id ${key_id}. ${remedy}`);
-}
 
 /** Files of earlier versions cannot shrink. A small one is rewritten once so that it can. */
 function letShrink(file: string, connection: LibsqlConnection): void {
@@ -164,6 +143,7 @@ interface Parts {
 
 class SqliteStorage implements Storage {
   readonly dialect = "sqlite";
+  readonly now = Date.now;
   readonly location: string;
   readonly #parts: Parts;
   readonly #reader: LibsqlConnection;

@@ -1,12 +1,13 @@
 /**
- * What every database backend of Skein promises. SQLite (libsql) is the first; PostgreSQL follows
- * behind the same interface.
+ * What every database backend of Skein promises: SQLite (libsql) in one process, PostgreSQL for many.
  *
  * - `read` sees only what is committed.
  * - `write` runs its work in one transaction. On SQLite, writes that arrive together share one commit
  *   (group commit); each keeps its own savepoint, so one that throws takes back only its own changes.
  *   The promise settles after the commit: what a caller acknowledges afterwards survives `kill -9`,
  *   and a power cut too unless the write asked for `durable: false`.
+ * - On PostgreSQL writes run side by side, each in a transaction of its own: `locks.ts` keeps those apart that decide the same thing.
+ *   A work whose transaction broke without being committed is done again, so it must be right to run it twice.
  * - Inside `write`, `await` nothing but queries of the given `tx`: the work must not wait for the world.
  */
 import type { Kysely } from "kysely";
@@ -37,6 +38,8 @@ export interface Storage {
   readonly dialect: "sqlite" | "postgres";
   /** Where the data lies, for people. */
   readonly location: string;
+  /** Epoch milliseconds by the clock that all processes on this database share, as well as it is known here. */
+  now(): number;
   read<T>(work: (db: Tx) => Promise<T>): Promise<T>;
   write<T>(work: (tx: Tx) => Promise<T>, options?: WriteOptions): Promise<T>;
   /**

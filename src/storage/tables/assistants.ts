@@ -1,8 +1,8 @@
 /** Assistants. `assistants` holds the active version of each, as runs read it; `assistant_versions` holds all of them. */
-import { type ExpressionBuilder, type Selectable, sql } from "kysely";
+import type { ExpressionBuilder, Selectable } from "kysely";
 import type { AssistantFilter, AssistantSearch } from "../../schemas/assistants.ts";
 import type { Database } from "../database.ts";
-import { foldCase, jsonEquals, jsonEqualsAll } from "../expressions.ts";
+import { foldCase, includes, jsonEquals, jsonEqualsAll } from "../expressions.ts";
 import { prepared } from "../prepared.ts";
 import type { AssistantRecord, AssistantVersionRecord, Tx } from "../storage.ts";
 
@@ -183,7 +183,7 @@ export async function count(db: Tx, filter: AssistantFilter): Promise<number> {
 function matching(eb: ExpressionBuilder<Database, "assistants">, filter: AssistantFilter) {
   return eb.and([
     ...(filter.graph_id == null ? [] : [eb("graph_id", "=", filter.graph_id)]),
-    ...(filter.name == null ? [] : [sql<boolean>`instr(name_folded, ${foldCase(filter.name)}) > 0`]),
+    ...(filter.name == null ? [] : [includes(eb.ref("name_folded"), foldCase(filter.name))]),
     ...jsonEqualsAll(eb.ref("metadata"), filter.metadata ?? {}),
   ]);
 }

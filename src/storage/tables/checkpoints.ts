@@ -13,7 +13,7 @@ import type {
   WriteRow,
 } from "../../executor/protocol.ts";
 import type { Database } from "../database.ts";
-import { asList, jsonEqualsAll, listed, listedPairs } from "../expressions.ts";
+import { asList, DRIVES, eachOf, jsonEqualsAll, listed, listedPairs, numberAt, perDialect, text } from "../expressions.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { Tx } from "../storage.ts";
 
@@ -103,9 +103,9 @@ const PLAIN_NAMES = sql.raw(WRITE_COLUMNS.map((column) => `"${column}"`).join(",
 const keepReplaced = prepared<{ keys: string; run_id: string }>((db, { keys, run_id }) => ({
   compile: () =>
     sql<never>`insert into replaced_writes (${PLAIN_NAMES}, replaced_by)
-      select ${WRITE_NAMES}, ${run_id} from json_each(${keys}) as wanted cross join checkpoint_writes as w
+      select ${WRITE_NAMES}, ${text(run_id)} from ${eachOf(keys, "wanted")} ${DRIVES} checkpoint_writes as w
       on w.thread_id = wanted.value ->> 0 and w.checkpoint_ns = wanted.value ->> 1
-      and w.checkpoint_id = wanted.value ->> 2 and w.task_id = wanted.value ->> 3 and w.idx = wanted.value ->> 4
+      and w.checkpoint_id = wanted.value ->> 2 and w.task_id = wanted.value ->> 3 and w.idx = ${numberAt("wanted.value", 4)}
       where w.run_id is distinct from ${run_id}
       on conflict do nothing`.compile(db),
 }));
@@ -348,10 +348,16 @@ async function cutParents(tx: Tx, thread_id: string, kept: readonly Node[]): Pro
 }
 
 /** True of a value, or a part of a list, that no checkpoint of the thread refers to. */
-const isUnnamed = (thread_id: string) => sql<boolean>`not exists (
-  select 1 from checkpoints as kept, json_each(kept.blob_versions) as named
+const isUnnamed = (thread_id: string) => {
+  const named = perDialect(
+    sql`checkpoints as kept, json_each(kept.blob_versions) as named`,
+    sql`checkpoints as kept, jsonb_each(cast(kept.blob_versions as jsonb)) as named`,
+  );
+  const reads = perDialect(sql`max(named.value ->> 1, 1)`, sql`greatest(cast(named.value ->> 1 as bigint), 1)`);
+  return sql<boolean>`not exists (select 1 from ${named}
   where kept.thread_id = ${thread_id} and kept.checkpoint_ns = checkpoint_blobs.checkpoint_ns
-  and named.key = channel and named.value ->> 0 = version and max(named.value ->> 1, 1) > "first")`;
+  and named.key = channel and named.value ->> 0 = version and ${reads} > "first")`;
+};
 
 async function removeUnnamedBlobs(tx: Tx, thread_id: string, limit: number): Promise<number> {
   const unnamed = await tx
@@ -445,9 +451,9 @@ const readBlobs = prepared<{ keys: string }, { at: number; first: number; type: 
   (db, { keys }) => ({
     compile: () =>
       sql<never>`select wanted.key as at, b."first", b.type, b.value
-      from json_each(${keys}) as wanted cross join checkpoint_blobs as b
+      from ${eachOf(keys, "wanted")} ${DRIVES} checkpoint_blobs as b
       on b.thread_id = wanted.value ->> 0 and b.checkpoint_ns = wanted.value ->> 1
-      and b.channel = wanted.value ->> 2 and b.version = wanted.value ->> 3 and b."first" < wanted.value ->> 4`.compile(
+      and b.channel = wanted.value ->> 2 and b.version = wanted.value ->> 3 and b."first" < ${numberAt("wanted.value", 4)}`.compile(
         db,
       ),
   }),
@@ -492,7 +498,7 @@ async function blobsOf(
 const readWrites = prepared<{ keys: string }, PendingRow>((db, { keys }) => ({
   compile: () =>
     sql<never>`select wanted.key as at, w.task_id, w.task_path, w.idx, w.channel, w.type, w.value
-      from json_each(${keys}) as wanted cross join checkpoint_writes as w
+      from ${eachOf(keys, "wanted")} ${DRIVES} checkpoint_writes as w
       on w.thread_id = wanted.value ->> 0 and w.checkpoint_ns = wanted.value ->> 1
       and w.checkpoint_id = wanted.value ->> 2`.compile(db),
 }));

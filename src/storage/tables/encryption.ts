@@ -1,6 +1,8 @@
 /** Which keys seal the data, and sealing anew what was written under another key or none. */
 import { type Kysely, type Selectable, sql } from "kysely";
 import type { Database } from "../database.ts";
+import { lockRows } from "../expressions.ts";
+import { isShared } from "../locks.ts";
 import { KEEPING } from "../sealed-columns.ts";
 import type { Tx } from "../storage.ts";
 
@@ -31,8 +33,10 @@ export async function finish(tx: Tx, key_id: string, now: number): Promise<void>
 /** A place in the walk over all rows that hold sealed values. */
 export interface Place {
   readonly table: number;
-  /** The last row that is done. */
+  /** The last row that is done; on PostgreSQL the last page of the table. */
   readonly row: number;
+  /** Where the table ended when the walk came to it: what is written behind is sealed under the key of now. */
+  readonly end?: number;
 }
 
 export const START: Place = { table: 0, row: -1 };
@@ -49,8 +53,16 @@ type AnyTable = Kysely<Record<string, Record<string, unknown>>>;
 export async function resealSome(tx: Tx, from: Place, limit: number): Promise<Place | undefined> {
   const next = SEALED_TABLES[from.table];
   if (next === undefined) return undefined;
-  const { table, columns } = next;
   const db = tx as unknown as AnyTable;
+  return isShared(tx) ? resealPages(db, next, from) : resealRows(db, next, from, limit);
+}
+
+interface SealedTable {
+  readonly table: string;
+  readonly columns: readonly string[];
+}
+
+async function resealRows(db: AnyTable, { table, columns }: SealedTable, from: Place, limit: number): Promise<Place> {
   const rowid = sql.ref<number>("rowid");
   const rows = await db
     .selectFrom(table)
@@ -68,4 +80,40 @@ export async function resealSome(tx: Tx, from: Place, limit: number): Promise<Pl
   }
   const last = rows.at(-1)?.row_number as number | undefined;
   return last === undefined ? { table: from.table + 1, row: -1 } : { table: from.table, row: last };
+}
+
+/** Pages of a table that are read in one go, each a few dozen rows at most. */
+const PAGES = 1;
+
+/**
+ * Along the pages of the table. A row that is written comes to lie on its page again, or on one behind, so one look at each page
+ * that was there at the beginning meets all that was written before. A row that somebody else has written meanwhile has
+ * moved, and is sealed.
+ */
+async function resealPages(db: AnyTable, { table, columns }: SealedTable, from: Place): Promise<Place> {
+  const first = from.row + 1;
+  const end = from.end ?? (await pagesOf(db, table));
+  if (first >= end) return { table: from.table + 1, row: -1 };
+  const ctid = sql.ref<string>("ctid");
+  const rows = await db
+    .selectFrom(table)
+    .select([...columns, sql<string>`cast(ctid as text)`.as("row_place")])
+    .where(ctid, ">=", sql<string>`cast(${`(${first},0)`} as tid)`)
+    .where(ctid, "<", sql<string>`cast(${`(${first + PAGES},0)`} as tid)`)
+    .modifyEnd(lockRows("update"))
+    .execute();
+  for (const { row_place, ...values } of rows) {
+    await db
+      .updateTable(table)
+      .set(values)
+      .where(ctid, "=", sql<string>`cast(${row_place} as tid)`)
+      .execute();
+  }
+  return { table: from.table, row: from.row + PAGES, end };
+}
+
+async function pagesOf(db: AnyTable, table: string): Promise<number> {
+  const { rows } = await sql<{ pages: number }>`select pg_relation_size(${table}::regclass)
+    / current_setting('block_size')::bigint as pages`.execute(db);
+  return rows[0]?.pages ?? 0;
 }

@@ -3,12 +3,13 @@
  * token. The token grows with each claim, and every write on behalf of a run names it, so a worker that lost its lease
  * changes nothing.
  */
-import { type Selectable, sql } from "kysely";
+import { type RawBuilder, type Selectable, type SqlBool, sql } from "kysely";
 import type { ErrorBody } from "../../errors.ts";
 import type { CancelAction } from "../../executor/protocol.ts";
 import { type MultitaskStrategy, RunStatus } from "../../schemas/runs.ts";
 import type { Database } from "../database.ts";
-import { asList, listed } from "../expressions.ts";
+import { asList, bit, clock, DRIVES, eachOf, integer, listed, lockRows, numberAt, perDialect } from "../expressions.ts";
+import { isShared, lockThread } from "../locks.ts";
 import { prepared } from "../prepared.ts";
 import type { RunRecord, Tx } from "../storage.ts";
 
@@ -45,6 +46,18 @@ const RUNNING = sql.lit("running");
 const ROW = ["seq", ...COLUMNS] as const;
 
 /**
+ * The run may begin. Where processes share the database, its clock says so; the clock of the process that made a run may have been
+ * ahead of it, so one that was never delayed is due whatever the time.
+ */
+const isDue = (run: string, now: unknown): RawBuilder<SqlBool> => {
+  const [not_before, created_at] = [sql.ref(`${run}.not_before`), sql.ref(`${run}.created_at`)];
+  return perDialect(
+    sql<SqlBool>`${not_before} <= ${now}`,
+    sql<SqlBool>`(${not_before} <= ${clock(now)} or ${not_before} <= ${created_at})`,
+  );
+};
+
+/**
  * A run is born `behind` when one that may run now is in front of it, and whoever ends that one promotes the next. Delayed
  * runs are never behind: nobody would look at them again when they fall due.
  */
@@ -55,8 +68,8 @@ const insertRow = prepared<Omit<Row, "seq">, Pick<Row, "seq">>((db, slots) => {
     .select("ahead.seq")
     .where("ahead.thread_id", "=", slots.thread_id)
     .where("ahead.status", "in", [PENDING, RUNNING])
-    .where("ahead.not_before", "<=", slots.created_at);
-  const behind = sql<number>`${slots.not_before} <= ${slots.created_at} and exists ${ahead}`;
+    .where(isDue("ahead", slots.created_at));
+  const behind = bit(sql`${integer(slots.not_before)} <= ${integer(slots.created_at)} and exists ${ahead}`);
   return db
     .insertInto("runs")
     .values({ ...values, behind })
@@ -72,7 +85,7 @@ const promoteNext = prepared<{ thread_id: string; now: number }>((db, slots) =>
         .select("next.seq")
         .where("next.thread_id", "=", slots.thread_id)
         .where("next.status", "=", PENDING)
-        .where("next.not_before", "<=", slots.now)
+        .where(isDue("next", slots.now))
         .orderBy("next.seq")
         .limit(sql.lit(1)),
     ),
@@ -100,6 +113,25 @@ export async function find(db: Tx, run_id: string): Promise<RunRecord | undefine
   return row && toRecord(row);
 }
 
+const findByIdLocked = prepared<{ id: string }, Row>((db, slots) =>
+  db.selectFrom("runs").select(ROW).where("run_id", "=", slots.id).modifyEnd(lockRows("update")),
+);
+
+/** The run, which nobody claims, settles or writes for until the transaction ends. Its thread must be locked before. */
+export async function findLocked(tx: Tx, run_id: string): Promise<RunRecord | undefined> {
+  const [row] = (await findByIdLocked(tx, { id: run_id })).rows;
+  return row && toRecord(row);
+}
+
+/** As `findLocked`, when the run's thread is not known: it is locked first. One look where nobody shares the database. */
+export async function findLockingThread(tx: Tx, run_id: string): Promise<RunRecord | undefined> {
+  if (!isShared(tx)) return find(tx, run_id);
+  const run = await find(tx, run_id);
+  if (run === undefined) return undefined;
+  lockThread(tx, run.thread_id);
+  return findLocked(tx, run_id);
+}
+
 /** Runs of a thread, newest first. */
 export async function listOfThread(
   db: Tx,
@@ -124,7 +156,8 @@ const inFlightOf = prepared<{ thread_id: string }, Row>((db, slots) =>
     .select(ROW)
     .where("thread_id", "=", slots.thread_id)
     .where("status", "in", [PENDING, RUNNING])
-    .orderBy("seq"),
+    .orderBy("seq")
+    .modifyEnd(lockRows("update")),
 );
 
 const anyInFlight = prepared<{ thread_id: string }, { run_id: string }>((db, slots) =>
@@ -168,9 +201,15 @@ export async function latestSeq(db: Tx, thread_id: string): Promise<number | nul
   return (await latestSeqOf(db, { thread_id })).rows[0]?.seq ?? null;
 }
 
-/** Id and status of each run of a thread. */
+/** Id and status of each run of a thread; nobody changes them until the transaction ends. */
 export async function statusesOfThread(tx: Tx, thread_id: string): Promise<Pick<RunRecord, "run_id" | "status">[]> {
-  const rows = await tx.selectFrom("runs").select(["run_id", "status"]).where("thread_id", "=", thread_id).execute();
+  const rows = await tx
+    .selectFrom("runs")
+    .select(["run_id", "status"])
+    .where("thread_id", "=", thread_id)
+    .orderBy("seq")
+    .modifyEnd(lockRows("update"))
+    .execute();
   return rows.map(({ run_id, status }) => ({ run_id, status: status as RunStatus }));
 }
 
@@ -194,6 +233,9 @@ export interface ClaimRequest {
   readonly exclude_threads?: readonly string[];
 }
 
+const leaseEnd = (slots: { readonly expires: number; readonly lease_ms: number }): RawBuilder<number> =>
+  perDialect(sql<number>`${slots.expires}`, sql<number>`${clock(null)} + ${integer(slots.lease_ms)}`);
+
 /**
  * Runs in order of creation, so the scan stops at `limit`; those behind others of their thread are not in its index. Two look-ups per candidate keep a thread's runs one at a time
  * and in order: nothing of the thread runs, and nothing older of it is ready. An older run that is delayed does not
@@ -207,7 +249,7 @@ const claimReady = prepared<ClaimRequest & { excluded: string; expires: number }
       attempt: eb("attempt", "+", sql.lit(1)),
       fence: eb("fence", "+", sql.lit(1)),
       lease_owner: slots.owner,
-      lease_expires_at: slots.expires,
+      lease_expires_at: leaseEnd(slots),
       started_at: eb.fn.coalesce("started_at", eb.val(slots.now)),
       updated_at: slots.now,
     }))
@@ -217,7 +259,7 @@ const claimReady = prepared<ClaimRequest & { excluded: string; expires: number }
         .select("candidate.seq")
         .where("candidate.status", "=", PENDING)
         .where("candidate.behind", "=", sql.lit(0))
-        .where("candidate.not_before", "<=", slots.now)
+        .where(isDue("candidate", slots.now))
         .where("candidate.thread_id", "not in", listed(slots.excluded))
         .where(({ not, exists, selectFrom }) =>
           not(
@@ -237,12 +279,13 @@ const claimReady = prepared<ClaimRequest & { excluded: string; expires: number }
                 .whereRef("older.thread_id", "=", "candidate.thread_id")
                 .where("older.status", "=", PENDING)
                 .whereRef("older.seq", "<", "candidate.seq")
-                .where("older.not_before", "<=", slots.now),
+                .where(isDue("older", slots.now)),
             ),
           ),
         )
         .orderBy("candidate.seq")
-        .limit(slots.limit),
+        .limit(slots.limit)
+        .modifyEnd(lockRows("update skip locked", "candidate")),
     )
     .returning(ROW),
 );
@@ -264,7 +307,7 @@ const nextDelayed = prepared<{ now: number }, { due: number | null }>((db, slots
     .where("status", "=", PENDING)
     // True of every run that is delayed; it is here so that the index of delayed runs, usually empty, serves the query.
     .whereRef("not_before", ">", "created_at")
-    .where("not_before", ">", slots.now),
+    .where("not_before", ">", clock(slots.now)),
 );
 
 /** When the next delayed run becomes ready; undefined when none waits. */
@@ -273,7 +316,14 @@ export async function nextDue(db: Tx, now: number): Promise<number | undefined> 
   return row?.due ?? undefined;
 }
 
-const extend = prepared<{ owner: string; expires: number }>((db, slots) =>
+/** A run of ours, as the heartbeat finds it. */
+export interface Beat {
+  readonly run_id: string;
+  readonly fence: number;
+  readonly cancel_action: CancelAction | null;
+}
+
+const extend = prepared<{ owner: string; expires: number; lease_ms: number }>((db, slots) =>
   db
     .updateTable("runs")
     .set({ lease_expires_at: slots.expires })
@@ -281,12 +331,69 @@ const extend = prepared<{ owner: string; expires: number }>((db, slots) =>
     .where("lease_owner", "=", slots.owner),
 );
 
-/** Heartbeat: renews the lease of every run this owner works on. */
+/** In the order of `heldOf`: the two must not wait for each other. */
+const extendShared = prepared<{ owner: string; expires: number; lease_ms: number }, Beat>((db, slots) =>
+  db
+    .updateTable("runs")
+    .set({ lease_expires_at: leaseEnd(slots) })
+    .where("seq", "in", ({ selectFrom }) =>
+      selectFrom("runs as mine")
+        .select("mine.seq")
+        .where("mine.status", "=", RUNNING)
+        .where("mine.lease_owner", "=", slots.owner)
+        .orderBy("mine.seq")
+        .modifyEnd(lockRows("update")),
+    )
+    .where("status", "=", RUNNING)
+    .returning(["run_id", "fence", "cancel_action"])
+    .$narrowType<{ cancel_action: CancelAction | null }>(),
+);
+
+/**
+ * Heartbeat: renews the lease of every run this owner works on. Where processes share the database it returns these runs: what
+ * is not among them is held no longer, and the intent to cancel may have come without a word. Else nothing.
+ */
 export async function extendLeases(
   tx: Tx,
   { owner, now, lease_ms }: { readonly owner: string; readonly now: number; readonly lease_ms: number },
-): Promise<void> {
-  await extend(tx, { owner, expires: now + lease_ms });
+): Promise<readonly Beat[]> {
+  const values = { owner, expires: now + lease_ms, lease_ms };
+  return isShared(tx) ? (await extendShared(tx, values)).rows : (await extend(tx, values), []);
+}
+
+const takeOver = prepared<{ owner: string; lease_ms: number; expires: number; now: number }, Row>((db, slots) =>
+  db
+    .updateTable("runs")
+    .set((eb) => ({
+      fence: eb("fence", "+", sql.lit(1)),
+      lease_owner: slots.owner,
+      lease_expires_at: leaseEnd(slots),
+    }))
+    .where("seq", "in", ({ selectFrom }) =>
+      selectFrom("runs as lost")
+        .select("lost.seq")
+        .where("lost.status", "=", RUNNING)
+        .where("lost.lease_expires_at", "<", clock(slots.now))
+        .orderBy("lost.seq")
+        .limit(sql.lit(TAKEN_AT_ONCE))
+        .modifyEnd(lockRows("update skip locked")),
+    )
+    .returning(ROW),
+);
+
+/** Leases taken over in one go. */
+const TAKEN_AT_ONCE = 20;
+
+/**
+ * Runs whose lease is over become this owner's, under a new token: what the process that had them still writes is refused.
+ * Each is returned to one caller only, however many ask.
+ */
+export async function takeOverExpired(
+  tx: Tx,
+  { owner, now, lease_ms }: { readonly owner: string; readonly now: number; readonly lease_ms: number },
+): Promise<RunRecord[]> {
+  const { rows } = await takeOver(tx, { owner, now, lease_ms, expires: now + lease_ms });
+  return rows.map(toRecord).sort((a, b) => a.seq - b.seq);
 }
 
 export interface Held {
@@ -294,12 +401,12 @@ export interface Held {
   readonly fence: number;
 }
 
-/** The tokens drive the join, so each is one look-up by key. */
+/** The tokens drive the join, so each is one look-up by key. Nobody can take a run over until the transaction that asked has ended. */
 const heldNow = prepared<{ holds: string }, { run_id: string }>((db, { holds }) => ({
   compile: () =>
-    sql<never>`select run.run_id from json_each(${holds}) as hold cross join runs as run
-      on run.run_id = hold.value ->> 0 and run.fence = hold.value ->> 1
-      where run.status = ${RUNNING}`.compile(db),
+    sql<never>`select run.run_id from ${eachOf(holds, "hold")} ${DRIVES} runs as run
+      on run.run_id = hold.value ->> 0 and run.fence = ${numberAt("hold.value", 1)}
+      where run.status = ${RUNNING} ${perDialect(sql``, sql`order by run.seq for share of run`)}`.compile(db),
 }));
 
 /** Those of the runs that still run under the token given. */

@@ -3,7 +3,7 @@ import { setImmediate } from "node:timers/promises";
 import { type RawBuilder, type Selectable, type SqlBool, sql } from "kysely";
 import type { Json, StoreOperation, StoreVector } from "../../executor/protocol.ts";
 import type { Database } from "../database.ts";
-import { elementAt, firstOf, jsonFilter, lengthOf } from "../expressions.ts";
+import { elementAt, firstOf, integer, jsonFilter, lengthOf } from "../expressions.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { Tx } from "../storage.ts";
 import { asVector, cosineDistance } from "../vectors.ts";
@@ -106,7 +106,7 @@ export async function remove(tx: Tx, { namespace, key }: ItemKey): Promise<void>
 const extend = prepared<{ namespace: string; key: string; now: number }>((db, slots) =>
   db
     .updateTable("store_items")
-    .set({ expires_at: sql<number>`${slots.now} + ttl * ${sql.lit(MINUTE_MS)}` })
+    .set({ expires_at: sql<number>`${integer(slots.now)} + ttl * ${sql.lit(MINUTE_MS)}` })
     .where("namespace", "=", slots.namespace)
     .where("key", "=", slots.key)
     // Not one that is over, nor one that was put again without a time to live.

@@ -2,10 +2,13 @@
  * Finding threads. The pairs of the metadata filter say how many threads match each, so the way is chosen before the
  * search: few matches are fetched and sorted, many are met soon enough on a walk along the order asked for. A filter that
  * only rows can answer (values, objects, long texts) looks at rows in portions and lets others have the event loop between.
+ *
+ * PostgreSQL has no pairs but an index on the metadata as JSON, and chooses the way by its own statistics.
  */
 import { type RawBuilder, type SqlBool, sql } from "kysely";
 import type { ThreadFilter, ThreadSearch, ThreadStatus } from "../../schemas/threads.ts";
-import { asList, jsonEquals, jsonEqualsAll, listed, pairValue } from "../expressions.ts";
+import { asList, DRIVES, eachOf, hasMembers, jsonEquals, jsonEqualsAll, listed, numberOf, pairValue } from "../expressions.ts";
+import { isShared } from "../locks.ts";
 import type { ThreadRecord, Tx } from "../storage.ts";
 import { COLUMNS, toRecord } from "./threads.ts";
 
@@ -57,6 +60,8 @@ interface Pair {
 interface Plan {
   /** Pairs of metadata that a match must have, the rarest first. */
   readonly pairs: readonly Pair[];
+  /** The same as a condition that an index on metadata answers; null where pairs do. */
+  readonly metadata: RawBuilder<SqlBool> | null;
   readonly ids: readonly string[] | null;
   readonly status: ThreadStatus | "not idle" | null;
   /** Conditions on rows. */
@@ -73,17 +78,15 @@ const PORTION = 200;
 /** Null when nothing can match. */
 async function planFor(db: Tx, { metadata, values, status, ids }: ThreadQuery): Promise<Plan | null> {
   const wanted = metadata ?? {};
-  const { rows } = await sql<Pair | { pair_id: null }>`
-    select pair.pair_id, pair.threads, pair.changed from json_each(${JSON.stringify(wanted)}) as member
-    left join metadata_pairs as pair on pair.key = member.key and pair.value = ${pairValue("member")}`.execute(db);
-  const pairs: Pair[] = [];
-  for (const row of rows) {
-    if (row.pair_id === null) return null;
-    pairs.push(row);
-  }
-  const unsure = Object.entries(wanted).filter(([, value]) => !isWhole(value));
+  const indexed = isShared(db);
+  const pairs = indexed ? [] : await pairsOf(db, wanted);
+  if (pairs === null) return null;
+  const members = Object.entries(wanted);
+  const unsure = members.filter(([, value]) => (indexed ? !isScalar(value) : !isWhole(value)));
+  const scalars = Object.fromEntries(members.filter(([, value]) => isScalar(value)));
   return {
-    pairs: pairs.sort((a, b) => a.threads - b.threads),
+    pairs,
+    metadata: indexed && Object.keys(scalars).length > 0 ? hasMembers(sql.ref("t.metadata"), scalars) : null,
     ids: ids ?? null,
     status: status ?? null,
     checks: [
@@ -93,10 +96,25 @@ async function planFor(db: Tx, { metadata, values, status, ids }: ThreadQuery): 
   };
 }
 
+/** The pairs of a filter, the rarest first; null when one is nowhere. */
+async function pairsOf(db: Tx, wanted: Readonly<Record<string, unknown>>): Promise<Pair[] | null> {
+  const { rows } = await sql<Pair | { pair_id: null }>`
+    select pair.pair_id, pair.threads, pair.changed from json_each(${JSON.stringify(wanted)}) as member
+    left join metadata_pairs as pair on pair.key = member.key and pair.value = ${pairValue("member")}`.execute(db);
+  const pairs: Pair[] = [];
+  for (const row of rows) {
+    if (row.pair_id === null) return null;
+    pairs.push(row);
+  }
+  return pairs.sort((a, b) => a.threads - b.threads);
+}
+
+const isScalar = (value: unknown): boolean => typeof value !== "object" || value === null;
+
 /** The pair says all there is to know of the value. */
 function isWhole(value: unknown): boolean {
   if (typeof value === "string") return value.length <= PAIR_TEXT;
-  return typeof value !== "object" || value === null;
+  return isScalar(value);
 }
 
 /** The rarest pair leaves few enough to fetch them all. */
@@ -109,12 +127,13 @@ const has = ({ pair_id }: Pair): RawBuilder<SqlBool> =>
  * `from … where …` of the threads that match but for the checks; `driven` by the rarest pair or by the threads' own order.
  * The status is a literal: an index with a condition serves only a query that shows the condition.
  */
-function source({ pairs, ids, status }: Plan, driven: boolean): RawBuilder<unknown> {
+function source({ pairs, metadata, ids, status }: Plan, driven: boolean): RawBuilder<unknown> {
   const [rarest, ...others] = pairs;
   const byPair = driven && rarest !== undefined;
   const conditions = [
     ...(byPair ? [sql`driver.pair_id = ${rarest.pair_id}`] : [sql`t.temporary = 0`]),
     ...(byPair ? others : pairs).map(has),
+    ...(metadata === null ? [] : [metadata]),
     ...(ids === null ? [] : [sql`t.thread_id in ${listed(asList(ids))}`]),
     ...(status === null ? [] : [status === "not idle" ? sql`t.status <> 'idle'` : sql`t.status = ${sql.lit(status)}`]),
   ];
@@ -140,7 +159,7 @@ async function candidates(
 /** The counters know, unless several conditions have to meet. */
 async function countCandidates(db: Tx, plan: Plan, totals: KnownTotals): Promise<number> {
   const { pairs, ids, status } = plan;
-  if (ids !== null) return countRows(db, source(plan, false));
+  if (ids !== null || isShared(db)) return countRows(db, source(plan, false));
   if (status === null) return countOfPairs(db, pairs, totals);
   if (status !== "idle") return countRows(db, source(plan, isFew(pairs)));
   // Most threads are idle: the others are fewer to look at.
@@ -201,8 +220,8 @@ async function checked(db: Tx, seqs: readonly number[], checks: Plan["checks"]):
   for (let start = 0; start < seqs.length; start += PORTION) {
     if (start > 0) await nextTurn();
     const portion = asList(seqs.slice(start, start + PORTION));
-    const { rows } = await sql<{ seq: number }>`select t.seq from json_each(${portion}) as wanted
-      cross join threads as t on t.seq = wanted.value left join thread_values as v on v.seq = t.seq
+    const { rows } = await sql<{ seq: number }>`select t.seq from ${eachOf(portion, "wanted")}
+      ${DRIVES} threads as t on t.seq = ${numberOf("wanted.value")} left join thread_values as v on v.seq = t.seq
       where ${sql.join(checks, sql` and `)} order by wanted.key`.execute(db);
     passed.push(...rows.map(({ seq }) => seq));
   }
@@ -217,7 +236,7 @@ async function load(db: Tx, seqs: readonly number[], values: boolean): Promise<T
   if (seqs.length === 0) return [];
   const columns = sql.join(COLUMNS.map((column) => sql.ref(`t.${column}`)));
   const { rows } = await sql<Row>`select ${columns}, ${values ? sql`v."values"` : sql`null as "values"`}
-    from json_each(${asList(seqs)}) as wanted cross join threads as t on t.seq = wanted.value
+    from ${eachOf(asList(seqs), "wanted")} ${DRIVES} threads as t on t.seq = ${numberOf("wanted.value")}
     ${values ? sql`left join thread_values as v on v.seq = t.seq` : sql``} order by wanted.key`.execute(db);
   return rows.map(toRecord);
 }

@@ -1,7 +1,8 @@
-import { type Selectable, sql } from "kysely";
+import { type Selectable, type SqlBool, sql } from "kysely";
 import type { Json } from "../../executor/protocol.ts";
 import type { ThreadStatus, TtlStrategy } from "../../schemas/threads.ts";
 import type { Database } from "../database.ts";
+import { hasMembers, integer, perDialect, text } from "../expressions.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { ThreadRecord, ThreadTtl, Tx } from "../storage.ts";
 import * as checkpoints from "./checkpoints.ts";
@@ -53,14 +54,12 @@ export async function find(db: Tx, thread_id: string): Promise<ThreadRecord | un
 
 /** Ids of threads whose metadata names the assistant. */
 export async function idsOfAssistant(db: Tx, assistant_id: string): Promise<string[]> {
-  const rows = await db
-    .selectFrom("metadata_pairs as pair")
-    .innerJoin("thread_pairs as owner", "owner.pair_id", "pair.pair_id")
-    .innerJoin("threads", "threads.seq", "owner.seq")
-    .select("threads.thread_id")
-    .where("pair.key", "=", "assistant_id")
-    .where("pair.value", "=", `"${assistant_id}`)
-    .execute();
+  const having = perDialect(
+    sql<SqlBool>`seq in (select owner.seq from metadata_pairs as pair join thread_pairs as owner on owner.pair_id = pair.pair_id
+      where pair.key = 'assistant_id' and pair.value = ${`"${assistant_id}`})`,
+    sql<SqlBool>`temporary = 0 and ${hasMembers(sql.ref("metadata"), { assistant_id })}`,
+  );
+  const rows = await db.selectFrom("threads").select("thread_id").where(having).execute();
   return rows.map((row) => row.thread_id);
 }
 
@@ -108,8 +107,8 @@ interface Touch {
 
 /** Ending a run that changed nothing is no change of the state. */
 const stateUpdatedAt = ({ values_changed, interrupts, state_updated_at }: Touch) => sql<never>`case
-  when ${state_updated_at} is not null and (${values_changed} = 1 or interrupts <> ${interrupts})
-  then ${state_updated_at} else state_updated_at end`;
+  when ${integer(state_updated_at)} is not null and (${integer(values_changed)} = 1 or interrupts <> ${text(interrupts)})
+  then ${integer(state_updated_at)} else state_updated_at end`;
 
 const kept = (column: "status" | "rest_status" | "interrupts", value: string | number | null) =>
   sql<never>`coalesce(${value}, ${sql.ref(column)})`;
@@ -123,8 +122,8 @@ const touchRow = prepared<Touch>((db, slots) =>
       interrupts: kept("interrupts", slots.interrupts),
       state_updated_at: stateUpdatedAt(slots),
       updated_at: slots.updated_at,
-      expires_at: sql<never>`case when ${slots.renew_ttl} = 1 and ttl_strategy = 'keep_latest'
-        then ${slots.updated_at} + ttl_minutes * 60000 else expires_at end`,
+      expires_at: sql<never>`case when ${integer(slots.renew_ttl)} = 1 and ttl_strategy = 'keep_latest'
+        then ${integer(slots.updated_at)} + ttl_minutes * 60000 else expires_at end`,
     })
     .where("thread_id", "=", slots.thread_id),
 );

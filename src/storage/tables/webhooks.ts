@@ -1,4 +1,6 @@
 /** Webhook calls that must be made: written with the run's end, in one transaction, and deleted when done. Each call leaves a record. */
+import { sql } from "kysely";
+import { clock, integer, lockRows } from "../expressions.ts";
 import { insertRows } from "../prepared.ts";
 import type { DeliveryRecord, Tx, WebhookRecord } from "../storage.ts";
 
@@ -26,6 +28,27 @@ export async function due(db: Tx, now: number, limit: number): Promise<WebhookRe
     .orderBy("next_attempt_at")
     .limit(limit)
     .execute();
+}
+
+/**
+ * As `due`, for processes that share the outbox: each call comes to one of them, which has `hold_ms` to make it. After that it is
+ * due again.
+ */
+export async function takeDue(tx: Tx, now: number, limit: number, hold_ms: number): Promise<WebhookRecord[]> {
+  const rows = await tx
+    .updateTable("webhooks")
+    .set({ next_attempt_at: sql<number>`${clock(now)} + ${integer(hold_ms)}` })
+    .where("webhook_id", "in", ({ selectFrom }) =>
+      selectFrom("webhooks as waiting")
+        .select("waiting.webhook_id")
+        .where("waiting.next_attempt_at", "<=", clock(now))
+        .orderBy("waiting.next_attempt_at")
+        .limit(limit)
+        .modifyEnd(lockRows("update skip locked")),
+    )
+    .returningAll()
+    .execute();
+  return rows;
 }
 
 /** When the next call that is not due yet will be; undefined when none waits. */
