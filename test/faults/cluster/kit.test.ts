@@ -4,7 +4,9 @@ import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { openPostgres } from "../../../src/storage/postgres.ts";
 import { listenOn } from "../support.ts";
+import { audit } from "./kit/audit.ts";
 import { redisReplies } from "./kit/resp.ts";
 import { useServices } from "./kit/services.ts";
 import { startWire } from "./kit/wire.ts";
@@ -106,6 +108,73 @@ test("replies of Redis pass the filter whole, however they are cut, and publishe
     }),
   );
 });
+
+test("the audit finds each thing that must not be, and nothing in a sound database", async () => {
+  const { postgres } = services();
+  const database = await postgres.createDatabase();
+  await (await openPostgres({ uri: postgres.uri(database) })).close();
+  const query = (sql: string) => postgres.query(sql, database);
+  const promised = new Map([["sound", "t1"]]);
+  const found = (gone: readonly string[] = []) => audit(query, promised, { gone: new Set(gone) });
+  await query(thread("t1", "idle", { steps: ["a", "b"] }));
+  await query(run("sound", "t1", { status: "success", ended_at: 2 }));
+  await query(checkpoint("t1", "c0", null, 0));
+  await query(checkpoint("t1", "c1", "c0", 1));
+  await query("insert into event_logs values ('sound', 't1', 2, 0)");
+  await query("insert into event_chunks values ('sound', 0, 3, ''), ('sound', 4, 4, '')");
+  await query(thread("t2", "busy"));
+  await query(run("waits", "t2", { status: "pending" }));
+  expect((await found()).map(nameOf)).toEqual(["stuck"]);
+  await query("delete from runs where run_id = 'waits'; delete from threads where thread_id = 't2'");
+  expect(await found()).toEqual([]);
+
+  const planted: readonly (readonly [string, string, string])[] = [
+    ["ended and still leased", run("x", "t3", { status: "success", ended_at: 2, lease_owner: "'me'" }), "runs"],
+    ["ended without a time", run("x", "t3", { status: "error" }), "runs"],
+    ["busy without a live lease", thread("x", "busy"), "threads"],
+    ["a step counted twice", thread("x", "idle", { steps: ["a", "b", "a"] }), "threads"],
+    ["two checkpoints of one step", checkpoint("t1", "x", "c0", 1), "checkpoints"],
+    ["a checkpoint whose parent is gone", checkpoint("x", "x", "c1", 1), "checkpoints"],
+    ["events with a gap or a repeat", "insert into event_chunks values ('x', 1, 3, '')", "event_chunks"],
+    ["events with a gap or a repeat", "insert into event_chunks values ('sound', 3, 3, '')", "event_chunks"],
+    ["a stream without an end", "insert into event_logs values ('x', 't1', null, 0)", "event_logs"],
+    ["tried too often", run("x", "t3", { status: "error", ended_at: 2, attempt: 4 }), "runs"],
+    ["lost", "delete from runs where run_id = 'sound'", "runs"],
+  ];
+  for (const [name, statement, table] of planted) {
+    await query(`create table kept as select * from ${table}`);
+    await query(statement);
+    expect((await found()).map(nameOf)).toEqual([name]);
+    await query(`delete from ${table}; insert into ${table} select * from kept; drop table kept`);
+    expect([name, await found()]).toEqual([name, []]);
+  }
+  await query(
+    `${thread("x", "idle")}; ${run("x", "x", { status: "running", lease_owner: "'me'", lease_expires_at: 1 })}`,
+  );
+  expect((await found()).map(nameOf)).toEqual(["stuck", "not busy with a run in flight"]);
+  await query("update threads set status = 'busy' where thread_id = 'x'");
+  expect((await found()).map(nameOf)).toEqual(["stuck", "busy without a live lease"]);
+  expect((await found(["sound"])).map(nameOf)).toEqual(["stuck", "busy without a live lease", "not gone"]);
+});
+
+const nameOf = (sentence: string): string => sentence.slice(0, sentence.indexOf(":"));
+
+const thread = (id: string, status: string, values: object = {}): string => `with made as (
+  insert into threads (thread_id, status, temporary, created_at, updated_at, state_updated_at, metadata, config, interrupts)
+  values ('${id}', '${status}', 0, 1, 1, 1, '{}', '{}', '{}') returning seq)
+  insert into thread_values select seq, '${JSON.stringify(values)}' from made`;
+
+function run(id: string, thread_id: string, columns: Readonly<Record<string, string | number>>): string {
+  const row = { not_before: 1, attempt: 1, fence: 1, created_at: 1, updated_at: 1, ...columns };
+  const all = { ...row, status: `'${columns.status}'`, run_id: `'${id}'`, thread_id: `'${thread_id}'` };
+  const texts = ["assistant_id", "graph_id", "multitask_strategy", "metadata", "kwargs"];
+  return `insert into runs (${[...Object.keys(all), ...texts].join()})
+    values (${[...Object.values(all), ...texts.map(() => "'{}'")].join()})`;
+}
+
+const checkpoint = (thread_id: string, id: string, parent: string | null, step: number): string =>
+  `insert into checkpoints values ('${thread_id}', '', '${id}', ${parent === null ? "null" : `'${parent}'`}, 'sound',
+    'json', '{}', '{"step":${step}}', '')`;
 
 /** The body of `GET /`, over a connection of its own. */
 async function get(port: number): Promise<string> {

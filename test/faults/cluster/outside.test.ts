@@ -30,8 +30,8 @@ test("crons over three processes, one of them killed and one frozen: each tick o
   );
   const ticks = () =>
     cluster().query<{ cron_id: string; second: string; count: number }>(
-      `select metadata::jsonb ->> 'cron_id' as cron_id, (created_at / 1000)::text as second, count(*)::int as count
-       from runs where metadata::jsonb ? 'cron_id' group by 1, 2 order by 2`,
+      `select skein_json(metadata) ->> 'cron_id' as cron_id, (created_at / 1000)::text as second, count(*)::int as count
+       from runs where skein_json(metadata) ? 'cron_id' group by 1, 2 order by 2`,
     );
   const past = async (seconds: number) => {
     const now = Math.floor(Date.now() / 1000);

@@ -28,11 +28,11 @@ const FORBIDDEN: Readonly<Record<string, string>> = {
   "not busy with a run in flight": `select thread_id from threads where status <> 'busy' and exists (
       select 1 from runs where runs.thread_id = threads.thread_id and runs.status in ('pending', 'running'))`,
   "a step counted twice": `select thread_id, step from (
-      select thread_id, "values"::text::jsonb as state from threads
-      where "values" is not null and jsonb_typeof("values"::text::jsonb -> 'steps') = 'array') as shown,
+      select thread_id, skein_json("values") as state from threads join thread_values using (seq)
+      where "values" is not null and jsonb_typeof(skein_json("values") -> 'steps') = 'array') as shown,
       jsonb_array_elements_text(state -> 'steps') as step group by thread_id, step having count(*) > 1`,
-  "two checkpoints of one step": `select thread_id, run_id, metadata::jsonb ->> 'step' as step from checkpoints
-      where checkpoint_ns = '' and run_id is not null group by thread_id, run_id, metadata::jsonb ->> 'step'
+  "two checkpoints of one step": `select thread_id, run_id, skein_json(metadata) ->> 'step' as step from checkpoints
+      where checkpoint_ns = '' and run_id is not null group by thread_id, run_id, skein_json(metadata) ->> 'step'
       having count(*) > 1`,
   "a checkpoint whose parent is gone": `select thread_id, checkpoint_id from checkpoints as child
       where parent_checkpoint_id is not null and not exists (select 1 from checkpoints as parent
