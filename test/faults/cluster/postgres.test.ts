@@ -11,7 +11,8 @@ import { useServices } from "./kit/services.ts";
 
 const cluster = useServices((services) =>
   startCluster(services, {
-    members: [{ role: "both", env: { POSTGRES_POOL_MAX: "3" } }, "both", "worker"],
+    members: [{ role: "both", env: { LANGGRAPH_POSTGRES_POOL_MAX_SIZE: "3" } }, "both", "worker"],
+    env: { SKEIN_STATEMENT_TIMEOUT_SECS: "1" },
   }),
 );
 
@@ -183,21 +184,14 @@ test("statements run into their time limit: the answer is an honest refusal, and
   const load = clients(cluster(), "limit");
   try {
     await eventually(() => load.ids.length >= 8);
-    await postgres.query(`alter database ${cluster().database} set statement_timeout = '300ms'`);
-    await postgres.terminateBackends(cluster().database);
-    await blocker.end().catch(() => undefined);
-    const lock = new pg.Client({ connectionString: postgres.uri(cluster().database) });
-    await lock.connect();
-    await lock.query("set statement_timeout = 0; begin; lock table runs in access exclusive mode");
-    await delay(1500);
-    await lock.query("rollback");
-    await lock.end();
+    await blocker.query("begin; lock table runs in access exclusive mode");
+    await eventually(() => load.statuses.has(503), { ms: 20_000 });
+    await blocker.query("rollback");
     const before = load.ids.length;
     await eventually(() => load.ids.length >= before + 8, { ms: 20_000 });
   } finally {
     await load.stop();
-    await postgres.query(`alter database ${cluster().database} reset statement_timeout`);
-    await postgres.terminateBackends(cluster().database);
+    await blocker.end();
   }
   await expectWell(cluster());
   await expectKept(cluster(), load);
