@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `skein dev`, `skein start` and `skein compat`. */
+/** `skein dev`, `skein start`, `skein migrate` and `skein compat`. */
 import { Command } from "commander";
 import getPort, { portNumbers } from "get-port";
 import { type CompatFlags, compat, NoDocumentError } from "./compat/command.ts";
@@ -15,8 +15,8 @@ import {
 import { GraphLoadError, IndexLoadError } from "./engine/executor-thread.ts";
 import { PortInUseError } from "./http/listen.ts";
 import { createLogger, type Logger } from "./observability/logger.ts";
-import { type SkeinServer, startServer } from "./server.ts";
-import { StorageRefused } from "./storage/sqlite.ts";
+import { type SkeinServer, sealingOf, startServer } from "./server.ts";
+import { openStorage, StorageRefused } from "./storage/open.ts";
 import { VERSION } from "./version.ts";
 
 const PORTS_TO_TRY = 100;
@@ -25,6 +25,7 @@ async function main(): Promise<void> {
   const program = new Command("skein").description("Agent Server for LangGraph.js").version(VERSION);
   addServeCommand(program, "dev", "Serve a project and reload it when its graph files change.");
   addServeCommand(program, "start", "Serve a project: no watching, JSON logs.");
+  addMigrateCommand(program);
   addCompatCommand(program);
   await program.parseAsync();
 }
@@ -40,6 +41,32 @@ function addServeCommand(program: Command, mode: Mode, description: string): voi
     .option("--jobs <n>", "runs at once (default N_JOBS_PER_WORKER or 10)")
     .option("--threads <n>", "executor threads (default: cores minus one, at least 1)")
     .action((flags: Flags) => serve(mode, flags));
+}
+
+function addMigrateCommand(program: Command): void {
+  program
+    .command("migrate")
+    .description("Bring the schema of the database up to date. Servers do it themselves when they start.")
+    .option("--config <path>", "langgraph.json, or its folder", ".")
+    .option("--data <folder>", "folder of the database (default .skein beside the config)")
+    .action(migrate);
+}
+
+async function migrate(flags: Flags): Promise<void> {
+  try {
+    const settings = readSettings("start", flags, loadProject(flags.config ?? ".", process.env));
+    const applied: string[] = [];
+    const storage = await openStorage({
+      ...settings,
+      sealing: sealingOf(settings),
+      onMigrated: (names) => applied.push(...names),
+    });
+    await storage.close();
+    const done = applied.length === 0 ? "is up to date" : `now has ${applied.join(", ")}`;
+    process.stdout.write(`The schema of ${storage.location} ${done}.\n`);
+  } catch (error) {
+    refuse(error);
+  }
 }
 
 function addCompatCommand(program: Command): void {

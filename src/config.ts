@@ -72,6 +72,14 @@ export interface WebhookSettings {
   readonly fields: readonly string[] | null;
 }
 
+/** A PostgreSQL server. */
+export interface DatabaseSettings {
+  readonly uri: string;
+  /** Connections of this process at most. */
+  readonly poolMax: number;
+  readonly statementTimeoutMs: number;
+}
+
 /** Encryption at rest. */
 export interface EncryptionSettings {
   readonly key: Uint8Array;
@@ -99,6 +107,8 @@ export interface Settings {
   /** Which setting asked for the port, for people. */
   readonly portSource: string;
   readonly dataDir: string;
+  /** Null: a file in `dataDir`. */
+  readonly database: DatabaseSettings | null;
   /** Runs at once. */
   readonly jobs: number;
   /** Executor threads. */
@@ -378,7 +388,33 @@ function signingSecret(text: string, fill: Fill): string {
 const AES_BYTES = [16, 24, 32];
 
 /** Variables that graphs have no use for and must not leak. */
-export const SERVER_SECRETS = ["LANGGRAPH_AES_KEY", "LANGGRAPH_AES_KEYS_OLD"] as const;
+export const SERVER_SECRETS = [
+  "LANGGRAPH_AES_KEY",
+  "LANGGRAPH_AES_KEYS_OLD",
+  "DATABASE_URI",
+  "POSTGRES_URI",
+  "POSTGRES_URI_CUSTOM",
+] as const;
+
+/** Names of the database, the first that is set counts. */
+const DATABASE_NAMES = ["DATABASE_URI", "POSTGRES_URI", "POSTGRES_URI_CUSTOM"] as const;
+
+function databaseSettings(env: Env): DatabaseSettings | null {
+  const name = DATABASE_NAMES.find((each) => (env[each] ?? "").trim() !== "");
+  if (name === undefined) return null;
+  const uri = (env[name] ?? "").trim();
+  // The error must not show the URI: it holds a password.
+  if (!/^postgres(?:ql)?:\/\//.test(uri) || !URL.canParse(uri)) {
+    throw new ConfigError(`${name} must be a PostgreSQL URI (postgres://user:password@host:5432/database)`);
+  }
+  const poolName = "LANGGRAPH_POSTGRES_POOL_MAX_SIZE";
+  const timeoutName = "SKEIN_STATEMENT_TIMEOUT_SECS";
+  return {
+    uri,
+    poolMax: integer(env[poolName], poolName, 20, 2, 10_000),
+    statementTimeoutMs: number(env[timeoutName], timeoutName, 30, 0.1, 3600) * 1000,
+  };
+}
 
 function encryptionSettings(env: Env): EncryptionSettings | null {
   const { LANGGRAPH_AES_KEY: key, LANGGRAPH_AES_KEYS_OLD: old, LANGGRAPH_AES_JSON_KEYS: json } = env;
@@ -463,6 +499,7 @@ export function readSettings(mode: Mode, flags: Flags, project: Project): Settin
     host: flags.host ?? env.LANGGRAPH_SERVER_HOST ?? "127.0.0.1",
     port: integer(flags.port ?? env.LANGGRAPH_SERVER_PORT, portSource, 2024, 0, 65_535),
     portSource,
+    database: databaseSettings(env),
     dataDir: resolve(flags.data ?? join(project.dir, ".skein")),
     jobs: integer(flags.jobs ?? env.N_JOBS_PER_WORKER, jobsSource, 10, 1, 10_000),
     threads: integer(flags.threads, "--threads", Math.max(1, availableParallelism() - 1), 1, 256),

@@ -32,8 +32,8 @@ import { System } from "./services/system.ts";
 import { ThreadStates } from "./services/thread-states.ts";
 import { Threads } from "./services/threads.ts";
 import { Cipher } from "./storage/cipher.ts";
+import { openStorage } from "./storage/open.ts";
 import type { Sealing } from "./storage/sealing.ts";
-import { openSqlite } from "./storage/sqlite.ts";
 import * as runs from "./storage/tables/runs.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
 import { VERSION } from "./version.ts";
@@ -63,6 +63,8 @@ const TYPES_TIMEOUT_MS = 60_000;
 const TYPES_IDLE_MS = 5000;
 const CANCEL_GRACE_MS = 5000;
 const SWEEP_KEYS_MS = 10 * 60_000;
+/** How often work of other processes is looked for, should the word of it be lost. */
+const POLL_MS = 5000;
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
 
@@ -96,8 +98,9 @@ async function assemble(
   loading.catch(() => undefined);
 
   const sealing = sealingOf(settings);
-  const database = await openSqlite({
-    dir: settings.dataDir,
+  const database = await openStorage({
+    database: settings.database,
+    dataDir: settings.dataDir,
     onError: (error: unknown) => onError(error, "storage"),
     sealing,
   });
@@ -106,7 +109,7 @@ async function assemble(
   stack.push(() => database.close());
   let graphs = await loading;
   let specs = project.graphs;
-  await syncDefaultAssistants(database, specs, Date.now());
+  await syncDefaultAssistants(database, specs, database.now());
   await sweepLeftovers(database);
 
   const metrics = new Metrics({
@@ -149,6 +152,7 @@ async function assemble(
     cancelGraceMs: CANCEL_GRACE_MS,
     onWebhook: () => webhooks.nudge(),
   });
+  const isShared = database.dialect === "postgres";
   const queue = new Queue({
     storage: database,
     owner: `${hostname()}:${process.pid}:${uuid4()}`,
@@ -156,6 +160,8 @@ async function assemble(
     leaseMs: settings.leaseMs,
     execute: (run) => attempts.execute(run),
     onExpired: (run) => attempts.expire(run),
+    onBeat: () => attempts.heartbeat(),
+    pollMs: isShared ? POLL_MS : null,
     onError,
   });
 
@@ -189,7 +195,8 @@ async function assemble(
     create: (take) => runService.createDue(take),
     logger,
     metrics,
-    clock: systemClock,
+    clock: { ...systemClock, now: () => database.now() },
+    ...(isShared ? { longestSleepMs: POLL_MS } : {}),
   });
   const types = new Types({
     graphs: () => specs,
@@ -235,7 +242,7 @@ async function assemble(
   stack.push(() => listening.close(0));
   server_url = listening.url;
   pool.listening(server_url);
-  await queue.start({ alone: true });
+  await queue.start({ alone: !isShared });
   webhooks.nudge();
   scheduler.start();
   stack.push(() => scheduler.stop());
@@ -252,6 +259,7 @@ async function assemble(
         run: () => sweepThreads({ storage: database, limit: ttl.sweepLimit, onRemoved: stopRemoved }),
       },
       ...storeSweeps(project, store),
+      ...(isShared ? [{ name: "looking for webhooks", everyMs: POLL_MS, run: async () => webhooks.nudge() }] : []),
       { name: "sweeping idempotency keys", everyMs: SWEEP_KEYS_MS, run: () => sweepKeys(database) },
       {
         name: "sweeping records of webhook calls",
@@ -288,7 +296,7 @@ async function assemble(
       graphs = await pool.reload(changed);
       specs = changed;
       types.reset();
-      await syncDefaultAssistants(database, specs, Date.now());
+      await syncDefaultAssistants(database, specs, database.now());
       return graphs;
     },
     async stop() {
@@ -316,7 +324,8 @@ function storeSweeps({ store: { ttl } }: Project, store: Store): Sweep[] {
   return [{ name: "sweeping the store", everyMs: ttl.sweepMinutes * 60_000, run: () => store.sweep() }];
 }
 
-function sealingOf({ encryption }: Settings): Sealing | null {
+/** What seals the data; null when it is stored as it is. */
+export function sealingOf({ encryption }: Pick<Settings, "encryption">): Sealing | null {
   if (encryption === null) return null;
   const { key, old, jsonKeys } = encryption;
   return { cipher: new Cipher({ key, old }), jsonKeys };

@@ -10,6 +10,7 @@ import type { Metrics } from "../observability/metrics.ts";
 import type { RunRecord, Storage } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
+import type { Beat } from "../storage/tables/runs.ts";
 import type { EventLog } from "../streaming/event-log.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
 import type { ExecutorThread, RunHold } from "./executor-thread.ts";
@@ -96,6 +97,23 @@ export class Attempts {
     attempt.cancel = action;
     this.#stop(attempt, action);
     return true;
+  }
+
+  /**
+   * To be called before a heartbeat; what it returns is to be given what the heartbeat found. A run that is held here and not
+   * there has been taken over by another process; one that somebody wants cancelled is, should the word not have come.
+   */
+  heartbeat(): (found: readonly Beat[]) => void {
+    const before = [...this.#held.values()];
+    return (found) => {
+      const beats = new Map(found.map((beat) => [beat.run_id, beat]));
+      for (const attempt of before) {
+        const { run_id, fence } = attempt.run;
+        const beat = beats.get(run_id);
+        if (beat?.fence !== fence) attempt.abandon({ kind: "drained" });
+        else if (beat.cancel_action !== null && attempt.cancel === null) this.cancel(run_id, beat.cancel_action);
+      }
+    };
   }
 
   /** Hands back every run still in hand, without spending its attempt: the process is going down. */
@@ -244,7 +262,12 @@ export class Attempts {
     }
     // A run that leaves nothing behind and calls nobody has nothing for the disk to remember.
     const durable = expected.kind !== "settle" || !run.kwargs.temporary || run.kwargs.webhook !== null;
-    const concluded = storage.write((tx) => conclude(tx, run, hold, decide, Date.now()), { durable });
+    if (storage.dialect === "postgres") {
+      // Nothing keeps these in order there: what the attempt has written comes before its end.
+      await hold.writing;
+      await log.flush();
+    }
+    const concluded = storage.write((tx) => conclude(tx, run, hold, decide, storage.now()), { durable });
     const [written] = await Promise.all([concluded, log.flush()]);
     return written;
   }

@@ -1,6 +1,7 @@
 /** Stopping runs. The intent is durable: it is on the run row before anyone is told. */
 import { conflict, notFound } from "../errors.ts";
 import type { CancelAction } from "../executor/protocol.ts";
+import { lockThread } from "../storage/locks.ts";
 import type { RunRecord, Tx } from "../storage/storage.ts";
 import * as runs from "../storage/tables/runs.ts";
 import { eraseRun, settlePendingRun } from "./settle.ts";
@@ -20,13 +21,14 @@ export async function cancelRun(
   action: CancelAction,
   now: number,
 ): Promise<CancelEffect> {
-  const run = await runs.find(tx, run_id);
+  if (thread_id !== null) lockThread(tx, thread_id);
+  const run = await (thread_id === null ? runs.findLockingThread(tx, run_id) : runs.findLocked(tx, run_id));
   if (run === undefined || (thread_id !== null && run.thread_id !== thread_id))
     throw notFound(`Run ${run_id} not found`);
   return cancelFound(tx, run, action, now);
 }
 
-/** A rollback that somebody was promised stays one, whatever is asked for afterwards. */
+/** The run's thread is locked. A rollback that somebody was promised stays one, whatever is asked for afterwards. */
 export async function cancelFound(tx: Tx, run: RunRecord, asked: CancelAction, now: number): Promise<CancelEffect> {
   const action = run.cancel_action === "rollback" ? "rollback" : asked;
   if (run.status === "running") {

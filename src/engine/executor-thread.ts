@@ -33,6 +33,8 @@ export interface RunHold {
   failure: ErrorBody | undefined;
   /** The run may have checkpoints or writes in storage. */
   hasStored: boolean;
+  /** The writes on their way to a database that does not keep their order. Never rejects. */
+  writing?: Promise<unknown>;
 }
 
 /** What an attempt tells while it runs. */

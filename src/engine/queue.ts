@@ -14,6 +14,10 @@ export interface QueueOptions {
   readonly execute: (run: RunRecord) => Promise<"ended" | "requeued">;
   /** A lease ran out, or was found at start: decide what becomes of the run. */
   readonly onExpired: (run: RunRecord) => Promise<void>;
+  /** Before a heartbeat; the answer takes the runs of ours that it found, where processes share the database. */
+  readonly onBeat?: () => (found: readonly runs.Beat[]) => void;
+  /** Looks for ready runs after so long, milliseconds, should the word of them be lost; null when no word can be. */
+  readonly pollMs?: number | null;
   readonly onError: (error: unknown, doing: string) => void;
 }
 
@@ -40,6 +44,7 @@ export class Queue {
   #again = false;
   #dueTimer: NodeJS.Timeout | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
+  #poll: NodeJS.Timeout | undefined;
 
   constructor(options: QueueOptions) {
     this.#options = options;
@@ -49,6 +54,8 @@ export class Queue {
   async start({ alone }: { readonly alone: boolean }): Promise<void> {
     if (alone) await this.#reclaim(Number.MAX_SAFE_INTEGER);
     this.#accepting = true;
+    const { pollMs = null } = this.#options;
+    if (pollMs !== null) this.#poll = setInterval(() => this.nudge(), pollMs).unref();
     this.#heartbeat = setInterval(() => void this.#beat(), this.#options.leaseMs / 3).unref();
     this.nudge();
   }
@@ -89,6 +96,7 @@ export class Queue {
   async stop(): Promise<void> {
     this.#accepting = false;
     clearTimeout(this.#dueTimer);
+    clearInterval(this.#poll);
     await this.#claiming;
     while (this.#running.size > 0) await Promise.all(this.#running);
     clearInterval(this.#heartbeat);
@@ -114,14 +122,14 @@ export class Queue {
     const { storage, owner, leaseMs } = this.#options;
     const { claimed, due } = await storage.write(
       async (tx) => {
-        const now = Date.now();
+        const now = storage.now();
         const claimed = await runs.claim(tx, { owner, now, lease_ms: leaseMs, limit });
         return { claimed, due: claimed.length < limit ? await runs.nextDue(tx, now) : undefined };
       },
       { durable: false },
     );
     for (const run of claimed) this.#occupy(() => this.#execute(run));
-    if (due !== undefined) this.#wakeIn(due - Date.now());
+    if (due !== undefined) this.#wakeIn(due - storage.now());
     return claimed.length;
   }
 
@@ -152,19 +160,34 @@ export class Queue {
 
   async #beat(): Promise<void> {
     try {
-      const { storage, owner, leaseMs } = this.#options;
-      await storage.write((tx) => runs.extendLeases(tx, { owner, now: Date.now(), lease_ms: leaseMs }), {
-        durable: false,
-      });
-      await this.#reclaim(Date.now());
+      const { storage, owner, leaseMs, onBeat } = this.#options;
+      const obey = onBeat?.();
+      const found = await storage.write(
+        (tx) => runs.extendLeases(tx, { owner, now: storage.now(), lease_ms: leaseMs }),
+        { durable: false, urgent: true },
+      );
+      if (storage.dialect === "postgres") obey?.(found);
+      await (storage.dialect === "postgres" ? this.#takeOver() : this.#reclaim(storage.now()));
     } catch (error) {
       this.#options.onError(error, "renewing leases");
     }
   }
 
+  /** No other process is there: what is not ours is nobody's. */
   async #reclaim(now: number): Promise<void> {
     const expired = await this.#options.storage.read((db) => runs.expired(db, now));
     for (const run of expired) await this.#options.onExpired(run);
     if (expired.length > 0) this.nudge();
+  }
+
+  /** Among several processes a lost run becomes ours, under a new token, before anything is decided about it. */
+  async #takeOver(): Promise<void> {
+    const { storage, owner, leaseMs, onExpired } = this.#options;
+    const taken = await storage.write(
+      (tx) => runs.takeOverExpired(tx, { owner, now: storage.now(), lease_ms: leaseMs }),
+      { urgent: true },
+    );
+    for (const run of taken) await onExpired(run);
+    if (taken.length > 0) this.nudge();
   }
 }

@@ -24,7 +24,7 @@ export function resealer(storage: Storage, cipher: Cipher, logger: Logger): () =
     while (place !== undefined && performance.now() < end) {
       place = await step(place);
       if (place !== undefined) continue;
-      await storage.write((tx) => encryption.finish(tx, cipher.keyId, Date.now()));
+      await storage.write((tx) => encryption.finish(tx, cipher.keyId, storage.now()));
       logger.info({ key_id: cipher.keyId }, "all data is encrypted under LANGGRAPH_AES_KEY; older keys can go");
     }
   };

@@ -44,6 +44,8 @@ export interface SchedulerOptions {
   readonly logger: Pick<Logger, "debug" | "info" | "warn" | "error">;
   readonly metrics: Pick<Metrics, "cronTicks">;
   readonly clock: Clock;
+  /** Looks again after so long at most, milliseconds: other processes may make crons, or end. */
+  readonly longestSleepMs?: number;
 }
 
 /** Timers do not count the time a machine sleeps, nor steps of its clock: look at the clock again now and then. */
@@ -94,7 +96,7 @@ export class Scheduler {
   }
 
   async #work(): Promise<void> {
-    const { storage, clock, logger } = this.#options;
+    const { storage, clock, logger, longestSleepMs } = this.#options;
     this.#cancelTimer?.();
     try {
       do {
@@ -108,7 +110,7 @@ export class Scheduler {
         if (failures > 0) this.#sleep(RETRY_MS);
         // Firing has set new ticks.
         else if (due.length > 0) this.#again = true;
-        else if (next !== undefined) this.#sleep(next - clock.now());
+        else if (next !== undefined || longestSleepMs !== undefined) this.#sleep((next ?? Infinity) - clock.now());
       } while (this.#again && this.#accepting);
     } catch (error) {
       logger.error({ err: error }, "looking for due crons failed");
@@ -119,7 +121,7 @@ export class Scheduler {
   #sleep(ms: number): void {
     this.#cancelTimer?.();
     if (!this.#accepting) return;
-    const wait = Math.min(Math.max(ms, 1), LONGEST_SLEEP_MS);
+    const wait = Math.min(Math.max(ms, 1), this.#options.longestSleepMs ?? LONGEST_SLEEP_MS);
     this.#cancelTimer = this.#options.clock.after(wait, () => this.nudge());
   }
 
@@ -175,7 +177,7 @@ export class Scheduler {
 
   /** The cron as it is in this transaction, moved on to its next tick. */
   async #advance(tx: Tx, tick: crons.DueTick): Promise<CronRecord> {
-    const cron = await crons.find(tx, tick.cron_id);
+    const cron = await crons.findLocked(tx, tick.cron_id);
     if (cron === undefined) throw new TickGone();
     // A clock that was set back must not bring the same tick again.
     const next = nextTick(cron, Math.max(this.#options.clock.now(), tick.next_run_date));

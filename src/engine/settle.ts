@@ -4,6 +4,7 @@
  */
 import type { CancelAction, Json, Snapshot } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
+import { lockThread } from "../storage/locks.ts";
 import type { RunRecord, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
@@ -44,8 +45,9 @@ export async function conclude(
   decide: (cancel: CancelAction | null) => NextStep,
   now: number,
 ): Promise<NextStep | undefined> {
+  lockThread(tx, run.thread_id);
   // A temporary thread is gone either way.
-  const cancel = run.kwargs.temporary ? undefined : (await runs.find(tx, run.run_id))?.cancel_action;
+  const cancel = run.kwargs.temporary ? undefined : (await runs.findLocked(tx, run.run_id))?.cancel_action;
   const next = decide(cancel ?? null);
   return (await carryOut(tx, run, hold, next, now)) ? next : undefined;
 }
@@ -78,8 +80,7 @@ export async function settlePendingRun(tx: Tx, run: RunRecord, now: number): Pro
  * still shows what the run before left, because only a settled run changes that.
  */
 export async function eraseRun(tx: Tx, run: RunRecord, fence: number | undefined, now: number): Promise<boolean> {
-  const mine = fence === undefined ? await isPending(tx, run.run_id) : await runs.isHeld(tx, run.run_id, fence);
-  if (!mine) return false;
+  if (!(await isStill(tx, run.run_id, fence))) return false;
   await removeTraces(tx, run, now);
   if (run.kwargs.temporary) await threads.remove(tx, run.thread_id);
   else await restThread(tx, run.thread_id, now);
@@ -123,8 +124,10 @@ async function removeRecord(tx: Tx, { run_id, thread_id }: RunRecord, now: numbe
   await threads.touch(tx, thread_id, { metadata, updated_at: now });
 }
 
-async function isPending(tx: Tx, run_id: string): Promise<boolean> {
-  return (await runs.find(tx, run_id))?.status === "pending";
+/** Pending, or running under this token; until the transaction ends nobody else writes for it. */
+async function isStill(tx: Tx, run_id: string, fence: number | undefined): Promise<boolean> {
+  const run = await runs.findLocked(tx, run_id);
+  return fence === undefined ? run?.status === "pending" : run?.status === "running" && run.fence === fence;
 }
 
 /** What outlives a run whatever becomes of its thread: the webhook to send, and the end of events that are kept. */

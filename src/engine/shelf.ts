@@ -42,7 +42,7 @@ export function eventShelf(storage: Storage, fenceOf: (run_id: string) => number
 
 /** Removes the events of runs that ended longer ago than the retention. */
 export async function sweepEvents(storage: Storage, retentionMs: number): Promise<void> {
-  await storage.write((tx) => events.sweep(tx, Date.now() - retentionMs), { durable: false });
+  await storage.write((tx) => events.sweep(tx, storage.now() - retentionMs), { durable: false });
 }
 
 /** To be called before any run is held: removes what an earlier process could not. */

@@ -5,6 +5,7 @@
 import { conflict, notFound } from "../errors.ts";
 import type { DraftWrite, Snapshot, StateChange } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
+import { lockThread } from "../storage/locks.ts";
 import type { Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as runs from "../storage/tables/runs.ts";
@@ -36,6 +37,7 @@ export async function applyChange(
   change: StateChange,
   now: number,
 ): Promise<boolean> {
+  lockThread(tx, thread_id);
   const { latestRun } = await restingThread(tx, thread_id);
   if (latestRun !== found.latestRun || !(await isCurrent(tx, thread_id, change))) return false;
   await storeWrites(tx, change.writes);

@@ -22,7 +22,7 @@ const FENCED: Reply = {
 export function storageHandler(storage: Storage, store: Store): StorageHandler {
   return (requests) => {
     const writes = requests.filter(isWrite);
-    const written = writes.length === 0 ? undefined : writeAll(storage, writes);
+    const written = writes.length === 0 ? undefined : inTurn(storage, writes);
     return Promise.all(
       requests.map(async (request) => {
         if (!isWrite(request))
@@ -41,13 +41,29 @@ const isWrite = (request: StorageRequest): request is StorageRequest & { readonl
 
 type WriteRequest = StorageRequest & { readonly call: Write };
 
+/**
+ * SQLite does writes in the order in which they come. On PostgreSQL they run side by side: those of a run wait for each other,
+ * and its end waits for the last (`attempts.ts`).
+ */
+function inTurn(storage: Storage, requests: readonly WriteRequest[]): ReturnType<typeof writeAll> {
+  if (storage.dialect === "sqlite") return writeAll(storage, requests);
+  const holds = new Set(requests.flatMap(({ hold }) => hold ?? []));
+  const before = [...holds].flatMap(({ writing }) => writing ?? []);
+  const written =
+    before.length === 0 ? writeAll(storage, requests) : Promise.all(before).then(() => writeAll(storage, requests));
+  for (const hold of holds) hold.writing = written;
+  return written;
+}
+
 async function writeAll(
   storage: Storage,
   requests: readonly WriteRequest[],
 ): Promise<ReadonlyMap<StorageRequest, Reply>> {
   const durable = requests.some(({ call }) => call.op === "put_checkpoint" && call.durability === "sync");
   try {
-    return await storage.write((tx) => applyOrMark(tx, requests), { durable });
+    // On PostgreSQL what fails may still be done again.
+    const apply = storage.dialect === "sqlite" ? applyOrMark : applyAll;
+    return await storage.write((tx) => apply(tx, requests), { durable });
   } catch (error) {
     mark(requests, error);
     const failure: Reply = { ok: false, error: errorBody(error) };

@@ -41,7 +41,7 @@ export class Store {
   }
 
   /** Carries out operations in order, one answer each; neighbouring writes share a transaction. */
-  async run(operations: readonly StoreOperation[], now = Date.now()): Promise<StorageReply["store"]> {
+  async run(operations: readonly StoreOperation[], now = this.#options.storage.now()): Promise<StorageReply["store"]> {
     const answers: Answer[] = [];
     for (const group of grouped(operations)) {
       answers.push(
@@ -52,7 +52,7 @@ export class Store {
   }
 
   /** Removes what is over. Readers do not see it in any case. */
-  async sweep(now = Date.now()): Promise<void> {
+  async sweep(now = this.#options.storage.now()): Promise<void> {
     const { storage } = this.#options;
     for (;;) {
       const removed = await storage.write((tx) => items.sweep(tx, now, SWEEP_BATCH), { durable: false });

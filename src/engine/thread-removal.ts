@@ -1,4 +1,5 @@
 /** The end of a thread and of all that belongs to it, in one transaction. Whoever commits it then tells the world. */
+import { lockThread } from "../storage/locks.ts";
 import type { Tx } from "../storage/storage.ts";
 import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
@@ -14,6 +15,7 @@ export interface RemovedRuns {
 
 /** Removes the thread with its runs, checkpoints and events. Undefined when there is no such thread. */
 export async function removeThread(tx: Tx, thread_id: string): Promise<RemovedRuns | undefined> {
+  lockThread(tx, thread_id);
   if ((await threads.findBare(tx, thread_id)) === undefined) return undefined;
   const all = await runs.statusesOfThread(tx, thread_id);
   await events.removeOfThread(tx, thread_id);

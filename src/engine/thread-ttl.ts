@@ -1,4 +1,5 @@
 /** Threads that have outlived their time: removed, or cut to their latest state. */
+import { isShared, lockThread } from "../storage/locks.ts";
 import type { Storage, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as runs from "../storage/tables/runs.ts";
@@ -27,7 +28,7 @@ interface Share {
 
 /** One round: as many short writes as it takes. Returns how many threads it dealt with. A thread with runs in flight waits. */
 export async function sweepThreads({ storage, limit, onRemoved }: ThreadSweepOptions): Promise<number> {
-  const now = Date.now();
+  const now = storage.now();
   let total = 0;
   let more = true;
   while (more && total < limit) {
@@ -46,10 +47,15 @@ async function sweepShare(tx: Tx, now: number, limit: number): Promise<Share> {
   do {
     const expired = await threads.firstExpired(tx, now);
     if (expired === undefined) return { threads: done, removed, more: false };
+    lockThread(tx, expired.thread_id);
+    // Another process may have dealt with it, or a run has come.
+    if (isShared(tx) && !(await threads.isExpired(tx, expired.thread_id, now)))
+      return { threads: done, removed, more: true };
     const step = await sweepStep(tx, expired);
     if (step.removed !== undefined) removed.push(step.removed);
     if (step.done) done += 1;
-  } while (performance.now() < end && done < limit);
+    // Several in one transaction would be locked in no order.
+  } while (performance.now() < end && done < limit && !isShared(tx));
   return { threads: done, removed, more: true };
 }
 

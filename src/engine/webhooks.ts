@@ -5,7 +5,8 @@
  */
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
-import type { DeliveryRecord, Storage, WebhookRecord } from "../storage/storage.ts";
+import { isShared } from "../storage/locks.ts";
+import type { DeliveryRecord, Storage, Tx, WebhookRecord } from "../storage/storage.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
 import { exposed, stamped } from "./webhook-payload.ts";
 
@@ -29,6 +30,8 @@ export const MAX_CALLS = 10;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 10 * 60_000;
 const PAGE = 50;
+/** How long a call that another process has taken is left to it: longer than any call may last. */
+const HOLD_MS = 60_000;
 
 /** Pause after the n-th failed call, milliseconds. */
 export const pauseAfter = (calls: number): number => Math.min(FIRST_PAUSE_MS * 2 ** (calls - 1), LONGEST_PAUSE_MS);
@@ -61,11 +64,11 @@ export class Webhooks {
 
   async #deliverDue(): Promise<void> {
     const { storage } = this.#options;
-    const now = Date.now();
-    const { due, next } = await storage.read(async (db) => ({
-      due: await webhooks.due(db, now, PAGE),
-      next: await webhooks.nextDue(db, now),
-    }));
+    const now = storage.now();
+    const take = async (db: Tx): Promise<readonly WebhookRecord[]> =>
+      isShared(db) ? webhooks.takeDue(db, now, PAGE, HOLD_MS) : webhooks.due(db, now, PAGE);
+    const due = await (storage.dialect === "postgres" ? storage.write(take) : storage.read(take));
+    const next = await storage.read((db) => webhooks.nextDue(db, now));
     for (const webhook of due) this.#call(webhook);
     if (next !== undefined) this.#wakeIn(next - now);
   }
@@ -92,7 +95,7 @@ export class Webhooks {
   async #deliver(webhook: WebhookRecord): Promise<void> {
     const { storage, metrics, logger } = this.#options;
     const { webhook_id, run_id } = webhook;
-    const started_at = Date.now();
+    const started_at = storage.now();
     const begin = performance.now();
     const answer = await this.#post(webhook);
     const duration_ms = Math.round(performance.now() - begin);
@@ -107,7 +110,7 @@ export class Webhooks {
     await storage.write(async (tx) => {
       await webhooks.recordDelivery(tx, record);
       if (outcome !== "retried") return webhooks.remove(tx, webhook_id);
-      await webhooks.reschedule(tx, webhook_id, attempt, Date.now() + pauseAfter(attempt));
+      await webhooks.reschedule(tx, webhook_id, attempt, storage.now() + pauseAfter(attempt));
     });
   }
 
@@ -152,7 +155,7 @@ const isRefusal = (error: unknown): boolean =>
 
 /** Deletes the records of calls that are older than the retention. */
 export async function sweepDeliveries(storage: Storage, retentionMs: number): Promise<void> {
-  await storage.write((tx) => webhooks.sweepDeliveries(tx, Date.now() - retentionMs), { durable: false });
+  await storage.write((tx) => webhooks.sweepDeliveries(tx, storage.now() - retentionMs), { durable: false });
 }
 
 const describe = (error: Error): string =>

@@ -15,6 +15,7 @@ import type {
   AssistantVersionsSearch,
 } from "../schemas/assistants.ts";
 import type { GraphTypes } from "../schemas/graphs.ts";
+import { isShared, lockAssistant, lockStart, lockThreads } from "../storage/locks.ts";
 import type { AssistantRecord, RunRecord, Storage, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
 import * as crons from "../storage/tables/crons.ts";
@@ -51,6 +52,8 @@ export async function syncDefaultAssistants(
   now: number,
 ): Promise<void> {
   await storage.write(async (tx) => {
+    lockStart(tx);
+    for (const id of graphs.map(({ graph_id }) => assistantIdOf(graph_id)).sort()) lockAssistant(tx, id);
     for (const graph of graphs) await syncDefault(tx, defaultAssistant(graph, now), now);
     const wanted = new Set(graphs.map(({ graph_id }) => assistantIdOf(graph_id)));
     const gone = (await assistants.listDefaults(tx)).filter(({ assistant_id }) => !wanted.has(assistant_id));
@@ -107,8 +110,10 @@ export class Assistants implements AssistantsService {
 
   async create(request: AssistantCreate): Promise<Assistant> {
     this.#requireGraph(request.graph_id);
-    const record = newAssistant(request.assistant_id ?? uuid7(), request, Date.now());
-    return this.#options.storage.write(async (tx) => {
+    const { storage } = this.#options;
+    const record = newAssistant(request.assistant_id ?? uuid7(), request, storage.now());
+    return storage.write(async (tx) => {
+      lockAssistant(tx, record.assistant_id);
       if (await assistants.insert(tx, record)) return toWire(record);
       if (request.if_exists !== "do_nothing") throw conflict(`Assistant ${record.assistant_id} already exists`);
       return toWire(await found(tx, record.assistant_id));
@@ -117,13 +122,15 @@ export class Assistants implements AssistantsService {
 
   async patch(id: string, request: AssistantPatch): Promise<Assistant> {
     if (request.graph_id != null) this.#requireGraph(request.graph_id);
-    return this.#options.storage.write(async (tx) => {
+    const { storage } = this.#options;
+    return storage.write(async (tx) => {
+      lockAssistant(tx, assistantIdOf(id));
       const record = await found(tx, id);
       if (isDefault(record) && request.graph_id != null && request.graph_id !== record.graph_id) {
         throw invalid("graph_id", `this is the default assistant of graph "${record.graph_id}" and stays with it`);
       }
       const version = (await assistants.lastVersion(tx, record.assistant_id)) + 1;
-      const next = patched(record, request, { version, now: Date.now() });
+      const next = patched(record, request, { version, now: storage.now() });
       await assistants.addVersion(tx, next);
       return toWire(next);
     });
@@ -143,20 +150,24 @@ export class Assistants implements AssistantsService {
   }
 
   async setLatest(id: string, version: number): Promise<Assistant> {
-    return this.#options.storage.write(async (tx) => {
+    const { storage } = this.#options;
+    return storage.write(async (tx) => {
+      lockAssistant(tx, assistantIdOf(id));
       const record = await found(tx, id);
       const wanted = await assistants.findVersion(tx, record.assistant_id, version);
       if (wanted === undefined) throw notFound(`Version ${version} of assistant "${id}" not found`);
-      const next = restored(record, wanted, Date.now());
+      const next = restored(record, wanted, storage.now());
       await assistants.activate(tx, next);
       return toWire(next);
     });
   }
 
   async delete(id: string, delete_threads: boolean): Promise<string> {
-    const now = Date.now();
+    const now = this.#options.storage.now();
     const { assistant_id, effects, removed } = await this.#options.storage.write(async (tx) => {
+      lockAssistant(tx, assistantIdOf(id));
       const { assistant_id } = await found(tx, id);
+      await lockThreadsOf(tx, assistant_id, delete_threads);
       const removed = delete_threads ? await removeThreads(tx, assistant_id) : [];
       const effects = await stopAll(tx, await runs.inFlightOfAssistant(tx, assistant_id), now);
       await crons.removeOfAssistant(tx, assistant_id);
@@ -231,6 +242,14 @@ async function stopAll(tx: Tx, inFlight: readonly RunRecord[], now: number): Pro
   const effects: CancelEffect[] = [];
   for (const run of inFlight) effects.push(await cancelFound(tx, run, "interrupt", now));
   return effects;
+}
+
+/** Runs that are in flight may end meanwhile, and none is added: the assistant is locked. */
+async function lockThreadsOf(tx: Tx, assistant_id: string, delete_threads: boolean): Promise<void> {
+  if (!isShared(tx)) return;
+  const inFlight = await runs.inFlightOfAssistant(tx, assistant_id);
+  const own = delete_threads ? await threads.idsOfAssistant(tx, assistant_id) : [];
+  lockThreads(tx, [...inFlight.map(({ thread_id }) => thread_id), ...own]);
 }
 
 /** The threads of an assistant, with whatever runs there; the events of those runs stay for who is reading them. */

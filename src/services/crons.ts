@@ -12,6 +12,7 @@ import {
   payloadOf,
   type ThreadCronCreate,
 } from "../schemas/crons.ts";
+import { lockThread, shareAssistant } from "../storage/locks.ts";
 import type { CronRecord, Storage, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
 import * as crons from "../storage/tables/crons.ts";
@@ -48,8 +49,9 @@ export class Crons implements CronsService {
 
   async patch(cron_id: string, change: CronPatch): Promise<Cron> {
     this.#checkWebhook(change.webhook);
-    const record = await this.#options.storage.write(async (tx) => {
-      const changed = patched(found(await crons.find(tx, cron_id), cron_id), change, Date.now());
+    const { storage } = this.#options;
+    const record = await storage.write(async (tx) => {
+      const changed = patched(found(await crons.findLocked(tx, cron_id), cron_id), change, storage.now());
       await crons.update(tx, changed);
       return changed;
     });
@@ -80,7 +82,7 @@ export class Crons implements CronsService {
     on_run_completed: CronRecord["on_run_completed"],
     request: CronCreate | ThreadCronCreate,
   ): Promise<Cron> {
-    const now = Date.now();
+    const now = this.#options.storage.now();
     const timing = timingOf(request);
     checkTiming(timing);
     this.#checkWebhook(request.webhook);
@@ -99,6 +101,8 @@ export class Crons implements CronsService {
       payload: payloadOf(request),
     };
     await this.#options.storage.write(async (tx) => {
+      shareAssistant(tx, record.assistant_id);
+      if (thread_id !== null) lockThread(tx, thread_id);
       await requireTargets(tx, record, request.assistant_id);
       await crons.insert(tx, record);
     });

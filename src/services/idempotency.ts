@@ -36,7 +36,7 @@ export function rememberMade(tx: Tx, { key }: Repeatable, runs: readonly Run[]):
 
 /** Forgets keys that are too old to count. */
 export async function sweepKeys(storage: Storage): Promise<void> {
-  await storage.write((tx) => keys.sweep(tx, Date.now() - KEPT_MS), { durable: false });
+  await storage.write((tx) => keys.sweep(tx, storage.now() - KEPT_MS), { durable: false });
 }
 
 function fingerprint(operation: string, body: unknown): string {

@@ -12,6 +12,7 @@ import type { CancelAction, Json, Question, Snapshot } from "../executor/protoco
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { Run, RunCreateStateful, RunCreateStateless, RunField, RunsCancel } from "../schemas/runs.ts";
+import { lockThread, shareAssistant } from "../storage/locks.ts";
 import type { AssistantRecord, RunRecord, Storage, ThreadRecord, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
@@ -112,10 +113,11 @@ export class Runs implements RunsService {
     const { storage, logs } = this.#options;
     const log = await this.#log(thread_id, run_id);
     const remove = async (tx: Tx): Promise<CancelEffect | "newest" | "other"> => {
-      const run = await runs.find(tx, run_id);
+      lockThread(tx, thread_id);
+      const run = await runs.findLocked(tx, run_id);
       if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`);
-      if (isInFlight(run)) return cancelFound(tx, run, "rollback", Date.now());
-      return (await removeEndedRun(tx, run, Date.now())) ? "newest" : "other";
+      if (isInFlight(run)) return cancelFound(tx, run, "rollback", storage.now());
+      return (await removeEndedRun(tx, run, storage.now())) ? "newest" : "other";
     };
     const removed = await storage.write(remove);
     if (typeof removed === "string") {
@@ -149,7 +151,8 @@ export class Runs implements RunsService {
 
   async cancel(thread_id: string, run_id: string, action: CancelAction, wait: boolean): Promise<void> {
     const log = wait ? await this.#log(thread_id, run_id) : undefined;
-    const effect = await this.#options.storage.write((tx) => cancelRun(tx, thread_id, run_id, action, Date.now()));
+    const { storage } = this.#options;
+    const effect = await storage.write((tx) => cancelRun(tx, thread_id, run_id, action, storage.now()));
     await this.act([effect]);
     if (log === undefined || effect.kind === "ended") return;
     await untilEnd(log, new AbortController().signal);
@@ -161,12 +164,14 @@ export class Runs implements RunsService {
   }
 
   async #cancelNamed(thread_id: string, run_ids: ReadonlySet<string>, action: CancelAction): Promise<void> {
-    const effects = await this.#options.storage.write(async (tx) => {
+    const { storage } = this.#options;
+    const effects = await storage.write(async (tx) => {
       const effects: CancelEffect[] = [];
+      lockThread(tx, thread_id);
       for (const run_id of run_ids) {
-        const run = await runs.find(tx, run_id);
+        const run = await runs.findLocked(tx, run_id);
         if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`);
-        if (isInFlight(run)) effects.push(await cancelFound(tx, run, action, Date.now()));
+        if (isInFlight(run)) effects.push(await cancelFound(tx, run, action, storage.now()));
       }
       return effects;
     });
@@ -179,9 +184,9 @@ export class Runs implements RunsService {
     const last = await storage.read((db) => runs.newest(db));
     for (let after = 0; ; ) {
       const lot = await storage.write(async (tx) => {
-        const found = await runs.inFlightAnywhere(tx, { statuses, after, last, limit: CANCEL_LOT });
+        const found = await runs.lockInFlightAnywhere(tx, { statuses, after, last, limit: CANCEL_LOT });
         const effects: CancelEffect[] = [];
-        for (const run of found) effects.push(await cancelFound(tx, run, action, Date.now()));
+        for (const run of found) effects.push(await cancelFound(tx, run, action, storage.now()));
         return { effects, newest: found.at(-1)?.seq };
       });
       await this.act(lot.effects);
@@ -255,9 +260,10 @@ export class Runs implements RunsService {
       if (state === null) return;
       const { rest, snapshot } = shownState(state);
       await storage.write(async (tx) => {
+        lockThread(tx, thread_id);
         // A run or an update has been faster: what it leaves is newer.
         if ((await checkpoints.latestOf(tx, thread_id)) !== newest) return;
-        await updateThread(tx, thread_id, rest, snapshot, Date.now());
+        await updateThread(tx, thread_id, rest, snapshot, storage.now());
       });
     } catch (error) {
       // The deletion is done and stays done; `GET …/state` reads the checkpoint itself.
@@ -272,11 +278,12 @@ export class Runs implements RunsService {
   }
 
   async #cancelAbandoned(run_id: string): Promise<void> {
-    const effect = await this.#options.storage.write(async (tx) => {
-      const run = await runs.find(tx, run_id);
+    const { storage } = this.#options;
+    const effect = await storage.write(async (tx) => {
+      const run = await runs.findLockingThread(tx, run_id);
       // It may have ended while its client was leaving.
       if (run === undefined || !isInFlight(run)) return undefined;
-      return cancelFound(tx, run, "interrupt", Date.now());
+      return cancelFound(tx, run, "interrupt", storage.now());
     });
     if (effect !== undefined) await this.act([effect]);
   }
@@ -302,7 +309,8 @@ export class Runs implements RunsService {
       else slot?.begin(begun);
     };
     const make = async (tx: Tx): Promise<Created> => {
-      const now = Date.now();
+      const now = storage.now();
+      begun = undefined;
       const before = repeatable && (await madeBefore(tx, repeatable, request, now));
       if (before !== undefined) return { runs: before, made: 0, effects: [] };
       const { made, effects } = await work(tx, now, slot);
@@ -470,6 +478,7 @@ async function createWithThread(
   ttl: TtlDefaults,
   stamp: Readonly<Record<string, unknown>> = {},
 ): ReturnType<Creation> {
+  shareAssistant(tx, assistantIdOf(request.assistant_id));
   const assistant = await assistantFor(tx, request.assistant_id);
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
@@ -494,6 +503,8 @@ async function createOnThread(
   now: number,
   ttl: TtlDefaults,
 ): ReturnType<Creation> {
+  shareAssistant(tx, assistantIdOf(request.assistant_id));
+  lockThread(tx, thread_id);
   const assistant = await assistantFor(tx, request.assistant_id);
   const thread = await findOrMake(tx, thread_id, request, now, ttl);
   const waiting = request.command?.resume === undefined ? [] : waitingOn(thread);

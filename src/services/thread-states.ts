@@ -113,7 +113,8 @@ export class ThreadStates {
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
       const { found, reader } = await this.#resting(thread_id, ref);
       const change = await this.#options.workOut({ ...question, ...reader, metadata: stampOf(found.metadata) });
-      const stored = await this.#options.storage.write((tx) => applyChange(tx, thread_id, found, change, Date.now()));
+      const { storage } = this.#options;
+      const stored = await storage.write((tx) => applyChange(tx, thread_id, found, change, storage.now()));
       if (stored) return shapesOf(change);
     }
     throw conflict(`Thread ${thread_id} keeps changing while its state is updated`);

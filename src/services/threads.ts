@@ -18,6 +18,7 @@ import {
   type ThreadSearch,
   type TtlStrategy,
 } from "../schemas/threads.ts";
+import { lockThread, lockThreads } from "../storage/locks.ts";
 import type { Storage, ThreadRecord, ThreadTtl, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as runs from "../storage/tables/runs.ts";
@@ -51,11 +52,12 @@ export class Threads implements ThreadsService {
   async create(request: ThreadCreate): Promise<Thread> {
     const thread_id = request.thread_id ?? uuid7();
     const seed = await this.#seed(thread_id, request);
-    const now = Date.now();
+    const now = this.#options.storage.now();
     const ttl = request.ttl == null ? this.#defaultTtl(now) : askedTtl(request.ttl, this.#options.ttl, now);
     const empty = newThread(thread_id, "idle", request.metadata ?? {}, now, { ttl });
     const record = seed === undefined ? empty : { ...empty, ...shownBy(seed.snapshot) };
     return this.#options.storage.write(async (tx) => {
+      lockThread(tx, thread_id);
       if (await threads.insert(tx, record)) {
         if (seed !== undefined) await storeSeed(tx, thread_id, seed);
         return toWire(record);
@@ -79,9 +81,10 @@ export class Threads implements ThreadsService {
   }
 
   async update(thread_id: string, { metadata, ttl }: ThreadPatch): Promise<Thread> {
-    const now = Date.now();
+    const now = this.#options.storage.now();
     const change = ttl == null ? {} : { ttl: askedTtl(ttl, this.#options.ttl, now) };
     return this.#options.storage.write(async (tx) => {
+      lockThread(tx, thread_id);
       const record = await threads.find(tx, thread_id);
       if (record === undefined) throw unknownThread(thread_id);
       const merged = { ...record.metadata, ...metadata };
@@ -112,9 +115,10 @@ export class Threads implements ThreadsService {
   }
 
   async copy(thread_id: string): Promise<Thread> {
-    const now = Date.now();
+    const now = this.#options.storage.now();
     const copy_id = uuid7();
     return this.#options.storage.write(async (tx) => {
+      lockThread(tx, thread_id);
       const source = await threads.findBare(tx, thread_id);
       if (source === undefined) throw unknownThread(thread_id);
       const { metadata, config, interrupts } = source;
@@ -142,7 +146,9 @@ export class Threads implements ThreadsService {
     for (let start = 0; start < thread_ids.length; start += REMOVED_AT_ONCE) {
       const removed = await this.#options.storage.write(async (tx) => {
         const gone: (RemovedRuns | undefined)[] = [];
-        for (const id of thread_ids.slice(start, start + REMOVED_AT_ONCE)) gone.push(await removeThread(tx, id));
+        const ids = thread_ids.slice(start, start + REMOVED_AT_ONCE);
+        lockThreads(tx, ids);
+        for (const id of ids) gone.push(await removeThread(tx, id));
         return gone.filter((each) => each !== undefined);
       });
       removed.forEach(this.#options.onRemoved);
@@ -164,6 +170,7 @@ export class Threads implements ThreadsService {
   /** A thread with runs in flight stays as it is: they may have begun at any of its checkpoints. */
   #cut(thread_id: string): Promise<"done" | "more" | "skipped"> {
     return this.#options.storage.write(async (tx) => {
+      lockThread(tx, thread_id);
       if ((await threads.findBare(tx, thread_id)) === undefined) return "skipped";
       if ((await runs.inFlight(tx, thread_id)).length > 0) return "skipped";
       return (await cutHistory(tx, thread_id)) ? "done" : "more";

@@ -10,7 +10,7 @@ import {
 } from "kysely";
 import type { Database } from "./database.ts";
 import { inPostgres } from "./expressions.ts";
-import { type Sealing, postgresPlugin } from "./sealing.ts";
+import { postgresPlugin, type Sealing } from "./sealing.ts";
 
 class Compiler extends PostgresQueryCompiler {
   protected override visitRaw(node: RawNode): void {

@@ -155,12 +155,7 @@ function matches(column: JsonColumn, key: string, operator: keyof typeof COMPARE
 }
 
 /** As SQLite compares: numbers with numbers, texts with texts by their code points, anything else is equal or is not. */
-function inJsonb(
-  column: JsonColumn,
-  key: string,
-  operator: keyof typeof COMPARE,
-  value: unknown,
-): RawBuilder<SqlBool> {
+function inJsonb(column: JsonColumn, key: string, operator: keyof typeof COMPARE, value: unknown): RawBuilder<SqlBool> {
   const member = sql`skein_json(${column}) -> ${text(key)}`;
   const plain = sql`skein_json(${column}) ->> ${text(key)}`;
   const isOrder = operator !== "$eq";

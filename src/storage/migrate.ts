@@ -61,11 +61,15 @@ export async function migratePostgres(tx: Kysely<Database>, location: string): P
   );
   const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(tx);
   const done = new Set(rows.map(({ name }) => name));
-  const missing = Object.keys(ON_POSTGRES).sort().filter((name) => !done.has(name));
+  const missing = Object.keys(ON_POSTGRES)
+    .sort()
+    .filter((name) => !done.has(name));
   if (missing.length === 0) return [];
   const newer = rows.map(({ name }) => name).find((name) => !(name in ON_POSTGRES));
   if (newer !== undefined) {
-    throw new StorageRefused(`The database ${location} is of another line of Skein: it has ${newer}, and not ${missing[0]}.`);
+    throw new StorageRefused(
+      `The database ${location} is of another line of Skein: it has ${newer}, and not ${missing[0]}.`,
+    );
   }
   for (const name of missing) {
     await ON_POSTGRES[name]?.up(tx);

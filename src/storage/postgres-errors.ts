@@ -30,7 +30,8 @@ const PASSING = new Set([
 ]);
 
 /** What node-postgres says, without a code, when a connection ends. */
-const LOST = /^(?:Connection terminated|Client has encountered a connection error|Client was closed|Query read timeout|timeout expired)/;
+const LOST =
+  /^(?:Connection terminated|Client has encountered a connection error|Client was closed|Query read timeout|timeout expired)/;
 
 /** The pool had no connection to give in time. */
 const EXHAUSTED = /^timeout exceeded when trying to connect/;
@@ -51,7 +52,13 @@ export function isPassing(thrown: unknown): boolean {
 export function isLost(thrown: unknown): boolean {
   if (!(thrown instanceof Error)) return false;
   const code = codeOf(thrown);
-  return LOST.test(thrown.message) || code.startsWith("57P") || code.startsWith("08") || /^E[A-Z]+$/.test(code) || code === "25P03";
+  return (
+    LOST.test(thrown.message) ||
+    code.startsWith("57P") ||
+    code.startsWith("08") ||
+    /^E[A-Z]+$/.test(code) ||
+    code === "25P03"
+  );
 }
 
 /** The error as callers know it; others stay what they are. */

@@ -40,6 +40,8 @@ export interface PostgresOptions {
   readonly retryMs?: number;
   /** Trouble that no caller can be told about, such as an idle connection that broke. */
   readonly onError?: (error: unknown) => void;
+  /** Names of the migrations that were applied, when any were. */
+  readonly onMigrated?: (names: readonly string[]) => void;
   /** Encrypts what holds state; data is plain when it is not given. */
   readonly sealing?: Sealing | null;
 }
@@ -58,13 +60,19 @@ const IDLE_CONNECTION_MS = 60_000;
 /** The oldest server that has all we use. */
 const OLDEST = 140_000;
 
-const INT8 = 20;
-const NUMERIC = 1700;
+/** A buffer of its own: a slice of the pool would be sent to an executor thread with all the pool. */
+function bytesOf(hex: string): Buffer {
+  const bytes = Buffer.allocUnsafeSlow((hex.length - 2) / 2);
+  bytes.write(hex.slice(2), "hex");
+  return bytes;
+}
 
-/** Numbers as numbers: what we store stays below 2^53. */
+/** int8 and numeric as numbers, for what we store stays below 2^53; bytea. */
+const PARSERS: Readonly<Record<number, (text: string) => unknown>> = { 20: Number, 1700: Number, 17: bytesOf };
+
 const types = {
   getTypeParser: ((oid: number, format?: "text" | "binary") =>
-    oid === INT8 || oid === NUMERIC ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+    PARSERS[oid] ?? pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
 };
 
 /** Connects, brings the schema up to date and returns the storage. Rejects with StorageRefused when it cannot be used. */
@@ -79,21 +87,13 @@ export async function openPostgres(options: PostgresOptions): Promise<Storage> {
   }
 }
 
-/** Brings the schema up to date and closes again. Returns the names of the migrations that were applied. */
-export async function migrateDatabase(options: PostgresOptions): Promise<readonly string[]> {
-  const storage = new PostgresStorage(options);
-  try {
-    return await storage.migrate();
-  } finally {
-    await storage.close();
-  }
-}
-
 class PostgresStorage implements Storage {
   readonly dialect = "postgres";
   readonly location: string;
   readonly #options: PostgresOptions;
   readonly #pool: pg.Pool;
+  /** One connection that nobody but heartbeats uses. */
+  readonly #urgent: pg.Pool;
   readonly #adapter = new PostgresAdapter();
   readonly #db: Kysely<Database>;
   readonly #transactions = new WeakMap<pg.PoolClient, Transaction>();
@@ -109,9 +109,8 @@ class PostgresStorage implements Storage {
     this.location = withoutPassword(uri);
     this.#open = sealing === null ? undefined : opener(sealing);
     const statement_timeout = options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS;
-    this.#pool = new pg.Pool({
+    const common = {
       connectionString: uri,
-      max: poolMax,
       types,
       pipeline: true,
       statement_timeout,
@@ -122,29 +121,25 @@ class PostgresStorage implements Storage {
       idleTimeoutMillis: IDLE_CONNECTION_MS,
       keepAlive: true,
       application_name: "skein",
-    } as pg.PoolConfig);
-    this.#pool.on("error", onError);
-    // A connection that breaks while we hold it tells its query; what is told beside that would end the process.
-    this.#pool.on("connect", (client) => client.on("error", () => undefined));
+    };
+    this.#pool = poolOf({ ...common, max: poolMax }, onError);
+    this.#urgent = poolOf({ ...common, max: 1 }, onError);
     this.#db = kyselyOver(async () => this.#reader(), this.#adapter, sealing);
     this.#clock = new SharedClock(() => this.#databaseTime(), onError);
   }
 
   async open(): Promise<void> {
-    await this.migrate();
+    await this.#migrate();
     await agreeOnKeys(this.location, this, this.#options.sealing ?? null);
     await this.#clock.start();
   }
 
-  /** Safe to call from any number of processes at once. */
-  async migrate(): Promise<readonly string[]> {
+  /** Any number of processes may do this at once. */
+  async #migrate(): Promise<void> {
     await this.#refuseOld();
-    const applied = await this.write(async (tx) => {
-      const names = await migratePostgres(tx, this.location);
-      return names;
-    });
+    const applied = await this.write((tx) => migratePostgres(tx, this.location));
     await this.#installVectors();
-    return applied;
+    if (applied.length > 0) this.#options.onMigrated?.(applied);
   }
 
   now(): number {
@@ -177,7 +172,7 @@ class PostgresStorage implements Storage {
   async #close(): Promise<void> {
     this.#clock.stop();
     await Promise.allSettled(this.#working);
-    await this.#pool.end();
+    await Promise.all([this.#pool.end(), this.#urgent.end()]);
   }
 
   async #tracked<T>(work: Promise<T>): Promise<T> {
@@ -203,8 +198,11 @@ class PostgresStorage implements Storage {
     }
   }
 
-  async #transact<T>(work: (tx: Tx) => Promise<T>, { durable = true, onCommitted }: WriteOptions): Promise<T> {
-    const client = await this.#pool.connect();
+  async #transact<T>(
+    work: (tx: Tx) => Promise<T>,
+    { durable = true, urgent = false, onCommitted }: WriteOptions,
+  ): Promise<T> {
+    const client = await (urgent ? this.#urgent : this.#pool).connect();
     let broken: unknown = false;
     try {
       const transaction = this.#transactionOn(client);
@@ -292,15 +290,20 @@ class PostgresStorage implements Storage {
 
   async #refuseOld(): Promise<void> {
     try {
-      const { rows } = await this.read((db) => sql<{ version: string; user: string }>`
-        select current_setting('server_version_num') as version`.execute(db));
+      const { rows } = await this.read((db) =>
+        sql<{ version: string; user: string }>`
+        select current_setting('server_version_num') as version`.execute(db),
+      );
       const version = Number(rows[0]?.version);
       if (version < OLDEST) {
-        throw new StorageRefused(`The database ${this.location} is PostgreSQL ${Math.floor(version / 10_000)}; at least 14 is needed.`);
+        throw new StorageRefused(
+          `The database ${this.location} is PostgreSQL ${Math.floor(version / 10_000)}; at least 14 is needed.`,
+        );
       }
     } catch (error) {
       if (error instanceof StorageRefused) throw error;
-      const reason = error instanceof Error && error.cause instanceof Error ? error.cause.message : String((error as Error).message);
+      const reason =
+        error instanceof Error && error.cause instanceof Error ? error.cause.message : String((error as Error).message);
       throw new StorageRefused(`The database ${this.location} cannot be used: ${reason}`, { cause: error });
     }
   }
@@ -309,13 +312,17 @@ class PostgresStorage implements Storage {
   async #installVectors(): Promise<void> {
     await this.write(async (tx) => {
       await sql`select pg_advisory_xact_lock(hashtextextended('skein vectors', 0))`.execute(tx);
-      const { rows } = await sql<{ available: boolean }>`select exists (select 1 from pg_available_extensions where name = 'vector')
+      const { rows } = await sql<{
+        available: boolean;
+      }>`select exists (select 1 from pg_available_extensions where name = 'vector')
         and (has_database_privilege(current_database(), 'create')
           or exists (select 1 from pg_extension where extname = 'vector')) as available`.execute(tx);
       if (rows[0]?.available === true) {
         // Whoever may not install it goes on without.
-        await sql.raw(`do $$ begin create extension if not exists vector;
-          exception when insufficient_privilege or feature_not_supported then null; end $$`).execute(tx);
+        await sql
+          .raw(`do $$ begin create extension if not exists vector;
+          exception when insufficient_privilege or feature_not_supported then null; end $$`)
+          .execute(tx);
       }
       const found = await sql<{ schema: string }>`select quote_ident(nspname) as schema from pg_extension
         join pg_namespace on pg_namespace.oid = extnamespace where extname = 'vector'`.execute(tx);
@@ -323,10 +330,20 @@ class PostgresStorage implements Storage {
       const now = await sql<{ body: string }>`select prosrc as body from pg_proc
         where oid = to_regprocedure('skein_cosine_distance(real[], real[])')`.execute(tx);
       if (now.rows[0]?.body === wanted) return;
-      await sql.raw(`create or replace function skein_cosine_distance(a real[], b real[]) returns double precision
-        language sql immutable parallel safe as $$${wanted}$$`).execute(tx);
+      await sql
+        .raw(`create or replace function skein_cosine_distance(a real[], b real[]) returns double precision
+        language sql immutable parallel safe as $$${wanted}$$`)
+        .execute(tx);
     });
   }
+}
+
+function poolOf(config: object, onError: (error: unknown) => void): pg.Pool {
+  const pool = new pg.Pool(config as pg.PoolConfig);
+  pool.on("error", onError);
+  // A connection that breaks while we hold it tells its query; what is told beside that would end the process.
+  pool.on("connect", (client) => client.on("error", () => undefined));
+  return pool;
 }
 
 /** The body of the function that compares vectors. pgvector holds up to 16,000 dimensions. */
@@ -379,7 +396,8 @@ class Transaction {
   async commit(): Promise<void> {
     if (!this.#begun) return;
     const { command } = await this.#client.query("commit");
-    if (command !== "COMMIT") throw Object.assign(new Error("the transaction had failed before its end"), { code: "25P02" });
+    if (command !== "COMMIT")
+      throw Object.assign(new Error("the transaction had failed before its end"), { code: "25P02" });
   }
 
   /** After an error of a work. What this meets itself has taken the transaction back as well. */

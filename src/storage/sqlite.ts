@@ -25,6 +25,8 @@ export interface SqliteOptions {
   readonly dir: string;
   /** Trouble that no caller can be told about, such as a checkpoint that failed. */
   readonly onError?: (error: unknown) => void;
+  /** Names of the migrations that were applied, when any were. */
+  readonly onMigrated?: (names: readonly string[]) => void;
   /** Encrypts what holds state; data is plain when it is not given. */
   readonly sealing?: Sealing | null;
 }
@@ -47,24 +49,32 @@ const PRAGMAS = [
   "secure_delete=ON",
 ];
 
-export async function openSqlite({ dir, onError = () => {}, sealing = null }: SqliteOptions): Promise<Storage> {
+export async function openSqlite({
+  dir,
+  onError = () => {},
+  onMigrated = () => {},
+  sealing = null,
+}: SqliteOptions): Promise<Storage> {
   const file = path.join(path.resolve(dir), "skein.db");
   // The lock comes first: looking at a file that this process has open already would drop SQLite's own locks on it.
   const lock = lockFolder(path.resolve(dir));
+  const applied: string[] = [];
   try {
     removeUnfinished(file);
-    if (!inspect(file)) await createWhole(file, build);
-    return await refuseCorrupt(file, () => open(file, lock, sealing, onError));
+    if (!inspect(file)) await createWhole(file, async (connection) => void applied.push(...(await build(connection))));
+    const storage = await refuseCorrupt(file, () => open(file, lock, sealing, onError, applied));
+    if (applied.length > 0) onMigrated(applied);
+    return storage;
   } catch (error) {
     unlock(lock);
     throw error;
   }
 }
 
-async function build(connection: LibsqlConnection): Promise<void> {
+async function build(connection: LibsqlConnection): Promise<readonly string[]> {
   // Must come before the first table.
   connection.exec("PRAGMA auto_vacuum=INCREMENTAL");
-  await migrate(connection, kyselyOn(connection, null));
+  return migrate(connection, kyselyOn(connection, null));
 }
 
 async function open(
@@ -72,6 +82,7 @@ async function open(
   lock: LibsqlConnection,
   sealing: Sealing | null,
   onError: (error: unknown) => void,
+  applied: string[],
 ): Promise<Storage> {
   const writer = connect(file, sealing);
   try {
@@ -79,7 +90,7 @@ async function open(
     configure(writer);
     checkQuickly(file, writer);
     await refuseNewer(file, writerDb);
-    await migrate(writer, writerDb);
+    applied.push(...(await migrate(writer, writerDb)));
     await agreeOnKeysIn(writerDb, file, sealing);
     letShrink(file, writer);
     return new SqliteStorage({ file, lock, writer, writerDb, sealing, onError });

@@ -23,6 +23,8 @@ export type Tx = Kysely<Database>;
 export interface WriteOptions {
   /** False lets a power cut (not a crash) take the write back; for writes nobody was told about. Default true. */
   readonly durable?: boolean;
+  /** Does not wait for connections that others use: for heartbeats, on which runs depend. Default false. */
+  readonly urgent?: boolean;
   /** Called when the write is committed, which a crash does not undo, before it is on the disk and the promise settles. */
   readonly onCommitted?: () => void;
 }

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { ChannelBlob, CheckpointRow, WriteRow } from "../../src/executor/protocol.ts";
 import type { Storage } from "../../src/storage/storage.ts";
 import * as checkpoints from "../../src/storage/tables/checkpoints.ts";
-import { openTemp } from "./support.ts";
+import { eachDialect } from "./support.ts";
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 
@@ -47,251 +47,255 @@ const listIds = async (storage: Storage, query: Parameters<typeof checkpoints.li
 const blobTexts = (found: { readonly blobs: readonly ChannelBlob[] } | null) =>
   found?.blobs.map((each) => Buffer.from(each.value[1] as Uint8Array).toString());
 
-test("a checkpoint comes back with the values it names and its pending writes in order", async () => {
-  const storage = await openTemp();
-  const first = row("1", { blob_versions: { a: ["1", 0], b: ["1", 0] } });
-  const second = row("2", {
-    parent_checkpoint_id: "1",
-    blob_versions: { b: ["1", 0], a: ["2", 0] },
-    metadata: '{"step":1}',
-  });
-  await put(storage, first, [blob("a", "1"), blob("b", "1")]);
-  await put(storage, second, [blob("a", "2")]);
-  await putWrites(storage, second, [pending("t2", 0, "x", "~b"), pending("t1", 1), pending("t1", 0)], true);
-  await putWrites(storage, second, [pending("t9", -1, "x", "~a")], true);
-
-  const found = await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "2" });
-  const { blobs, writes, ...rest } = found ?? expect.fail("not found");
-  expect(rest).toEqual(second);
-  const value = found?.checkpoint[1] as Uint8Array;
-  expect(value.buffer.byteLength).toBe(value.byteLength); // a message carries the whole buffer
-  expect(blobTexts({ blobs })).toEqual(["b@1", "a@2"]);
-  expect(writes.map((each) => [each.task_id, each.idx])).toEqual([
-    ["t1", 0],
-    ["t1", 1],
-    ["t9", -1],
-    ["t2", 0],
-  ]);
-  expect(writes[0]).toEqual(pending("t1", 0));
-  expect(blobTexts(await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "1" }))).toEqual([
-    "a@1",
-    "b@1",
-  ]);
-});
-
-test("without an id the latest of the thread and namespace", async () => {
-  const storage = await openTemp();
-  await put(storage, row("2"));
-  await put(storage, row("1"));
-  await put(storage, row("3", { checkpoint_ns: "sub|x:1" }));
-  await put(storage, row("9", { thread_id: "other" }));
-  expect((await get(storage, { thread_id: "t" }))?.checkpoint_id).toBe("2");
-  expect((await get(storage, { thread_id: "t", checkpoint_ns: "sub|x:1" }))?.checkpoint_id).toBe("3");
-  expect(await get(storage, { thread_id: "nobody" })).toBeNull();
-  expect(await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "3" })).toBeNull();
-  expect(await storage.read((db) => checkpoints.latestOf(db, "t"))).toBe("2");
-  expect(await storage.read((db) => checkpoints.latestOf(db, "nobody"))).toBeNull();
-});
-
-test("putting again replaces the checkpoint; a value of a version stays", async () => {
-  const storage = await openTemp();
-  await put(storage, row("1", { blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
-  const again = row("1", { metadata: '{"again":true}', blob_versions: { a: ["1", 0] } });
-  await put(storage, again, [{ ...blob("a", "1"), value: ["json", bytes("other")] }]);
-  const found = await get(storage, { thread_id: "t" });
-  expect(found?.metadata).toBe('{"again":true}');
-  expect(blobTexts(found)).toEqual(["a@1"]);
-});
-
-test("pending writes are kept or replaced as asked", async () => {
-  const storage = await openTemp();
-  const at = row("1");
-  await put(storage, at);
-  await putWrites(storage, at, [pending("t", 0, "old")], true);
-  await putWrites(storage, at, [pending("t", 0, "new"), pending("t", 1, "more")], true);
-  const texts = async () =>
-    (await get(storage, { thread_id: "t" }))?.writes.map((each) => Buffer.from(each.value[1] as Uint8Array).toString());
-  expect(await texts()).toEqual(["old", "more"]);
-  await putWrites(storage, at, [pending("t", 0, "new")], false);
-  expect(await texts()).toEqual(["new", "more"]);
-});
-
-test("many writes and values at once", async () => {
-  const storage = await openTemp();
-  const channels = Array.from({ length: 100 }, (_, index) => `c${index}`);
-  const versions = Object.fromEntries(channels.map((channel) => [channel, ["1", 0] as const]));
-  const at = row("1", { blob_versions: versions });
-  await put(
-    storage,
-    at,
-    channels.map((channel) => blob(channel, "1")),
-  );
-  await putWrites(
-    storage,
-    at,
-    channels.map((_, index) => pending("t", index)),
-    true,
-  );
-  const found = await get(storage, { thread_id: "t" });
-  expect(found?.blobs).toHaveLength(100);
-  expect(found?.writes.map((each) => each.idx)).toEqual(channels.map((_, index) => index));
-});
-
-test("list: newest first, before, limit, thread and namespace optional", async () => {
-  const storage = await openTemp();
-  for (const id of ["1", "2", "3"]) await put(storage, row(id));
-  await put(storage, row("4", { checkpoint_ns: "sub" }));
-  await put(storage, row("5", { thread_id: "other" }));
-  expect(await listIds(storage, {})).toEqual(["5", "4", "3", "2", "1"]);
-  expect(await listIds(storage, { thread_id: "t" })).toEqual(["4", "3", "2", "1"]);
-  expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "", before: "3" })).toEqual(["2", "1"]);
-  expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "", limit: 1 })).toEqual(["3"]);
-  expect(await listIds(storage, { thread_id: "t", checkpoint_id: "2" })).toEqual(["2"]);
-});
-
-test("list gives each checkpoint its own values and writes", async () => {
-  const storage = await openTemp();
-  await put(storage, row("1", { blob_versions: { a: ["1", 0], b: ["1", 0] } }), [blob("a", "1"), blob("b", "1")]);
-  await put(storage, row("2", { blob_versions: { a: ["2", 0], b: ["1", 0] } }), [blob("a", "2")]);
-  await put(storage, row("1", { thread_id: "other", blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
-  await putWrites(storage, row("1"), [pending("t", 0, "one")], true);
-  const found = await storage.read((db) => checkpoints.list(db, { thread_id: "t" }));
-  expect(found.map(blobTexts)).toEqual([
-    ["a@2", "b@1"],
-    ["a@1", "b@1"],
-  ]);
-  expect(found.map((each) => each.writes.length)).toEqual([0, 1]);
-});
-
-test("the metadata filter is exact: types count, and each key", async () => {
-  const storage = await openTemp();
-  const metadata = [
-    { kind: 1 },
-    { kind: "1" },
-    { kind: true },
-    { kind: null },
-    { kind: { a: [1] } },
-    { kind: 1, 'odd "key" $.x': "y" },
-    {},
-  ];
-  for (const [index, value] of metadata.entries()) {
-    await put(storage, row(String(index), { metadata: JSON.stringify(value) }));
-  }
-  const matching = (filter: Record<string, unknown>) => listIds(storage, { thread_id: "t", filter });
-  expect(await matching({ kind: 1 })).toEqual(["5", "0"]);
-  expect(await matching({ kind: "1" })).toEqual(["1"]);
-  expect(await matching({ kind: true })).toEqual(["2"]);
-  expect(await matching({ kind: false })).toEqual([]);
-  expect(await matching({ kind: null })).toEqual(["3"]);
-  expect(await matching({ kind: { a: [1] } })).toEqual(["4"]);
-  expect(await matching({ kind: 1, 'odd "key" $.x': "y" })).toEqual(["5"]);
-  expect(await matching({})).toHaveLength(7);
-  expect(await matching({ kind: undefined })).toHaveLength(7);
-});
-
-test("rollback takes what the runs wrote and leaves every value that is still named", async () => {
-  const storage = await openTemp();
-  await put(storage, row("1", { blob_versions: { a: ["1", 0] } }), [blob("a", "1")], "kept");
-  await put(
-    storage,
-    row("2", { blob_versions: { a: ["2", 0], b: ["2", 0] } }),
-    [blob("a", "2"), blob("b", "2")],
-    "gone",
-  );
-  await put(storage, row("3", { blob_versions: { a: ["2", 0] } }), [], "kept");
-  await put(storage, row("2", { checkpoint_ns: "sub", blob_versions: { a: ["2", 0] } }), [blob("a", "2")], "gone");
-  await putWrites(storage, row("1"), [pending("mine", 0)], true, "kept");
-  await putWrites(storage, row("1"), [pending("theirs", 0)], true, "gone");
-  await put(storage, row("2", { thread_id: "other", blob_versions: { a: ["1", 0] } }), [blob("a", "1")], "gone");
-
-  await storage.write((tx) => checkpoints.removeForRuns(tx, "t", ["gone"]));
-  expect(await listIds(storage, { thread_id: "t" })).toEqual(["3", "1"]);
-  expect(blobTexts(await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "3" }))).toEqual(["a@2"]);
-  const first = await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "1" });
-  expect(first?.writes.map((each) => each.task_id)).toEqual(["mine"]);
-  expect(blobTexts(await get(storage, { thread_id: "other" }))).toEqual(["a@1"]);
-  const left = await storage.read((db) =>
-    db
-      .selectFrom("checkpoint_blobs")
-      .select(["checkpoint_ns", "channel", "version"])
-      .where("thread_id", "=", "t")
-      .execute(),
-  );
-  expect(left.map((each) => [each.checkpoint_ns, each.channel, each.version])).toEqual([
-    ["", "a", "1"],
-    ["", "a", "2"],
-  ]);
-});
-
-test("removing a thread removes all of it and nothing else", async () => {
-  const storage = await openTemp();
-  await put(storage, row("1", { blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
-  await put(storage, row("1", { thread_id: "other", blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
-  await putWrites(storage, row("1"), [pending("t", 0)], true);
-  await storage.write((tx) => checkpoints.removeThread(tx, "t"));
-  expect(await listIds(storage, {})).toEqual(["1"]);
-  expect(blobTexts(await get(storage, { thread_id: "other" }))).toEqual(["a@1"]);
-  await put(storage, row("1", { blob_versions: { a: ["1", 0] } }));
-  expect(await get(storage, { thread_id: "t" })).toMatchObject({ blobs: [], writes: [] });
-});
-
-const part = (channel: string, version: string, first: number): ChannelBlob => ({
-  channel,
-  version,
-  first,
-  value: ["json", bytes(`${channel}@${version}+${first}`)],
-});
-
-test("a list in parts: each checkpoint reads as far as it names, and parts are shared by reference", async () => {
-  const storage = await openTemp();
-  await put(storage, row("1", { blob_versions: { a: ["1", 2] } }), [part("a", "1", 0)]);
-  await put(storage, row("2", { blob_versions: { a: ["1", 3] } }), [part("a", "1", 2)]);
-  await put(storage, row("3", { blob_versions: { a: ["1", 5] } }), [part("a", "1", 3)]);
-  expect(blobTexts(await get(storage, { thread_id: "t", checkpoint_id: "2" }))).toEqual(["a@1+0", "a@1+2"]);
-  const all = await storage.read((db) => checkpoints.list(db, { thread_id: "t" }));
-  expect(all.map(blobTexts)).toEqual([["a@1+0", "a@1+2", "a@1+3"], ["a@1+0", "a@1+2"], ["a@1+0"]]);
-  expect(all[2]?.blobs[0]).toBe(all[0]?.blobs[0]);
-});
-
-test("two cannot add to a list in the same place", async () => {
-  const storage = await openTemp();
-  await put(storage, row("1", { blob_versions: { a: ["1", 2] } }), [part("a", "1", 0)]);
-  await put(storage, row("2", { blob_versions: { a: ["1", 3] } }), [part("a", "1", 2)]);
-  await expect(put(storage, row("2b", { blob_versions: { a: ["1", 4] } }), [part("a", "1", 2)])).rejects.toThrow();
-  expect(await get(storage, { thread_id: "t", checkpoint_id: "2b" })).toBeNull();
-});
-
-test("rollback takes the parts that nothing reads any more", async () => {
-  const storage = await openTemp();
-  await put(storage, row("1", { blob_versions: { a: ["1", 2] } }), [part("a", "1", 0)], "kept");
-  await put(storage, row("2", { blob_versions: { a: ["1", 3] } }), [part("a", "1", 2)], "gone");
-  await storage.write((tx) => checkpoints.removeForRuns(tx, "t", ["gone"]));
-  expect(blobTexts(await get(storage, { thread_id: "t" }))).toEqual(["a@1+0"]);
-  // The place is free again.
-  await put(storage, row("3", { blob_versions: { a: ["1", 4] } }), [part("a", "1", 2)], "next");
-  expect(blobTexts(await get(storage, { thread_id: "t" }))).toEqual(["a@1+0", "a@1+2"]);
-});
-
-test("rollback puts back the writes that the runs replaced, through whatever has gone since", async () => {
-  const written = async (gone: readonly string[][]): Promise<string[]> => {
+eachDialect((openTemp) => {
+  test("a checkpoint comes back with the values it names and its pending writes in order", async () => {
     const storage = await openTemp();
-    await put(storage, row("1"), [], "one");
-    for (const run of ["one", "two", "three"]) {
-      await putWrites(storage, row("1"), [pending("task", -3, `draft of ${run}`)], false, run);
-      await putWrites(storage, row("1"), [pending("task", -3, `by ${run}`)], false, run);
+    const first = row("1", { blob_versions: { a: ["1", 0], b: ["1", 0] } });
+    const second = row("2", {
+      parent_checkpoint_id: "1",
+      blob_versions: { b: ["1", 0], a: ["2", 0] },
+      metadata: '{"step":1}',
+    });
+    await put(storage, first, [blob("a", "1"), blob("b", "1")]);
+    await put(storage, second, [blob("a", "2")]);
+    await putWrites(storage, second, [pending("t2", 0, "x", "~b"), pending("t1", 1), pending("t1", 0)], true);
+    await putWrites(storage, second, [pending("t9", -1, "x", "~a")], true);
+
+    const found = await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "2" });
+    const { blobs, writes, ...rest } = found ?? expect.fail("not found");
+    expect(rest).toEqual(second);
+    const value = found?.checkpoint[1] as Uint8Array;
+    expect(value.buffer.byteLength).toBe(value.byteLength); // a message carries the whole buffer
+    expect(blobTexts({ blobs })).toEqual(["b@1", "a@2"]);
+    expect(writes.map((each) => [each.task_id, each.idx])).toEqual([
+      ["t1", 0],
+      ["t1", 1],
+      ["t9", -1],
+      ["t2", 0],
+    ]);
+    expect(writes[0]).toEqual(pending("t1", 0));
+    expect(blobTexts(await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "1" }))).toEqual([
+      "a@1",
+      "b@1",
+    ]);
+  });
+
+  test("without an id the latest of the thread and namespace", async () => {
+    const storage = await openTemp();
+    await put(storage, row("2"));
+    await put(storage, row("1"));
+    await put(storage, row("3", { checkpoint_ns: "sub|x:1" }));
+    await put(storage, row("9", { thread_id: "other" }));
+    expect((await get(storage, { thread_id: "t" }))?.checkpoint_id).toBe("2");
+    expect((await get(storage, { thread_id: "t", checkpoint_ns: "sub|x:1" }))?.checkpoint_id).toBe("3");
+    expect(await get(storage, { thread_id: "nobody" })).toBeNull();
+    expect(await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "3" })).toBeNull();
+    expect(await storage.read((db) => checkpoints.latestOf(db, "t"))).toBe("2");
+    expect(await storage.read((db) => checkpoints.latestOf(db, "nobody"))).toBeNull();
+  });
+
+  test("putting again replaces the checkpoint; a value of a version stays", async () => {
+    const storage = await openTemp();
+    await put(storage, row("1", { blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
+    const again = row("1", { metadata: '{"again":true}', blob_versions: { a: ["1", 0] } });
+    await put(storage, again, [{ ...blob("a", "1"), value: ["json", bytes("other")] }]);
+    const found = await get(storage, { thread_id: "t" });
+    expect(found?.metadata).toBe('{"again":true}');
+    expect(blobTexts(found)).toEqual(["a@1"]);
+  });
+
+  test("pending writes are kept or replaced as asked", async () => {
+    const storage = await openTemp();
+    const at = row("1");
+    await put(storage, at);
+    await putWrites(storage, at, [pending("t", 0, "old")], true);
+    await putWrites(storage, at, [pending("t", 0, "new"), pending("t", 1, "more")], true);
+    const texts = async () =>
+      (await get(storage, { thread_id: "t" }))?.writes.map((each) =>
+        Buffer.from(each.value[1] as Uint8Array).toString(),
+      );
+    expect(await texts()).toEqual(["old", "more"]);
+    await putWrites(storage, at, [pending("t", 0, "new")], false);
+    expect(await texts()).toEqual(["new", "more"]);
+  });
+
+  test("many writes and values at once", async () => {
+    const storage = await openTemp();
+    const channels = Array.from({ length: 100 }, (_, index) => `c${index}`);
+    const versions = Object.fromEntries(channels.map((channel) => [channel, ["1", 0] as const]));
+    const at = row("1", { blob_versions: versions });
+    await put(
+      storage,
+      at,
+      channels.map((channel) => blob(channel, "1")),
+    );
+    await putWrites(
+      storage,
+      at,
+      channels.map((_, index) => pending("t", index)),
+      true,
+    );
+    const found = await get(storage, { thread_id: "t" });
+    expect(found?.blobs).toHaveLength(100);
+    expect(found?.writes.map((each) => each.idx)).toEqual(channels.map((_, index) => index));
+  });
+
+  test("list: newest first, before, limit, thread and namespace optional", async () => {
+    const storage = await openTemp();
+    for (const id of ["1", "2", "3"]) await put(storage, row(id));
+    await put(storage, row("4", { checkpoint_ns: "sub" }));
+    await put(storage, row("5", { thread_id: "other" }));
+    expect(await listIds(storage, {})).toEqual(["5", "4", "3", "2", "1"]);
+    expect(await listIds(storage, { thread_id: "t" })).toEqual(["4", "3", "2", "1"]);
+    expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "", before: "3" })).toEqual(["2", "1"]);
+    expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "", limit: 1 })).toEqual(["3"]);
+    expect(await listIds(storage, { thread_id: "t", checkpoint_id: "2" })).toEqual(["2"]);
+  });
+
+  test("list gives each checkpoint its own values and writes", async () => {
+    const storage = await openTemp();
+    await put(storage, row("1", { blob_versions: { a: ["1", 0], b: ["1", 0] } }), [blob("a", "1"), blob("b", "1")]);
+    await put(storage, row("2", { blob_versions: { a: ["2", 0], b: ["1", 0] } }), [blob("a", "2")]);
+    await put(storage, row("1", { thread_id: "other", blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
+    await putWrites(storage, row("1"), [pending("t", 0, "one")], true);
+    const found = await storage.read((db) => checkpoints.list(db, { thread_id: "t" }));
+    expect(found.map(blobTexts)).toEqual([
+      ["a@2", "b@1"],
+      ["a@1", "b@1"],
+    ]);
+    expect(found.map((each) => each.writes.length)).toEqual([0, 1]);
+  });
+
+  test("the metadata filter is exact: types count, and each key", async () => {
+    const storage = await openTemp();
+    const metadata = [
+      { kind: 1 },
+      { kind: "1" },
+      { kind: true },
+      { kind: null },
+      { kind: { a: [1] } },
+      { kind: 1, 'odd "key" $.x': "y" },
+      {},
+    ];
+    for (const [index, value] of metadata.entries()) {
+      await put(storage, row(String(index), { metadata: JSON.stringify(value) }));
     }
-    for (const runs of gone) await storage.write((tx) => checkpoints.removeForRuns(tx, "t", runs));
-    const found = await storage.read((db) => db.selectFrom("checkpoint_writes").select("value").execute());
-    const waiting = await storage.read((db) => db.selectFrom("replaced_writes").select("replaced_by").execute());
-    expect(waiting.length).toBe(Math.max(2 - gone.flat().length, 0));
-    return found.map(({ value }) => Buffer.from(value as Uint8Array).toString());
-  };
-  const by = (run: string) => expect.stringContaining(`by ${run}`);
-  expect(await written([])).toEqual([by("three")]);
-  expect(await written([["three"]])).toEqual([by("two")]);
-  expect(await written([["three"], ["two"]])).toEqual([by("one")]);
-  expect(await written([["two"]])).toEqual([by("three")]);
-  expect(await written([["two"], ["three"]])).toEqual([by("one")]);
-  expect(await written([["one"], ["three"]])).toEqual([by("two")]);
-  expect(await written([["one"], ["three"], ["two"]])).toEqual([]);
+    const matching = (filter: Record<string, unknown>) => listIds(storage, { thread_id: "t", filter });
+    expect(await matching({ kind: 1 })).toEqual(["5", "0"]);
+    expect(await matching({ kind: "1" })).toEqual(["1"]);
+    expect(await matching({ kind: true })).toEqual(["2"]);
+    expect(await matching({ kind: false })).toEqual([]);
+    expect(await matching({ kind: null })).toEqual(["3"]);
+    expect(await matching({ kind: { a: [1] } })).toEqual(["4"]);
+    expect(await matching({ kind: 1, 'odd "key" $.x': "y" })).toEqual(["5"]);
+    expect(await matching({})).toHaveLength(7);
+    expect(await matching({ kind: undefined })).toHaveLength(7);
+  });
+
+  test("rollback takes what the runs wrote and leaves every value that is still named", async () => {
+    const storage = await openTemp();
+    await put(storage, row("1", { blob_versions: { a: ["1", 0] } }), [blob("a", "1")], "kept");
+    await put(
+      storage,
+      row("2", { blob_versions: { a: ["2", 0], b: ["2", 0] } }),
+      [blob("a", "2"), blob("b", "2")],
+      "gone",
+    );
+    await put(storage, row("3", { blob_versions: { a: ["2", 0] } }), [], "kept");
+    await put(storage, row("2", { checkpoint_ns: "sub", blob_versions: { a: ["2", 0] } }), [blob("a", "2")], "gone");
+    await putWrites(storage, row("1"), [pending("mine", 0)], true, "kept");
+    await putWrites(storage, row("1"), [pending("theirs", 0)], true, "gone");
+    await put(storage, row("2", { thread_id: "other", blob_versions: { a: ["1", 0] } }), [blob("a", "1")], "gone");
+
+    await storage.write((tx) => checkpoints.removeForRuns(tx, "t", ["gone"]));
+    expect(await listIds(storage, { thread_id: "t" })).toEqual(["3", "1"]);
+    expect(blobTexts(await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "3" }))).toEqual(["a@2"]);
+    const first = await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "1" });
+    expect(first?.writes.map((each) => each.task_id)).toEqual(["mine"]);
+    expect(blobTexts(await get(storage, { thread_id: "other" }))).toEqual(["a@1"]);
+    const left = await storage.read((db) =>
+      db
+        .selectFrom("checkpoint_blobs")
+        .select(["checkpoint_ns", "channel", "version"])
+        .where("thread_id", "=", "t")
+        .execute(),
+    );
+    expect(left.map((each) => [each.checkpoint_ns, each.channel, each.version])).toEqual([
+      ["", "a", "1"],
+      ["", "a", "2"],
+    ]);
+  });
+
+  test("removing a thread removes all of it and nothing else", async () => {
+    const storage = await openTemp();
+    await put(storage, row("1", { blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
+    await put(storage, row("1", { thread_id: "other", blob_versions: { a: ["1", 0] } }), [blob("a", "1")]);
+    await putWrites(storage, row("1"), [pending("t", 0)], true);
+    await storage.write((tx) => checkpoints.removeThread(tx, "t"));
+    expect(await listIds(storage, {})).toEqual(["1"]);
+    expect(blobTexts(await get(storage, { thread_id: "other" }))).toEqual(["a@1"]);
+    await put(storage, row("1", { blob_versions: { a: ["1", 0] } }));
+    expect(await get(storage, { thread_id: "t" })).toMatchObject({ blobs: [], writes: [] });
+  });
+
+  const part = (channel: string, version: string, first: number): ChannelBlob => ({
+    channel,
+    version,
+    first,
+    value: ["json", bytes(`${channel}@${version}+${first}`)],
+  });
+
+  test("a list in parts: each checkpoint reads as far as it names, and parts are shared by reference", async () => {
+    const storage = await openTemp();
+    await put(storage, row("1", { blob_versions: { a: ["1", 2] } }), [part("a", "1", 0)]);
+    await put(storage, row("2", { blob_versions: { a: ["1", 3] } }), [part("a", "1", 2)]);
+    await put(storage, row("3", { blob_versions: { a: ["1", 5] } }), [part("a", "1", 3)]);
+    expect(blobTexts(await get(storage, { thread_id: "t", checkpoint_id: "2" }))).toEqual(["a@1+0", "a@1+2"]);
+    const all = await storage.read((db) => checkpoints.list(db, { thread_id: "t" }));
+    expect(all.map(blobTexts)).toEqual([["a@1+0", "a@1+2", "a@1+3"], ["a@1+0", "a@1+2"], ["a@1+0"]]);
+    expect(all[2]?.blobs[0]).toBe(all[0]?.blobs[0]);
+  });
+
+  test("two cannot add to a list in the same place", async () => {
+    const storage = await openTemp();
+    await put(storage, row("1", { blob_versions: { a: ["1", 2] } }), [part("a", "1", 0)]);
+    await put(storage, row("2", { blob_versions: { a: ["1", 3] } }), [part("a", "1", 2)]);
+    await expect(put(storage, row("2b", { blob_versions: { a: ["1", 4] } }), [part("a", "1", 2)])).rejects.toThrow();
+    expect(await get(storage, { thread_id: "t", checkpoint_id: "2b" })).toBeNull();
+  });
+
+  test("rollback takes the parts that nothing reads any more", async () => {
+    const storage = await openTemp();
+    await put(storage, row("1", { blob_versions: { a: ["1", 2] } }), [part("a", "1", 0)], "kept");
+    await put(storage, row("2", { blob_versions: { a: ["1", 3] } }), [part("a", "1", 2)], "gone");
+    await storage.write((tx) => checkpoints.removeForRuns(tx, "t", ["gone"]));
+    expect(blobTexts(await get(storage, { thread_id: "t" }))).toEqual(["a@1+0"]);
+    // The place is free again.
+    await put(storage, row("3", { blob_versions: { a: ["1", 4] } }), [part("a", "1", 2)], "next");
+    expect(blobTexts(await get(storage, { thread_id: "t" }))).toEqual(["a@1+0", "a@1+2"]);
+  });
+
+  test("rollback puts back the writes that the runs replaced, through whatever has gone since", async () => {
+    const written = async (gone: readonly string[][]): Promise<string[]> => {
+      const storage = await openTemp();
+      await put(storage, row("1"), [], "one");
+      for (const run of ["one", "two", "three"]) {
+        await putWrites(storage, row("1"), [pending("task", -3, `draft of ${run}`)], false, run);
+        await putWrites(storage, row("1"), [pending("task", -3, `by ${run}`)], false, run);
+      }
+      for (const runs of gone) await storage.write((tx) => checkpoints.removeForRuns(tx, "t", runs));
+      const found = await storage.read((db) => db.selectFrom("checkpoint_writes").select("value").execute());
+      const waiting = await storage.read((db) => db.selectFrom("replaced_writes").select("replaced_by").execute());
+      expect(waiting.length).toBe(Math.max(2 - gone.flat().length, 0));
+      return found.map(({ value }) => Buffer.from(value as Uint8Array).toString());
+    };
+    const by = (run: string) => expect.stringContaining(`by ${run}`);
+    expect(await written([])).toEqual([by("three")]);
+    expect(await written([["three"]])).toEqual([by("two")]);
+    expect(await written([["three"], ["two"]])).toEqual([by("one")]);
+    expect(await written([["two"]])).toEqual([by("three")]);
+    expect(await written([["two"], ["three"]])).toEqual([by("one")]);
+    expect(await written([["one"], ["three"]])).toEqual([by("two")]);
+    expect(await written([["one"], ["three"], ["two"]])).toEqual([]);
+  });
 });

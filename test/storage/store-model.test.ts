@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { StoreItem, StoreOperation } from "../../src/executor/protocol.ts";
 import { makeStore } from "./make-store.ts";
-import { NOW, openTemp } from "./support.ts";
+import { eachDialect, NOW } from "./support.ts";
 
 interface ModelItem {
   readonly namespace: readonly string[];
@@ -195,31 +195,33 @@ const operation: fc.Arbitrary<StoreOperation> = fc.oneof(
 /** Later ones often name what earlier ones made. */
 const step = fc.record({ operation, passed: fc.constantFrom(1, 1, 1, 40_000) });
 
-test("answers as the model does, whatever was put, read, deleted or has expired", async () => {
-  const storage = await openTemp();
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 60 }), async (steps) => {
-      await storage.write((tx) => tx.deleteFrom("store_items").execute());
-      const store = makeStore(storage);
-      const model = new Model();
-      let now = NOW;
-      for (const { operation, passed } of steps) {
-        now += passed;
-        const [answer] = await store.run([operation], now);
-        expect(parsed(answer), JSON.stringify(operation)).toEqual(model.run(operation, now));
-      }
-      // A sweep changes nothing that anyone can see.
-      const everything: StoreOperation = { op: "search", prefix: [], filter: null, limit: 1000, offset: 0 };
-      await store.sweep(now);
-      expect(parsed((await store.run([everything], now))[0])).toEqual(model.run(everything, now));
-      const { live } = await storage.read((db) =>
-        db
-          .selectFrom("store_items")
-          .select((eb) => eb.fn.countAll<number>().as("live"))
-          .executeTakeFirstOrThrow(),
-      );
-      expect(live).toBe((model.run(everything, now) as unknown[]).length);
-    }),
-    { numRuns: 60 },
-  );
+eachDialect((openTemp) => {
+  test("answers as the model does, whatever was put, read, deleted or has expired", async () => {
+    const storage = await openTemp();
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 60 }), async (steps) => {
+        await storage.write((tx) => tx.deleteFrom("store_items").execute());
+        const store = makeStore(storage);
+        const model = new Model();
+        let now = NOW;
+        for (const { operation, passed } of steps) {
+          now += passed;
+          const [answer] = await store.run([operation], now);
+          expect(parsed(answer), JSON.stringify(operation)).toEqual(model.run(operation, now));
+        }
+        // A sweep changes nothing that anyone can see.
+        const everything: StoreOperation = { op: "search", prefix: [], filter: null, limit: 1000, offset: 0 };
+        await store.sweep(now);
+        expect(parsed((await store.run([everything], now))[0])).toEqual(model.run(everything, now));
+        const { live } = await storage.read((db) =>
+          db
+            .selectFrom("store_items")
+            .select((eb) => eb.fn.countAll<number>().as("live"))
+            .executeTakeFirstOrThrow(),
+        );
+        expect(live).toBe((model.run(everything, now) as unknown[]).length);
+      }),
+      { numRuns: 60 },
+    );
+  });
 });

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { describe, onTestFinished, beforeEach } from "vitest";
+import { beforeEach, describe, onTestFinished } from "vitest";
 import { openPostgres, type PostgresOptions } from "../../src/storage/postgres.ts";
 import { openSqlite } from "../../src/storage/sqlite.ts";
 import type { Storage } from "../../src/storage/storage.ts";

@@ -13,7 +13,17 @@ import type {
   WriteRow,
 } from "../../executor/protocol.ts";
 import type { Database } from "../database.ts";
-import { asList, DRIVES, eachOf, jsonEqualsAll, listed, listedPairs, numberAt, perDialect, text } from "../expressions.ts";
+import {
+  asList,
+  DRIVES,
+  eachOf,
+  jsonEqualsAll,
+  listed,
+  listedPairs,
+  numberAt,
+  perDialect,
+  text,
+} from "../expressions.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { Tx } from "../storage.ts";
 

@@ -2,7 +2,8 @@
 import type { ExpressionBuilder, Selectable } from "kysely";
 import type { CronFilter, CronSearch, OnRunCompleted } from "../../schemas/crons.ts";
 import type { Database } from "../database.ts";
-import { jsonEqualsAll } from "../expressions.ts";
+import { jsonEqualsAll, lockRows } from "../expressions.ts";
+import { isShared, lockThread, shareAssistant } from "../locks.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { CronRecord, Tx } from "../storage.ts";
 
@@ -41,6 +42,24 @@ const findById = prepared<{ id: string }, Row>((db, slots) =>
 /** The cron, or undefined. */
 export async function find(db: Tx, cron_id: string): Promise<CronRecord | undefined> {
   const [row] = (await findById(db, { id: cron_id })).rows;
+  return row && toRecord(row);
+}
+
+const findByIdLocked = prepared<{ id: string }, Row>((db, slots) =>
+  db.selectFrom("crons").selectAll().where("cron_id", "=", slots.id).modifyEnd(lockRows("update")),
+);
+
+/**
+ * The cron, which nobody changes or fires until the transaction ends. What its run needs is locked first, as whoever removes
+ * these does it.
+ */
+export async function findLocked(tx: Tx, cron_id: string): Promise<CronRecord | undefined> {
+  if (!isShared(tx)) return find(tx, cron_id);
+  const known = await find(tx, cron_id);
+  if (known === undefined) return undefined;
+  shareAssistant(tx, known.assistant_id);
+  if (known.thread_id !== null) lockThread(tx, known.thread_id);
+  const [row] = (await findByIdLocked(tx, { id: cron_id })).rows;
   return row && toRecord(row);
 }
 

@@ -103,11 +103,7 @@ async function resealPages(db: AnyTable, { table, columns }: SealedTable, from: 
     .modifyEnd(lockRows("update"))
     .execute();
   for (const { row_place, ...values } of rows) {
-    await db
-      .updateTable(table)
-      .set(values)
-      .where(ctid, "=", sql<string>`cast(${row_place} as tid)`)
-      .execute();
+    await db.updateTable(table).set(values).where(ctid, "=", sql<string>`cast(${row_place} as tid)`).execute();
   }
   return { table: from.table, row: from.row + PAGES, end };
 }

@@ -9,7 +9,7 @@ import type { CancelAction } from "../../executor/protocol.ts";
 import { type MultitaskStrategy, RunStatus } from "../../schemas/runs.ts";
 import type { Database } from "../database.ts";
 import { asList, bit, clock, DRIVES, eachOf, integer, listed, lockRows, numberAt, perDialect } from "../expressions.ts";
-import { isShared, lockThread } from "../locks.ts";
+import { isShared, lockThread, lockThreads } from "../locks.ts";
 import { prepared } from "../prepared.ts";
 import type { RunRecord, Tx } from "../storage.ts";
 
@@ -358,7 +358,9 @@ export async function extendLeases(
   { owner, now, lease_ms }: { readonly owner: string; readonly now: number; readonly lease_ms: number },
 ): Promise<readonly Beat[]> {
   const values = { owner, expires: now + lease_ms, lease_ms };
-  return isShared(tx) ? (await extendShared(tx, values)).rows : (await extend(tx, values), []);
+  if (isShared(tx)) return (await extendShared(tx, values)).rows;
+  await extend(tx, values);
+  return [];
 }
 
 const takeOver = prepared<{ owner: string; lease_ms: number; expires: number; now: number }, Row>((db, slots) =>
@@ -510,7 +512,7 @@ export async function release(
 export async function expired(tx: Tx, now: number, owner_not?: string): Promise<RunRecord[]> {
   const running = tx.selectFrom("runs").select(ROW).where("status", "=", RUNNING).orderBy("seq");
   const rows = await (owner_not === undefined
-    ? running.where("lease_expires_at", "<", now)
+    ? running.where("lease_expires_at", "<", clock(now))
     : running.where("lease_owner", "is distinct from", owner_not)
   ).execute();
   return rows.map(toRecord);
@@ -544,6 +546,20 @@ export async function inFlightAnywhere(
     .limit(page.limit)
     .execute();
   return rows.map(toRecord);
+}
+
+/** As `inFlightAnywhere`, with the threads of these runs locked: what is returned stays as it is until the transaction ends. */
+export async function lockInFlightAnywhere(tx: Tx, page: Parameters<typeof inFlightAnywhere>[1]): Promise<RunRecord[]> {
+  const found = await inFlightAnywhere(tx, page);
+  if (!isShared(tx)) return found;
+  const thread_ids = new Set(found.map(({ thread_id }) => thread_id));
+  lockThreads(tx, [...thread_ids]);
+  const locked: RunRecord[] = [];
+  for (const { run_id } of found) {
+    const run = await findLocked(tx, run_id);
+    if (run !== undefined && (page.statuses as readonly string[]).includes(run.status)) locked.push(run);
+  }
+  return locked;
 }
 
 /** Number of the newest run; 0 when there is none. */

@@ -7,7 +7,17 @@
  */
 import { type RawBuilder, type SqlBool, sql } from "kysely";
 import type { ThreadFilter, ThreadSearch, ThreadStatus } from "../../schemas/threads.ts";
-import { asList, DRIVES, eachOf, hasMembers, jsonEquals, jsonEqualsAll, listed, numberOf, pairValue } from "../expressions.ts";
+import {
+  asList,
+  DRIVES,
+  eachOf,
+  hasMembers,
+  jsonEquals,
+  jsonEqualsAll,
+  listed,
+  numberOf,
+  pairValue,
+} from "../expressions.ts";
 import { isShared } from "../locks.ts";
 import type { ThreadRecord, Tx } from "../storage.ts";
 import { COLUMNS, toRecord } from "./threads.ts";

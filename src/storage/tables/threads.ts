@@ -198,12 +198,12 @@ export interface Expired {
   readonly strategy: TtlStrategy;
 }
 
-const expiredNow = prepared<{ now: number }, { thread_id: string; strategy: string }>((db, slots) =>
+const expiredAt = (db: Tx, now: number) =>
   db
     .selectFrom("threads")
     .select(["thread_id", "ttl_strategy as strategy"])
     .$narrowType<{ strategy: string }>()
-    .where("expires_at", "<=", slots.now)
+    .where("expires_at", "<=", now)
     .where(({ not, exists, selectFrom }) =>
       not(
         exists(
@@ -213,15 +213,25 @@ const expiredNow = prepared<{ now: number }, { thread_id: string; strategy: stri
             .where("runs.status", "in", [sql.lit("pending"), sql.lit("running")]),
         ),
       ),
-    )
-    .orderBy("expires_at")
-    .limit(sql.lit(1)),
+    );
+
+const expiredNow = prepared<{ now: number }, { thread_id: string; strategy: string }>((db, slots) =>
+  expiredAt(db, slots.now).orderBy("expires_at").limit(sql.lit(1)),
+);
+
+const stillExpired = prepared<{ thread_id: string; now: number }, { thread_id: string }>((db, slots) =>
+  expiredAt(db, slots.now).where("thread_id", "=", slots.thread_id),
 );
 
 /** The thread that has been over longest, unless runs are in flight on it; undefined when none is. */
 export async function firstExpired(tx: Tx, now: number): Promise<Expired | undefined> {
   const [row] = (await expiredNow(tx, { now })).rows;
   return row && { thread_id: row.thread_id, strategy: row.strategy as TtlStrategy };
+}
+
+/** Whether `firstExpired` still means this thread, which is locked by now. */
+export async function isExpired(tx: Tx, thread_id: string, now: number): Promise<boolean> {
+  return (await stillExpired(tx, { thread_id, now })).rows.length > 0;
 }
 
 /** Takes the thread off the list of those that expire, until a run ends on it. */
