@@ -2,7 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { expect, test } from "vitest";
-import { http, ok } from "../../support/http.ts";
+import { http } from "../../support/http.ts";
 import { eventually } from "../../support/server.ts";
 import { idsOf, type RunRow, upTo } from "../support.ts";
 import { type Cluster, LEASE_MS, type Member, startCluster, statusOf } from "./kit/cluster.ts";
@@ -12,7 +12,7 @@ import { useServices } from "./kit/services.ts";
 const cluster = useServices((services) =>
   startCluster(services, {
     members: [{ role: "both", env: { LANGGRAPH_POSTGRES_POOL_MAX_SIZE: "3" } }, "both", "worker"],
-    env: { SKEIN_STATEMENT_TIMEOUT_SECS: "1" },
+    env: { SKEIN_STATEMENT_TIMEOUT_SECS: "2" },
   }),
 );
 
@@ -68,8 +68,8 @@ async function expectKept(all: Cluster, { ids, statuses }: ReturnType<typeof cli
 async function expectWell(all: Cluster): Promise<void> {
   for (const member of all.front) {
     await eventually(async () => (await member.http.get("/ok?check_db=1")).status === 200, { ms: 15_000 });
-    const body = { assistant_id: "tick", input: { id: crypto.randomUUID() } };
-    await ok(member.http.post("/runs/wait", body, { signal: AbortSignal.timeout(15_000) }));
+    const run = await all.run(member, { assistant_id: "tick", input: { id: crypto.randomUUID() } });
+    await eventually(async () => (await all.row(run.run_id))?.status === "success", { ms: 15_000 });
   }
 }
 
@@ -156,7 +156,7 @@ test("no connection is left for anybody: requests are refused or wait, and all i
     await eventually(() => load.ids.length >= 8);
     // As many as it takes; then the server's own are ended, and cannot come back.
     for (;;) {
-      const hog = new pg.Client({ connectionString: postgres.uri() });
+      const hog = new pg.Client({ connectionString: postgres.uri(cluster().database) });
       hog.on("error", () => undefined);
       try {
         await hog.connect();
@@ -193,6 +193,19 @@ test("statements run into their time limit: the answer is an honest refusal, and
     await load.stop();
     await blocker.end();
   }
+  console.log(
+    await cluster().query("select * from runs where status in ('pending','running')"),
+    await cluster().query("select now()"),
+    cluster()
+      .members.map((m) =>
+        m.server.output
+          .split("\n")
+          .filter((l) => /"level":[45]0/.test(l))
+          .slice(-12)
+          .join("\n"),
+      )
+      .join("\n=====\n"),
+  );
   await expectWell(cluster());
   await expectKept(cluster(), load);
 });

@@ -11,7 +11,9 @@ import { Daemon } from "./processes.ts";
 
 const run = promisify(execFile);
 const VERSIONS = "/usr/lib/postgresql";
-const NAME = "postgres";
+const ADMIN = "postgres";
+/** Who the server processes are: an ordinary role, so that PostgreSQL keeps some connections for the administrator. */
+const USER = "skein";
 let databases = 0;
 
 /** Where `initdb` and `postgres` are; undefined when this machine has none. */
@@ -31,7 +33,7 @@ type User = { readonly uid: number; readonly gid: number } | undefined;
 async function serverUser(): Promise<User> {
   if (process.getuid?.() !== 0) return undefined;
   const [uid, gid] = await Promise.all(
-    ["-u", "-g"].map(async (flag) => Number((await run("id", [flag, NAME])).stdout)),
+    ["-u", "-g"].map(async (flag) => Number((await run("id", [flag, ADMIN])).stdout)),
   );
   return uid === undefined || gid === undefined ? undefined : { uid, gid };
 }
@@ -43,11 +45,12 @@ export async function startPostgres(settings: Readonly<Record<string, string>> =
   if (user !== undefined) await chown(temp.dir, user.uid, user.gid);
   const postgres = new Postgres(bin, temp, user, port, settings);
   try {
-    await run(join(bin, "initdb"), ["-D", postgres.data, "-U", NAME, "-A", "trust", "--no-sync", "--encoding=UTF8"], {
+    await run(join(bin, "initdb"), ["-D", postgres.data, "-U", ADMIN, "-A", "trust", "--no-sync", "--encoding=UTF8"], {
       cwd: temp.dir,
       ...user,
     });
     await postgres.start();
+    await postgres.query(`create role ${USER} login`);
     return postgres;
   } catch (error) {
     await postgres[Symbol.asyncDispose]();
@@ -98,20 +101,20 @@ export class Postgres implements AsyncDisposable {
     await this.#daemon?.kill(signal);
   }
 
-  uri(database: string = NAME, port = this.port): string {
-    return `postgres://${NAME}@127.0.0.1:${port}/${database}`;
+  uri(database: string, port = this.port): string {
+    return `postgres://${USER}@127.0.0.1:${port}/${database}`;
   }
 
   /** An empty database; returns its name. */
   async createDatabase(): Promise<string> {
     databases += 1;
-    await this.query(`create database test_${databases}`);
+    await this.query(`create database test_${databases} owner ${USER}`);
     return `test_${databases}`;
   }
 
-  /** Rows of one statement, on a connection of its own and straight to the server, past every wire. */
-  async query<T extends object = Record<string, unknown>>(sql: string, database = NAME): Promise<T[]> {
-    const client = new pg.Client({ connectionString: this.uri(database) });
+  /** Rows of one statement, as the administrator, on a connection of its own and straight to the server, past every wire. */
+  async query<T extends object = Record<string, unknown>>(sql: string, database = ADMIN): Promise<T[]> {
+    const client = new pg.Client({ host: "127.0.0.1", port: this.port, user: ADMIN, database });
     client.on("error", () => undefined);
     await client.connect();
     try {
