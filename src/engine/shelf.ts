@@ -45,9 +45,13 @@ export async function sweepEvents(storage: Storage, retentionMs: number): Promis
   await storage.write((tx) => events.sweep(tx, storage.now() - retentionMs), { durable: false });
 }
 
+/** Longer than any run may last. Where others may be alive, only what is older is nobody's. */
+const LEFTOVER_MS = 2 * 86_400_000;
+
 /** To be called before any run is held: removes what an earlier process could not. */
 export async function sweepLeftovers(storage: Storage): Promise<void> {
-  await storage.write((tx) => events.sweepLeftovers(tx), { durable: false });
+  const made_before = storage.dialect === "sqlite" ? null : storage.now() - LEFTOVER_MS;
+  await storage.write((tx) => events.sweepLeftovers(tx, made_before), { durable: false });
 }
 
 function numbered(first: number, text: string): RunEvent[] {

@@ -297,8 +297,8 @@ export class Runs implements RunsService {
   }
 
   /**
-   * Commits the creation. A run that was given the slot begins with the commit; others are claimed: the claim is queued
-   * right behind the creation, so that both share one commit.
+   * Commits the creation. A run that was given the slot begins with the commit; others are claimed: on SQLite the claim is
+   * queued right behind the creation, so that both share one commit.
    */
   async #commit(work: Creation, request: unknown, repeatable: Repeatable | undefined): Promise<readonly Run[]> {
     const { storage, queue, metrics } = this.#options;
@@ -320,8 +320,10 @@ export class Runs implements RunsService {
       return { runs: created, made: made.length, effects };
     };
     try {
-      const committed = storage.write(make, slot === undefined ? {} : { onCommitted });
-      if (slot === undefined) queue.nudge();
+      // Where transactions run side by side, a claim must not look before the run is there.
+      const shareCommit = slot === undefined && storage.dialect === "sqlite";
+      const committed = storage.write(make, shareCommit ? {} : { onCommitted });
+      if (shareCommit) queue.nudge();
       const { runs: created, made, effects } = await committed;
       metrics.runsCreated.inc(made);
       if (effects.length > 0) await this.act(effects);

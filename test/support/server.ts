@@ -8,6 +8,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { afterAll } from "vitest";
+import { freshSchema, type TestDatabase } from "./postgres.ts";
 import { FIXTURES, ROOT, type TempDir, tempDir } from "./project.ts";
 
 export { FIXTURES, project, put, type TempDir, tempDir } from "./project.ts";
@@ -40,11 +42,26 @@ process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
 
+/** `SKEIN_TEST_DIALECT=postgres`: servers keep their data on PostgreSQL, a schema for each data folder. */
+const ON_POSTGRES = process.env.SKEIN_TEST_DIALECT === "postgres";
+const schemas = new Map<string, TestDatabase>();
+if (ON_POSTGRES) afterAll(async () => void (await Promise.all([...schemas.values()].map((schema) => schema.drop()))));
+
+async function databaseOf(data: string): Promise<Readonly<Record<string, string>>> {
+  if (!ON_POSTGRES) return {};
+  const schema = schemas.get(data) ?? (await freshSchema());
+  schemas.set(data, schema);
+  // Many servers share one PostgreSQL.
+  return { DATABASE_URI: schema.uri, LANGGRAPH_POSTGRES_POOL_MAX_SIZE: "4" };
+}
+
 export async function startServer(options: ServerOptions = {}): Promise<TestServer> {
   if (!existsSync(CLI))
     throw new Error(`${CLI} is missing. Run \`npm run build\` first (\`npm test\` does it for you).`);
   const temp = options.data === undefined ? await tempDir("skein-data-") : undefined;
-  const server = new TestServer(options, options.data ?? temp?.dir ?? "", temp);
+  const data = options.data ?? temp?.dir ?? "";
+  const env = { ...(await databaseOf(data)), ...options.env };
+  const server = new TestServer({ ...options, env }, data, temp);
   try {
     await server.start();
     return server;

@@ -118,12 +118,16 @@ export async function sweep(tx: Tx, ended_before: number): Promise<number> {
   return Number(result.numDeletedRows);
 }
 
-/** Deletes the logs of runs that are over which nobody ended: spilled from the memory of a process that is gone. */
-export async function sweepLeftovers(tx: Tx): Promise<void> {
+/**
+ * Deletes the logs of runs that are over which nobody ended: spilled from the memory of a process that is gone. Of runs made
+ * before a time only, where one is given: their ids begin with it (UUID version 7).
+ */
+export async function sweepLeftovers(tx: Tx, made_before: number | null): Promise<void> {
   const leftovers = tx
     .selectFrom("event_logs")
     .select("run_id")
     .where("ended_at", "is", null)
+    .$if(made_before !== null, (query) => query.where("run_id", "<", firstId(made_before ?? 0)))
     .where("run_id", "not in", (eb) =>
       eb
         .selectFrom("runs")
@@ -132,4 +136,10 @@ export async function sweepLeftovers(tx: Tx): Promise<void> {
     );
   await tx.deleteFrom("event_chunks").where("run_id", "in", leftovers).execute();
   await tx.deleteFrom("event_logs").where("run_id", "in", leftovers).execute();
+}
+
+/** The first id of that millisecond, as far as its time tells. */
+function firstId(ms: number): string {
+  const hex = ms.toString(16).padStart(12, "0");
+  return `${hex.slice(0, 8)}-${hex.slice(8)}`;
 }
