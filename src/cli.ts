@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `skein dev`, `skein start`, `skein migrate` and `skein compat`. */
+/** `skein dev`, `skein start`, `skein worker`, `skein migrate` and `skein compat`. */
 import { Command } from "commander";
 import getPort, { portNumbers } from "get-port";
 import { type CompatFlags, compat, NoDocumentError } from "./compat/command.ts";
@@ -24,15 +24,19 @@ const PORTS_TO_TRY = 100;
 async function main(): Promise<void> {
   const program = new Command("skein").description("Agent Server for LangGraph.js").version(VERSION);
   addServeCommand(program, "dev", "Serve a project and reload it when its graph files change.");
-  addServeCommand(program, "start", "Serve a project: no watching, JSON logs.");
+  addServeCommand(program, "start", "Serve a project: no watching, JSON logs.").option(
+    "--no-worker",
+    "serve clients, and leave runs to other processes on the same DATABASE_URI",
+  );
+  addServeCommand(program, "worker", "Execute runs that other processes take in; serves only /ok, /metrics and /info.");
   addMigrateCommand(program);
   addCompatCommand(program);
   await program.parseAsync();
 }
 
-function addServeCommand(program: Command, mode: Mode, description: string): void {
-  program
-    .command(mode)
+function addServeCommand(program: Command, command: Mode | "worker", description: string): Command {
+  return program
+    .command(command)
     .description(description)
     .option("--config <path>", "langgraph.json, or its folder", ".")
     .option("--host <host>", "address to listen on (default 127.0.0.1)")
@@ -40,7 +44,7 @@ function addServeCommand(program: Command, mode: Mode, description: string): voi
     .option("--data <folder>", "folder of the database (default .skein beside the config)")
     .option("--jobs <n>", "runs at once (default N_JOBS_PER_WORKER or 10)")
     .option("--threads <n>", "executor threads (default: cores minus one, at least 1)")
-    .action((flags: Flags) => serve(mode, flags));
+    .action((flags: Flags) => serve(command, flags));
 }
 
 function addMigrateCommand(program: Command): void {
@@ -89,10 +93,11 @@ function addCompatCommand(program: Command): void {
     });
 }
 
-async function serve(mode: Mode, flags: Flags): Promise<void> {
+async function serve(command: Mode | "worker", flags: Flags): Promise<void> {
+  const mode = command === "worker" ? "start" : command;
   try {
     const project = loadProject(flags.config ?? ".", process.env);
-    const settings = readSettings(mode, flags, project);
+    const settings = readSettings(mode, flags, project, command === "worker");
     const logger = createLogger({ level: settings.logLevel, pretty: mode === "dev" });
     const server = await startOnPort(project, settings, logger);
     announce(server, project, settings, logger);
@@ -130,7 +135,14 @@ function explained(error: unknown, { portSource }: Settings): unknown {
 
 function announce(server: SkeinServer, project: Project, settings: Settings, logger: Logger): void {
   const graphs = server.graphs.map(({ graph_id }) => graph_id);
-  const facts = { url: server.url, graphs, data: server.location, threads: settings.threads, jobs: settings.jobs };
+  const facts = {
+    url: server.url,
+    graphs,
+    data: server.location,
+    threads: settings.threads,
+    jobs: settings.jobs,
+    role: settings.role,
+  };
   if (settings.mode === "start") {
     logger.info({ ...facts, config: project.file }, "listening");
     return;

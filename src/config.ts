@@ -89,6 +89,17 @@ export interface EncryptionSettings {
   readonly jsonKeys: readonly string[];
 }
 
+/** Redis, by which several processes are one server. */
+export interface BrokerSettings {
+  readonly uri: string;
+  /** In front of every key and channel. */
+  readonly prefix: string;
+  readonly cluster: boolean;
+}
+
+/** What a process does: all, serve clients only, or execute runs only. */
+export type Role = "all" | "api" | "worker";
+
 export type Mode = "dev" | "start";
 
 export interface Flags {
@@ -98,6 +109,8 @@ export interface Flags {
   readonly data?: string;
   readonly jobs?: string;
   readonly threads?: string;
+  /** False: `--no-worker`. */
+  readonly worker?: boolean;
 }
 
 export interface Settings {
@@ -107,6 +120,9 @@ export interface Settings {
   /** Which setting asked for the port, for people. */
   readonly portSource: string;
   readonly dataDir: string;
+  readonly role: Role;
+  /** Null: this process is alone, or others find work and ends by asking the database. */
+  readonly broker: BrokerSettings | null;
   /** Null: a file in `dataDir`. */
   readonly database: DatabaseSettings | null;
   /** Runs at once. */
@@ -387,6 +403,39 @@ function signingSecret(text: string, fill: Fill): string {
 
 const AES_BYTES = [16, 24, 32];
 
+/** Names of the broker, the first that is set counts. */
+const BROKER_NAMES = ["REDIS_URI", "REDIS_URI_CUSTOM"] as const;
+
+function brokerSettings(env: Env): BrokerSettings | null {
+  const name = BROKER_NAMES.find((each) => (env[each] ?? "").trim() !== "");
+  if (name === undefined) return null;
+  const uri = (env[name] ?? "").trim();
+  // The error must not show the URI: it may hold a password.
+  if (!/^rediss?:\/\//.test(uri) || !URL.canParse(uri)) {
+    throw new ConfigError(`${name} must be a Redis URI (redis://user:password@host:6379/0, or rediss:// for TLS)`);
+  }
+  const cluster = yes(env.REDIS_CLUSTER, "REDIS_CLUSTER");
+  return { uri, prefix: env.REDIS_KEY_PREFIX ?? "", cluster };
+}
+
+function yes(text: string | undefined, name: string): boolean {
+  const word = (text ?? "").trim().toLowerCase();
+  if (["", "0", "false", "no"].includes(word)) return false;
+  if (["1", "true", "yes"].includes(word)) return true;
+  throw new ConfigError(`${name} must be true or false, not "${text}"`);
+}
+
+/** A file is one process's: there is nobody to share it with. */
+function sharedBroker(env: Env, isShared: boolean): BrokerSettings | null {
+  const broker = brokerSettings(env);
+  if (broker !== null && !isShared) {
+    throw new ConfigError(
+      "REDIS_URI needs DATABASE_URI: processes that share a broker must share a PostgreSQL database",
+    );
+  }
+  return broker;
+}
+
 /** Variables that graphs have no use for and must not leak. */
 export const SERVER_SECRETS = [
   "LANGGRAPH_AES_KEY",
@@ -394,6 +443,8 @@ export const SERVER_SECRETS = [
   "DATABASE_URI",
   "POSTGRES_URI",
   "POSTGRES_URI_CUSTOM",
+  "REDIS_URI",
+  "REDIS_URI_CUSTOM",
 ] as const;
 
 /** Names of the database, the first that is set counts. */
@@ -487,8 +538,17 @@ function threadTtlSettings({ checkpointer }: ProjectFile): ThreadTtlSettings {
 }
 
 /** Flags win over environment variables, which win over defaults. */
-export function readSettings(mode: Mode, flags: Flags, project: Project): Settings {
+export function readSettings(mode: Mode, flags: Flags, project: Project, worker = false): Settings {
   const { env } = project;
+  const isShared = DATABASE_NAMES.some((name) => (env[name] ?? "").trim() !== "");
+  const role = worker ? "worker" : flags.worker === false ? "api" : "all";
+  if (role !== "all" && !isShared) {
+    throw new ConfigError(
+      `${worker ? "skein worker" : "--no-worker"} needs DATABASE_URI: other processes do the rest, on the same database`,
+    );
+  }
+  // Questions about graphs need a thread; runs are for others.
+  const threads = role === "api" ? 1 : Math.max(1, availableParallelism() - 1);
   const seconds = (name: string, fallback: number, max = Number.MAX_SAFE_INTEGER): number =>
     number(env[name], name, fallback, 0, max) * 1000;
   const portSource =
@@ -501,8 +561,10 @@ export function readSettings(mode: Mode, flags: Flags, project: Project): Settin
     portSource,
     database: databaseSettings(env),
     dataDir: resolve(flags.data ?? join(project.dir, ".skein")),
+    role,
+    broker: sharedBroker(env, isShared),
     jobs: integer(flags.jobs ?? env.N_JOBS_PER_WORKER, jobsSource, 10, 1, 10_000),
-    threads: integer(flags.threads, "--threads", Math.max(1, availableParallelism() - 1), 1, 256),
+    threads: integer(flags.threads, "--threads", threads, 1, 256),
     executorHeapMb: integer(env.SKEIN_EXECUTOR_HEAP_MB, "SKEIN_EXECUTOR_HEAP_MB", 2048, 64, 1_000_000),
     maxAttempts: integer(env.BG_JOB_MAX_RETRIES, "BG_JOB_MAX_RETRIES", 3, 1, 1000),
     runTimeoutMs: seconds("BG_JOB_TIMEOUT_SECS", 86_400),

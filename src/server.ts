@@ -18,7 +18,7 @@ import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
 import type { GraphSpec, Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
-import { createApp } from "./http/app.ts";
+import { createApp, type Rooms } from "./http/app.ts";
 import { type Listening, listen } from "./http/listen.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
@@ -34,8 +34,13 @@ import { Threads } from "./services/threads.ts";
 import { Cipher } from "./storage/cipher.ts";
 import { openStorage } from "./storage/open.ts";
 import type { Sealing } from "./storage/sealing.ts";
+import type { Storage } from "./storage/storage.ts";
+import * as events from "./storage/tables/events.ts";
 import * as runs from "./storage/tables/runs.ts";
+import { type Begun, type Broker, inProcess } from "./streaming/broker.ts";
+import { databaseOnly } from "./streaming/database-relay.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
+import { RedisBroker } from "./streaming/redis-broker.ts";
 import { VERSION } from "./version.ts";
 
 export interface SkeinServer {
@@ -112,9 +117,12 @@ async function assemble(
   await syncDefaultAssistants(database, specs, database.now());
   await sweepLeftovers(database);
 
+  const broker = await openBroker(settings, sealing, database.dialect === "postgres", logger);
+  stack.push(() => broker.close());
   const metrics = new Metrics({
     runsByStatus: () => database.read((db) => runs.countByStatus(db)),
     executors: () => ({ threads: pool.size, running: pool.running }),
+    broker: () => broker.state,
   });
   const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
   const logs = new EventLogs({
@@ -128,6 +136,15 @@ async function assemble(
         shelf.remove(log.run_id).catch((error: unknown) => onError(error, "removing spilled events"));
       }
     },
+    relay: broker.relay({
+      shelf,
+      inFlight: (run_ids) => database.read((db) => runs.inFlightAmong(db, run_ids)),
+      begun: (thread_id, from) => begunOf(database, thread_id, from),
+      now: () => database.now(),
+      tailLimit: TAIL_LIMIT,
+      keepEndedMs: KEEP_ENDED_MS,
+      onError: (error) => onError(error, "following runs of other processes"),
+    }),
   });
   stack.push(() => logs.close());
 
@@ -163,12 +180,18 @@ async function assemble(
     onBeat: () => attempts.heartbeat(),
     pollMs: isShared ? POLL_MS : null,
     onError,
+    onLeft: () => broker.wake(1),
   });
 
+  // One that nobody here holds has nobody to end its log.
+  const stopRun = (run_id: string): void => {
+    if (!attempts.cancel(run_id, "rollback")) logs.drop(run_id);
+  };
   const stopRemoved = ({ thread_id, running, others }: RemovedRuns): void => {
     for (const run_id of others) logs.drop(run_id);
-    // One that nobody here holds has nobody to end its log.
-    for (const run_id of running) if (!attempts.cancel(run_id, "rollback")) logs.drop(run_id);
+    for (const run_id of running) stopRun(run_id);
+    const run_ids = [...others, ...running];
+    if (run_ids.length > 0) broker.tell({ kind: "gone", run_ids });
     logs.closeThread(thread_id);
   };
   const ttl = project.threadTtl;
@@ -184,8 +207,16 @@ async function assemble(
     logger,
     metrics,
     ask,
-    queue,
-    signalCancel: (run_id, action) => void attempts.cancel(run_id, action),
+    queue: {
+      nudge: () => queue.nudge(),
+      reserve: () => queue.reserve(),
+      ready: (runs) => broker.wake(runs - queue.free),
+    },
+    signalCancel: (run_id, action) => {
+      if (!attempts.cancel(run_id, action)) broker.tell({ kind: "cancel", run_id, action });
+    },
+    signalOver: (run_ids) => broker.tell({ kind: "over", run_ids }),
+    signalGone: (run_ids) => broker.tell({ kind: "gone", run_ids }),
     onWebhook: () => webhooks.nudge(),
     ttl: ttl.defaults,
     checkWebhook: checkUrl,
@@ -198,6 +229,12 @@ async function assemble(
     clock: { ...systemClock, now: () => database.now() },
     ...(isShared ? { longestSleepMs: POLL_MS } : {}),
   });
+  broker.hear((signal) => {
+    if (signal.kind === "cancel") attempts.cancel(signal.run_id, signal.action);
+    else if (signal.kind === "crons") scheduler.nudge();
+    else if (signal.kind === "over") for (const run_id of signal.run_ids) logs.over(run_id);
+    else for (const run_id of signal.run_ids) stopRun(run_id);
+  });
   const types = new Types({
     graphs: () => specs,
     project_dir: project.dir,
@@ -206,6 +243,10 @@ async function assemble(
     onProblem: (file, problem) => logger.warn({ file, problem }, "the types of a TypeScript file were not read"),
   });
   stack.push(() => types.reset());
+  const onCronChange = (): void => {
+    scheduler.nudge();
+    broker.tell({ kind: "crons" });
+  };
   const services: Services = {
     assistants: new Assistants({
       storage: database,
@@ -222,27 +263,37 @@ async function assemble(
       onRemoved: stopRemoved,
     }),
     runs: runService,
-    crons: new Crons({ storage: database, onChange: () => scheduler.nudge(), checkWebhook: checkUrl }),
+    crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
-    system: new System({ storage: database, metrics, graphs: () => graphs }),
+    system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
   };
 
-  const app = createApp({
-    services,
-    settings: {
-      maxBodyBytes: settings.maxBodyBytes,
-      version: VERSION,
-      corsOrigins: [...settings.corsOrigins],
-      mode: settings.mode,
-    },
-    logger,
-    observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
-  });
-  const listening: Listening = await listen(app, { host: settings.host, port: settings.port });
+  const appOf = (rooms: Rooms) =>
+    createApp({
+      services,
+      settings: {
+        maxBodyBytes: settings.maxBodyBytes,
+        version: VERSION,
+        corsOrigins: [...settings.corsOrigins],
+        mode: settings.mode,
+      },
+      logger,
+      observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
+      rooms,
+    });
+  const isWorker = settings.role === "worker";
+  const at = { host: settings.host, port: settings.port };
+  const listening: Listening = await listen(appOf(isWorker ? "system" : "all"), at);
   stack.push(() => listening.close(0));
-  server_url = listening.url;
+  // Graphs may call the server they run in; a worker serves them and nobody else.
+  const own = isWorker ? await listen(appOf("all"), { host: "127.0.0.1", port: 0 }) : listening;
+  stack.push(() => own.close(0));
+  server_url = own.url;
   pool.listening(server_url);
-  await queue.start({ alone: !isShared });
+  if (settings.role !== "api") {
+    await queue.start({ alone: !isShared });
+    broker.work({ free: () => queue.free, whenFree: () => queue.whenFree(), claim: (runs) => queue.claim(runs) });
+  }
   webhooks.nudge();
   scheduler.start();
   stack.push(() => scheduler.stop());
@@ -305,13 +356,57 @@ async function assemble(
       await scheduler.stop();
       await drain(queue, pool, attempts, settings.shutdownGraceMs, logger);
       // What has ended is answered; followers of a run that was handed back are cut off, so that they come again.
-      await listening.close(CLOSE_GRACE_MS);
+      await Promise.all([listening.close(CLOSE_GRACE_MS), own === listening ? undefined : own.close(CLOSE_GRACE_MS)]);
       await webhooks.stop();
       logs.close();
+      broker.close();
       await pool.close();
       await database.close();
     },
   };
+}
+
+/** How long a server that starts waits for Redis; then it serves without, until Redis is there. */
+const REDIS_PATIENCE_MS = 3000;
+
+async function openBroker(
+  { broker: redis, role }: Settings,
+  sealing: Sealing | null,
+  isShared: boolean,
+  logger: Logger,
+): Promise<Broker> {
+  if (!isShared) return inProcess;
+  if (redis === null) {
+    logger.warn(
+      { role },
+      "no REDIS_URI: runs, cancels and ends of other processes on this database are noticed seconds later, and their live events not at all",
+    );
+    return databaseOnly();
+  }
+  const broker = new RedisBroker({
+    ...redis,
+    seal: sealing?.cipher ?? null,
+    onTrouble: (err) =>
+      logger.warn({ err }, "Redis is not to be had: other processes are heard of through the database"),
+    onRecovery: () => logger.info("Redis answers again"),
+  });
+  await broker.start(REDIS_PATIENCE_MS);
+  return broker;
+}
+
+/** Runs of the thread that began at a place or later, or run now, and where their logs stand. */
+function begunOf(storage: Storage, thread_id: string, from: number | null): Promise<Begun[]> {
+  return storage.read(async (db) => {
+    const begun = await runs.begunOfThread(db, thread_id, from === null ? null : Math.floor(from / 1000));
+    const logs = await events.logsOfThread(db, thread_id, from ?? 0);
+    const places = new Map(logs.map(({ run_id, place }) => [run_id, place]));
+    return begun
+      .map(({ run_id, started_at, kwargs: { resumable } }) => {
+        const place = places.get(run_id) ?? (started_at ?? 0) * 1000;
+        return { run_id, thread_id, resumable, place };
+      })
+      .filter(({ place }) => from === null || place >= from);
+  });
 }
 
 /** What vectors are known by: the same name means that they can be compared. */

@@ -10,9 +10,10 @@ import type { Metrics } from "../observability/metrics.ts";
 import type { RunRecord, Storage } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
-import type { Beat } from "../storage/tables/runs.ts";
+import * as runs from "../storage/tables/runs.ts";
 import type { EventLog } from "../streaming/event-log.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
+import { firstOfAttempt } from "../streaming/run-log.ts";
 import type { ExecutorThread, RunHold } from "./executor-thread.ts";
 import { type AttemptEnd, type AttemptFacts, afterAttempt, type Ending, type NextStep } from "./lifecycle.ts";
 import type { ExecutorPool } from "./pool.ts";
@@ -68,7 +69,7 @@ export class Attempts {
   async execute(run: RunRecord): Promise<"ended" | "requeued"> {
     const attempt = this.#hold(run);
     const log = await this.#openLog(run, run.fence === 1);
-    this.#options.logs.begin(log);
+    this.#options.logs.begin(log, run);
     const end = attempt.cancel === null ? await this.#perform(attempt, log) : cancelledEarly;
     return this.#conclude(attempt, end, log);
   }
@@ -77,7 +78,7 @@ export class Attempts {
   async expire(run: RunRecord): Promise<void> {
     const attempt = this.#hold(run);
     const log = await this.#openLog(run, false);
-    this.#options.logs.begin(log);
+    this.#options.logs.begin(log, run);
     await this.#conclude(attempt, { kind: "lost", reason: "the server process that held the run died" }, log);
   }
 
@@ -103,7 +104,7 @@ export class Attempts {
    * To be called before a heartbeat; what it returns is to be given what the heartbeat found. A run that is held here and not
    * there has been taken over by another process; one that somebody wants cancelled is, should the word not have come.
    */
-  heartbeat(): (found: readonly Beat[]) => void {
+  heartbeat(): (found: readonly runs.Beat[]) => void {
     const before = [...this.#held.values()];
     return (found) => {
       const beats = new Map(found.map((beat) => [beat.run_id, beat]));
@@ -123,13 +124,14 @@ export class Attempts {
 
   /**
    * The log the attempt writes to. After a restart a resumable one goes on behind what is stored; what was stored
-   * of another had only spilled from memory, and its numbers start anew.
+   * of another had only spilled from memory, and its numbers start anew. With other processes, they may have readers of
+   * what earlier attempts wrote: numbers go on, and what is stored stays.
    */
   async #openLog(run: RunRecord, isNew: boolean): Promise<EventLog> {
     const { logs, storage } = this.#options;
     const { run_id, thread_id, kwargs } = run;
     const options = { run_id, thread_id, resumable: kwargs.resumable, first: 0 };
-    const known = logs.get(run_id);
+    const known = logs.own(run_id);
     if (isNew || known?.hasStored === true) return logs.open(options);
     if (kwargs.resumable) {
       const { stored, last } = await storage.read(async (db) => ({
@@ -138,6 +140,7 @@ export class Attempts {
       }));
       return logs.open({ ...options, first: last + 1, place: stored?.place });
     }
+    if (logs.isShared) return logs.open({ ...options, first: firstOfAttempt(run.fence) });
     await storage.write((tx) => events.remove(tx, run_id), { durable: false });
     return logs.open(options);
   }
@@ -225,12 +228,23 @@ export class Attempts {
     if (end.kind === "lost") this.#noteLoss(attempt, end.reason);
     const written = await this.#record(attempt, end, log);
     this.#held.delete(run.run_id);
-    if (written?.kind === "requeue") return "requeued";
+    if (written?.kind === "requeue") {
+      this.#options.logs.handOver(log);
+      return "requeued";
+    }
     this.#suspects.delete(run.run_id);
     if (written?.kind === "settle") this.#noteLeft(attempt, written.ending);
-    if (written === undefined) this.#options.logs.drop(run.run_id);
-    else this.#announce(run, written, log);
+    if (written !== undefined) this.#announce(run, written, log);
+    else await this.#leave(attempt, log);
     return "ended";
+  }
+
+  /** The lease was lost: the run is gone, or another process has taken it over, and whoever follows it goes on there. */
+  async #leave({ run: { run_id }, cancel }: Attempt, log: EventLog): Promise<void> {
+    const { logs, storage } = this.#options;
+    const isGone = cancel === "rollback" && (await storage.read((db) => runs.find(db, run_id))) === undefined;
+    if (logs.isShared && !isGone) logs.handOver(log);
+    else logs.drop(run_id);
   }
 
   #noteLoss({ run, thread }: Attempt, reason: string): void {

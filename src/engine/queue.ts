@@ -19,6 +19,8 @@ export interface QueueOptions {
   /** Looks for ready runs after so long, milliseconds, should the word of them be lost; null when no word can be. */
   readonly pollMs?: number | null;
   readonly onError: (error: unknown, doing: string) => void;
+  /** Runs may be ready that this process, which takes no more, has had in hand: for others. */
+  readonly onLeft: () => void;
 }
 
 /** A slot kept for a run that is about to be made: it is born claimed, and begins as soon as it is committed. */
@@ -42,6 +44,9 @@ export class Queue {
   /** Ready runs may wait for a slot: whoever is new queues behind them. */
   #backlog = true;
   #again = false;
+  /** How many runs the next claim may take. */
+  #wanted = 0;
+  readonly #waitingForSlot = new Set<() => void>();
   #dueTimer: NodeJS.Timeout | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
   #poll: NodeJS.Timeout | undefined;
@@ -54,6 +59,7 @@ export class Queue {
   async start({ alone }: { readonly alone: boolean }): Promise<void> {
     if (alone) await this.#reclaim(Number.MAX_SAFE_INTEGER);
     this.#accepting = true;
+    for (const resolve of this.#waitingForSlot) resolve();
     const { pollMs = null } = this.#options;
     if (pollMs !== null) this.#poll = setInterval(() => this.nudge(), pollMs).unref();
     this.#heartbeat = setInterval(() => void this.#beat(), this.#options.leaseMs / 3).unref();
@@ -64,14 +70,35 @@ export class Queue {
     return this.#running.size;
   }
 
+  /** Slots that could take a run now. */
+  get free(): number {
+    return this.#accepting ? Math.max(0, this.#options.slots - this.#running.size) : 0;
+  }
+
+  /** Resolves when a slot is free. */
+  async whenFree(): Promise<void> {
+    while (this.free <= 0) await new Promise<void>((resolve) => this.#waitingForSlot.add(resolve));
+  }
+
+  /** Claims up to so many ready runs; others are for other processes. Resolves when it has. */
+  async claim(runs: number): Promise<void> {
+    this.#nudge(runs);
+    await this.#claiming;
+  }
+
   /** There may be work. Call it when the write that makes work is queued: the claim then shares its commit. */
   nudge(): void {
+    this.#nudge(Number.POSITIVE_INFINITY);
+  }
+
+  #nudge(runs: number): void {
     if (!this.#accepting) return;
+    this.#wanted += runs;
     if (this.#claiming !== undefined) this.#again = true;
     else {
       this.#claiming = this.#claimLoop().finally(() => {
         this.#claiming = undefined;
-        if (this.#again) this.nudge();
+        if (this.#again) this.#nudge(0);
       });
     }
   }
@@ -107,12 +134,16 @@ export class Queue {
       do {
         this.#again = false;
         const free = this.#options.slots - this.#running.size;
+        const limit = Math.min(free, this.#wanted);
+        this.#wanted = 0;
+        if (free > 0 && limit === 0) return;
         this.#backlog = true;
         if (free <= 0) return;
-        this.#backlog = (await this.#claim(free)) === free;
-        if (this.#backlog) this.#again = true;
+        this.#backlog = (await this.#claim(limit)) === free;
+        if (this.#backlog) this.#nudge(Number.POSITIVE_INFINITY);
       } while (this.#again && this.#accepting);
     } catch (error) {
+      this.#wanted = Number.POSITIVE_INFINITY;
       this.#options.onError(error, "claiming runs");
       this.#wakeIn(RETRY_MS);
     }
@@ -137,7 +168,10 @@ export class Queue {
   #occupy(work: () => Promise<"ended" | "requeued" | "thread free">): void {
     const over: Promise<void> = work().then((outcome) => {
       this.#running.delete(over);
-      if (this.#backlog || outcome !== "ended") this.nudge();
+      for (const resolve of this.#waitingForSlot) resolve();
+      this.#waitingForSlot.clear();
+      if (!this.#accepting && outcome !== "ended") this.#options.onLeft();
+      else if (this.#backlog || outcome !== "ended") this.nudge();
     });
     this.#running.add(over);
   }

@@ -29,26 +29,32 @@ export interface AppOptions {
   readonly settings: HttpSettings;
   readonly logger: Logger;
   readonly observe: Observe;
+  /** `system`: health, identity and numbers only. */
+  readonly rooms?: Rooms;
 }
+
+export type Rooms = "all" | "system";
 
 const DEFAULT_HEARTBEAT_MS = 5000;
 
 /** Builds the app. Needs @hono/node-server: streams are written to Node's response. */
-export function createApp({ services, settings, logger, observe }: AppOptions): App {
+export function createApp({ services, settings, logger, observe, rooms = "all" }: AppOptions): App {
   const app: App = new OpenAPIHono<HttpEnv>();
   app.use("*", observed(observe), requestId, cors(settings.corsOrigins));
   app.onError((error, c) => errorResponse(c, error, logger));
 
   const { maxBodyBytes, heartbeatMs = DEFAULT_HEARTBEAT_MS } = settings;
   const room = { app, services, logger, maxBodyBytes, heartbeatMs };
-  assistantRoutes(room);
-  threadRoutes(room);
-  threadStreamRoutes(room);
-  threadStateRoutes(room);
-  runRoutes(room);
-  statelessRunRoutes(room);
-  cronRoutes(room);
-  storeRoutes(room);
+  if (rooms === "all") {
+    assistantRoutes(room);
+    threadRoutes(room);
+    threadStreamRoutes(room);
+    threadStateRoutes(room);
+    runRoutes(room);
+    statelessRunRoutes(room);
+    cronRoutes(room);
+    storeRoutes(room);
+  }
   systemRoutes(room, settings);
 
   app.notFound((c) => unknownRoute(app, c));

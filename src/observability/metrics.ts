@@ -6,6 +6,8 @@ const PREFIX = "skein_";
 export interface GaugeSources {
   readonly runsByStatus: () => Promise<Readonly<Record<string, number>>>;
   readonly executors: () => { readonly threads: number; readonly running: number };
+  /** `connected`, or why other processes are not heard of at once. */
+  readonly broker: () => string;
 }
 
 export class Metrics {
@@ -46,6 +48,16 @@ export class Metrics {
         const counts = await sources.runsByStatus().catch(() => ({}));
         this.reset();
         for (const [status, count] of Object.entries(counts)) this.set({ status }, count);
+      },
+    });
+    new Gauge({
+      name: `${PREFIX}broker_connected`,
+      help: "1 while Redis answers, 0 while it does not; absent without REDIS_URI.",
+      registers: [this.registry],
+      collect() {
+        const state = sources.broker();
+        if (state === "connected" || state === "unreachable") this.set(state === "connected" ? 1 : 0);
+        else this.remove();
       },
     });
     new Gauge({

@@ -150,6 +150,8 @@ export interface StoreService {
 export interface SystemService {
   /** Throws when the database does not answer. */
   checkDatabase(): Promise<void>;
+  /** How other processes are heard of; empty where there are none. */
+  broker(): { readonly broker?: "none" | "connected" | "unreachable" };
   info(): Readonly<Record<string, unknown>>;
   /** Prometheus text. */
   metricsText(): Promise<string>;

@@ -19,12 +19,12 @@ import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
-import type { EventLog } from "../streaming/event-log.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import { follow, untilEnd } from "../streaming/follow.ts";
 import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
+import type { RunLog } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunsPage, RunsService } from "./contract.ts";
@@ -38,10 +38,14 @@ export interface RunsOptions {
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly ask: (question: Question) => Promise<Json>;
-  /** Where runs wait for a slot, or are given one at once. */
-  readonly queue: { nudge(): void; reserve(): Slot | undefined };
+  /** Where runs wait for a slot, or are given one at once. `ready`: so many are committed that other processes may take. */
+  readonly queue: { nudge(): void; reserve(): Slot | undefined; ready(runs: number): void };
   /** Tells whoever holds the run to stop it. */
   readonly signalCancel: (run_id: string, action: CancelAction) => void;
+  /** Runs have ended that nobody held: tells other processes. */
+  readonly signalOver: (run_ids: readonly string[]) => void;
+  /** Runs are deleted that nobody here holds: tells other processes. */
+  readonly signalGone: (run_ids: readonly string[]) => void;
   /** A run ended with a webhook in the outbox. */
   readonly onWebhook: () => void;
   /** The time of threads that come to be with their run. */
@@ -110,7 +114,7 @@ export class Runs implements RunsService {
   }
 
   async delete(thread_id: string, run_id: string): Promise<void> {
-    const { storage, logs } = this.#options;
+    const { storage, logs, signalGone } = this.#options;
     const log = await this.#log(thread_id, run_id);
     const remove = async (tx: Tx): Promise<CancelEffect | "newest" | "other"> => {
       lockThread(tx, thread_id);
@@ -122,6 +126,7 @@ export class Runs implements RunsService {
     const removed = await storage.write(remove);
     if (typeof removed === "string") {
       logs.drop(run_id);
+      signalGone([run_id]);
       if (removed === "newest") await this.#showNewest(thread_id);
       return;
     }
@@ -208,18 +213,27 @@ export class Runs implements RunsService {
       after,
       filter: threadFilter(modes),
       signal,
-      stored: (place) => this.#storedRuns(thread_id, place),
+      stored: (place) => this.#olderRuns(thread_id, place),
       open: (run_id) => this.#log(thread_id, run_id).catch(ifGone),
       stateAfter: (run_id) => this.#stateAfter(thread_id, run_id),
     });
   }
 
+  /** Runs of the thread whose events can be had though they are not in memory, in order; null: of those running. */
+  async #olderRuns(thread_id: string, place: number | null): Promise<readonly string[]> {
+    const { logs } = this.#options;
+    const stored = place === null ? [] : await this.#storedRuns(thread_id, place);
+    if (!logs.isShared) return stored.map(({ run_id }) => run_id);
+    const places = new Map([...stored, ...(await logs.line(thread_id, place))].map((run) => [run.run_id, run.place]));
+    return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
+  }
+
   /** Runs of the thread whose kept events are in storage. What a live run stores and does not keep is not among them. */
-  async #storedRuns(thread_id: string, place: number): Promise<readonly string[]> {
+  async #storedRuns(thread_id: string, place: number): Promise<readonly { run_id: string; place: number }[]> {
     return this.#options.storage.read(async (db) => {
-      const kept: string[] = [];
-      for (const { run_id, ended_at } of await events.logsOfThread(db, thread_id, place)) {
-        if (ended_at !== null || (await runs.find(db, run_id))?.kwargs.resumable === true) kept.push(run_id);
+      const kept: { run_id: string; place: number }[] = [];
+      for (const log of await events.logsOfThread(db, thread_id, place)) {
+        if (log.ended_at !== null || (await runs.find(db, log.run_id))?.kwargs.resumable === true) kept.push(log);
       }
       return kept;
     });
@@ -326,6 +340,7 @@ export class Runs implements RunsService {
       if (shareCommit) queue.nudge();
       const { runs: created, made, effects } = await committed;
       metrics.runsCreated.inc(made);
+      if (begun === undefined) queue.ready(made);
       if (effects.length > 0) await this.act(effects);
       return created;
     } finally {
@@ -336,18 +351,23 @@ export class Runs implements RunsService {
   /** Tells the world about cancels that are committed: who runs a run stops it, who follows one that never ran hears its end. */
   async act(effects: readonly CancelEffect[]): Promise<void> {
     const { logs, metrics, signalCancel, onWebhook, queue } = this.#options;
+    const over = effects.flatMap(({ kind, run }) => (kind === "ended" ? [run.run_id] : []));
     for (const effect of effects) {
       if (effect.kind === "signal") signalCancel(effect.run.run_id, effect.action);
       else {
         metrics.runsEnded.inc({ status: effect.action === "rollback" ? "rollback" : "interrupted" });
-        const log = logs.get(effect.run.run_id);
+        const log = logs.own(effect.run.run_id);
         if (log !== undefined && effect.action === "rollback") logs.erase(log);
-        else if (log !== undefined) logs.end(log, null);
+        else logs.over(effect.run.run_id);
         if (effect.run.kwargs.temporary) logs.closeThread(effect.run.thread_id);
         if (effect.run.kwargs.webhook !== null) onWebhook();
         queue.nudge();
       }
     }
+    if (over.length === 0) return;
+    this.#options.signalOver(over);
+    // Each may have been in the way of another.
+    queue.ready(over.length);
   }
 
   async #find(thread_id: string | null, run_id: string): Promise<RunRecord> {
@@ -358,8 +378,8 @@ export class Runs implements RunsService {
     return run;
   }
 
-  /** The run's log: in memory, or opened from what storage has. An ended run's log is ended. */
-  async #log(thread_id: string | null, run_id: string): Promise<EventLog> {
+  /** The run's log: in memory, held by another process, or opened from what storage has. An ended run's log is ended. */
+  async #log(thread_id: string | null, run_id: string): Promise<RunLog> {
     const { logs, storage } = this.#options;
     const live = logs.get(run_id);
     if (live !== undefined) return belongs(live, thread_id);
@@ -368,16 +388,19 @@ export class Runs implements RunsService {
       stored: await events.log(db, run_id),
       last: await events.last(db, run_id),
     }));
-    const owner = run?.thread_id ?? stored?.thread_id;
+    const isLive = run !== undefined && isInFlight(run);
+    const kept = run?.kwargs.resumable === true || (stored !== undefined && !isLive);
+    const elsewhere = isLive || kept ? undefined : await logs.recall(run_id);
+    const owner = run?.thread_id ?? stored?.thread_id ?? elsewhere?.thread_id;
     if (owner === undefined || (thread_id !== null && owner !== thread_id)) throw notFound(`Run ${run_id} not found`);
+    if (elsewhere !== undefined) return logs.elsewhere(elsewhere);
+    if (isLive && logs.isShared) return logs.elsewhere({ ...run, resumable: kept, place: placeOf(run, stored) });
     // It may have been opened while we read.
     const open = logs.get(run_id);
     if (open !== undefined) return open;
-    const isLive = run !== undefined && isInFlight(run);
     // What a live run has stored and does not keep is left over from an earlier process.
-    const resumable = run?.kwargs.resumable === true || (stored !== undefined && !isLive);
-    const place = resumable ? stored?.place : undefined;
-    const log = logs.open({ run_id, thread_id: owner, resumable, first: resumable ? last + 1 : 0, place });
+    const place = kept ? stored?.place : undefined;
+    const log = logs.open({ run_id, thread_id: owner, resumable: kept, first: kept ? last + 1 : 0, place });
     if (!isLive) logs.end(log, null);
     return log;
   }
@@ -460,7 +483,11 @@ interface TaskShown {
   readonly interrupts: readonly unknown[];
 }
 
-function belongs(log: EventLog, thread_id: string | null): EventLog {
+/** Where a run's log stands on its thread, as far as the database knows. */
+const placeOf = ({ started_at }: RunRecord, stored: { readonly place: number } | undefined): number | undefined =>
+  stored?.place ?? (started_at === null ? undefined : started_at * 1000);
+
+function belongs(log: RunLog, thread_id: string | null): RunLog {
   if (thread_id !== null && log.thread_id !== thread_id) throw notFound(`Run ${log.run_id} not found`);
   return log;
 }

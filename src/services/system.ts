@@ -3,6 +3,7 @@ import type { LoadedGraph } from "../executor/protocol.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { Storage } from "../storage/storage.ts";
 import * as runs from "../storage/tables/runs.ts";
+import type { BrokerState } from "../streaming/broker.ts";
 import { VERSION } from "../version.ts";
 import type { SystemService } from "./contract.ts";
 
@@ -10,6 +11,7 @@ export interface SystemOptions {
   readonly storage: Storage;
   readonly metrics: Metrics;
   readonly graphs: () => readonly LoadedGraph[];
+  readonly broker: () => BrokerState;
 }
 
 export class System implements SystemService {
@@ -21,6 +23,11 @@ export class System implements SystemService {
 
   async checkDatabase(): Promise<void> {
     await this.#options.storage.read((db) => runs.countByStatus(db));
+  }
+
+  broker(): ReturnType<SystemService["broker"]> {
+    const state = this.#options.broker();
+    return state === "in_process" ? {} : { broker: state };
   }
 
   /** Clients require the Python key whatever the server is written in; the JS one says the truth. */

@@ -10,6 +10,7 @@
 import { unavailable } from "../errors.ts";
 import type { Json, WireEvent } from "../executor/protocol.ts";
 import type { RunEvent } from "./events.ts";
+import { isGap, type RunLog } from "./run-log.ts";
 
 /** Where a log keeps what does not stay in memory. Given by the engine; each write is fenced there. */
 export interface EventShelf {
@@ -30,10 +31,12 @@ export interface EventLogOptions {
   /** Size of the tail above which it is cut, in characters of data. */
   readonly tailLimit: number;
   readonly shelf: EventShelf;
+  /** Reads events of attempts that other processes made; without one, all events of the run are here. */
+  readonly earlier?: ((after: number) => Promise<readonly RunEvent[]>) | undefined;
   readonly onError: (error: unknown) => void;
 }
 
-export class EventLog {
+export class EventLog implements RunLog {
   readonly run_id: string;
   readonly thread_id: string;
   readonly resumable: boolean;
@@ -50,8 +53,11 @@ export class EventLog {
   #next: number;
   /** Events below this index are in storage. */
   #storedTo: number;
-  #ended = false;
+  #endedAt: number | undefined;
   #output: Json | null = null;
+  /** Where the log goes on: another process holds the run now. */
+  #moved: RunLog | undefined;
+  #onChange: (() => void) | undefined;
   readonly #subscribers = new Set<() => void>();
 
   constructor(options: EventLogOptions) {
@@ -66,17 +72,37 @@ export class EventLog {
   }
 
   get ended(): boolean {
-    return this.#ended;
+    return this.#moved === undefined ? this.#endedAt !== undefined : this.#moved.ended;
+  }
+
+  /** When it ended here, epoch milliseconds. */
+  get endedAt(): number | undefined {
+    return this.#endedAt;
   }
 
   /** What `wait` answers; null when the run left none (error, cancel). */
   get output(): Json | null {
-    return this.#output;
+    return this.#moved === undefined ? this.#output : this.#moved.output;
   }
 
   /** Index the next event will get. */
   get next(): number {
-    return this.#next;
+    return this.#moved === undefined ? this.#next : Math.max(this.#next, this.#moved.next);
+  }
+
+  /** Index of the first event this log got. */
+  get first(): number {
+    return this.#options.first;
+  }
+
+  /** Index of the oldest event in memory. */
+  get oldest(): number {
+    return this.#tailStart;
+  }
+
+  /** Nothing is written here any more: another process holds the run. */
+  get hasMoved(): boolean {
+    return this.#moved !== undefined;
   }
 
   /** Characters held in memory. */
@@ -91,7 +117,7 @@ export class EventLog {
 
   /** Numbers the events and shows them to readers, after storing them when the log is resumable. */
   append(events: readonly WireEvent[]): void {
-    if (this.#ended || events.length === 0) return;
+    if (this.#endedAt !== undefined || this.#moved !== undefined || events.length === 0) return;
     const numbered = events.map(({ event, data }): RunEvent => ({ id: this.#next++, event, data }));
     if (this.resumable) this.#storeThenPublish(numbered);
     else this.#publish(numbered);
@@ -105,16 +131,40 @@ export class EventLog {
   /** No more events follow. Readers finish what is there and stop. */
   end(output: Json | null): void {
     this.#output = output;
-    this.#ended = true;
+    this.#endedAt ??= Date.now();
+    this.#notify();
+  }
+
+  /** Another attempt writes what follows, elsewhere. Readers go on there when they have read what is here. */
+  handOver(to: RunLog): void {
+    this.#moved = to;
+    to.subscribe(() => this.#notify());
     this.#notify();
   }
 
   /** Events after an index: from memory, or a page from storage. Empty when the reader has all there is. */
-  async read(after: number): Promise<readonly RunEvent[]> {
+  read(after: number): Promise<readonly RunEvent[]> {
+    const isHere = this.#moved === undefined || (after + 1 >= this.#tailStart && after + 1 < this.#next);
+    return isHere ? this.own(after) : (this.#moved as RunLog).read(after);
+  }
+
+  /** As `read`, of this process's attempts only when others have followed. */
+  async own(after: number): Promise<readonly RunEvent[]> {
     const from = Math.max(after + 1, 0);
     if (from >= this.#tailStart) return this.#tail.slice(from - this.#tailStart);
-    const stored = await this.#options.shelf.load(this.run_id, after);
+    return this.#older(after);
+  }
+
+  async #older(after: number): Promise<readonly RunEvent[]> {
+    const { shelf, earlier, first } = this.#options;
+    const stored = await shelf.load(this.run_id, after);
+    const [oldest] = stored;
+    if (oldest !== undefined && (earlier === undefined || !isGap(after, oldest.id))) return stored;
+    const elsewhere = after + 1 < first ? ((await earlier?.(after)) ?? []) : [];
+    if (elsewhere.length > 0) return elsewhere;
     if (stored.length > 0) return stored;
+    // The attempts before have left nothing: this one's events follow.
+    if (earlier !== undefined && after + 1 < first && !isGap(after, this.#tailStart)) return this.#tail.slice();
     throw unavailable(`the events after ${after} of run ${this.run_id} are no longer kept`);
   }
 
@@ -129,7 +179,13 @@ export class EventLog {
     return this.#subscribers.size;
   }
 
+  /** As `subscribe`, for the one who shows the log to other processes: no reader that the log must be kept for. */
+  onChange(hint: (() => void) | undefined): void {
+    this.#onChange = hint;
+  }
+
   #notify(): void {
+    this.#onChange?.();
     for (const hint of this.#subscribers) hint();
   }
 

@@ -5,11 +5,11 @@
  * An event's id is the place of its run on the thread and its index in the run. After a run's own events come up to two
  * more, which say that it has ended and what it left; they have the next two indexes, whether they are sent or not.
  */
-import type { EventLog } from "./event-log.ts";
 import type { EventLogs } from "./event-logs.ts";
 import type { StreamEvent } from "./events.ts";
 import { follow } from "./follow.ts";
 import type { ThreadFilter } from "./modes.ts";
+import type { RunLog } from "./run-log.ts";
 
 /** A position on a thread: after this event. */
 export interface ThreadPosition {
@@ -33,22 +33,23 @@ export interface FollowThreadOptions {
   readonly after: ThreadPosition | null;
   readonly filter: ThreadFilter;
   readonly signal: AbortSignal;
-  /** Ids of runs from a place on whose events are stored, in order. */
-  readonly stored: (place: number) => Promise<readonly string[]>;
+  /** Ids of runs from a place on whose events are stored or can be had elsewhere, in order; null: of those running elsewhere. */
+  readonly stored: (place: number | null) => Promise<readonly string[]>;
   /** The log of such a run; undefined when it has gone since. */
-  readonly open: (run_id: string) => Promise<EventLog | undefined>;
+  readonly open: (run_id: string) => Promise<RunLog | undefined>;
   /** The state the run left, as JSON text; null when there is none. */
   readonly stateAfter: (run_id: string) => Promise<string | null>;
 }
 
 export async function* followThread(options: FollowThreadOptions): AsyncGenerator<readonly StreamEvent[], void> {
   const { logs, thread_id, after, signal } = options;
-  const wanted = (log: EventLog): boolean => (after === null ? !log.ended : placeOf(log) >= after.place);
+  const wanted = (log: RunLog): boolean => (after === null ? !log.ended : placeOf(log) >= after.place);
   // Watched before storage is read: a run that begins between the two must not be missed.
   const watch = logs.watch(thread_id, wanted, signal);
   try {
+    await logs.hearing(thread_id);
     const inMemory = new Set(watch.runs);
-    const stored = after === null ? [] : await options.stored(after.place);
+    const stored = await options.stored(after === null ? null : after.place);
     const older = stored.filter((run_id) => !inMemory.has(run_id));
     let done = -1;
     for await (const log of inOrder(older, options.open, watch)) {
@@ -65,10 +66,10 @@ export async function* followThread(options: FollowThreadOptions): AsyncGenerato
 /** Stored logs and those of the watch as one sequence. */
 async function* inOrder(
   stored: readonly string[],
-  open: (run_id: string) => Promise<EventLog | undefined>,
-  watch: { next(): Promise<EventLog | undefined>; take(): EventLog | undefined },
-): AsyncGenerator<EventLog, void> {
-  let ahead: EventLog | undefined;
+  open: (run_id: string) => Promise<RunLog | undefined>,
+  watch: { next(): Promise<RunLog | undefined>; take(): RunLog | undefined },
+): AsyncGenerator<RunLog, void> {
+  let ahead: RunLog | undefined;
   for (const run_id of stored) {
     const log = await open(run_id);
     if (log === undefined) continue;
@@ -80,7 +81,7 @@ async function* inOrder(
 }
 
 async function* runOf(
-  log: EventLog,
+  log: RunLog,
   after: number,
   { filter, signal, stateAfter }: FollowThreadOptions,
 ): AsyncGenerator<readonly StreamEvent[], void> {
@@ -104,4 +105,4 @@ async function* runOf(
   }
 }
 
-const placeOf = (log: EventLog): number => log.place ?? 0;
+const placeOf = (log: RunLog): number => log.place ?? 0;

@@ -1,6 +1,6 @@
 /** Every event of a run after an index: first what is there, then live, up to the end. No gap, no repeat. */
-import type { EventLog } from "./event-log.ts";
 import type { RunEvent } from "./events.ts";
+import type { RunLog } from "./run-log.ts";
 
 export interface FollowLogOptions {
   /** Index of the last event the reader has; -1 from the start. */
@@ -10,7 +10,7 @@ export interface FollowLogOptions {
   readonly wants: (event: string) => boolean;
 }
 
-export async function* follow(log: EventLog, options: FollowLogOptions): AsyncGenerator<readonly RunEvent[], void> {
+export async function* follow(log: RunLog, options: FollowLogOptions): AsyncGenerator<readonly RunEvent[], void> {
   const { signal, wants } = options;
   let after = options.after;
   // Subscribed before the first read: an event published between a read and the wait must still wake us.
@@ -36,7 +36,7 @@ export async function* follow(log: EventLog, options: FollowLogOptions): AsyncGe
 }
 
 /** Resolves when the run has ended, or the signal fires. */
-export async function untilEnd(log: EventLog, signal: AbortSignal): Promise<void> {
+export async function untilEnd(log: RunLog, signal: AbortSignal): Promise<void> {
   const options = { after: Number.MAX_SAFE_INTEGER - 1, signal, wants: () => false };
   for await (const _ of follow(log, options));
 }

@@ -1,7 +1,7 @@
 /** The logs of one thread, as one watcher takes them: one run after the other. */
 import { unavailable } from "../errors.ts";
-import type { EventLog } from "./event-log.ts";
 import { Bell } from "./follow.ts";
+import type { RunLog } from "./run-log.ts";
 
 /** Runs, and characters of ended ones, that may wait for a watcher; who is further behind is sent away. */
 const MOST_RUNS = 1000;
@@ -10,7 +10,7 @@ const MOST_CHARACTERS = 16 * 1024 * 1024;
 const keep = (): void => undefined;
 
 interface Waiting {
-  readonly log: EventLog;
+  readonly log: RunLog;
   /** Lets the log leave memory. */
   readonly release: () => void;
 }
@@ -24,7 +24,7 @@ export class ThreadWatch {
   #closed = false;
   #isTooSlow = false;
 
-  constructor(logs: readonly EventLog[], signal: AbortSignal, onStop: () => void) {
+  constructor(logs: readonly RunLog[], signal: AbortSignal, onStop: () => void) {
     this.#signal = signal;
     this.#onStop = onStop;
     for (const log of logs) this.push(log);
@@ -36,10 +36,11 @@ export class ThreadWatch {
     return this.#waiting.map(({ log }) => log.run_id);
   }
 
-  push(log: EventLog): void {
+  push(log: RunLog): void {
     if (this.#isTooSlow) return;
     // A log with a reader stays in memory.
-    this.#waiting.push({ log, release: log.subscribe(keep) });
+    const before = this.#waiting.findLastIndex((waiting) => (waiting.log.place ?? 0) <= (log.place ?? 0));
+    this.#waiting.splice(before + 1, 0, { log, release: log.subscribe(keep) });
     if (this.#waiting.length > MOST_RUNS || this.#characters() > MOST_CHARACTERS) this.#giveUp();
     this.#bell.ring();
   }
@@ -51,7 +52,7 @@ export class ThreadWatch {
   }
 
   /** The next log that is there, in order; undefined when there is none now. It stays in memory until the next is taken. */
-  take(): EventLog | undefined {
+  take(): RunLog | undefined {
     this.#taken?.release();
     if (this.#isTooSlow) throw unavailable("this reader is too slow: runs it has not seen are no longer kept");
     this.#taken = this.#waiting.shift();
@@ -59,7 +60,7 @@ export class ThreadWatch {
   }
 
   /** As `take`, but waits for it; undefined when none will come. */
-  async next(): Promise<EventLog | undefined> {
+  async next(): Promise<RunLog | undefined> {
     for (;;) {
       const log = this.take();
       if (log !== undefined) return log;

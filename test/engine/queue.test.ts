@@ -22,6 +22,7 @@ async function queueOf(slots: number) {
       return new Promise((resolve) => ends.set(run_id, resolve));
     },
     onExpired: async () => undefined,
+    onLeft: () => undefined,
     onError: (error) => expect.fail(String(error)),
   });
   await queue.start({ alone: true });

@@ -349,6 +349,7 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
       },
     },
     system: {
+      broker: () => ({}),
       async checkDatabase() {
         await script.checkDatabase?.();
       },

@@ -16,16 +16,19 @@ function makeLogs(): EventLogs {
     endedLimit: 1 << 20,
     tailLimit: 1 << 20,
     onForget: () => undefined,
+    relay: null,
   });
   onTestFinished(() => logs.close());
   return logs;
 }
 
+const FIRST = { fence: 1, started_at: null };
+
 let count = 0;
 function begin(logs: EventLogs, thread_id = "t"): EventLog {
   count += 1;
   const log = logs.open({ run_id: `run ${count}`, thread_id, resumable: false, first: 0 });
-  logs.begin(log);
+  logs.begin(log, FIRST);
   return log;
 }
 
@@ -70,7 +73,7 @@ describe("places", () => {
     expect(places).toEqual([...new Set(places)].sort((a, b) => a - b));
     const log = begin(logs);
     const { place } = log;
-    logs.begin(log);
+    logs.begin(log, FIRST);
     expect(log.place).toBe(place);
   });
 

@@ -15,7 +15,17 @@ const CheckDatabase = QueryBoolean.openapi({
   default: 0,
   description: "Ask the database too.",
 });
-const Ok = z.object({ ok: z.literal(true) }).openapi("Ok");
+const Ok = z
+  .object({
+    ok: z.literal(true),
+    broker: z
+      .enum(["none", "connected", "unreachable"])
+      .optional()
+      .describe(
+        "How this process hears of others, where there may be others. Without it, runs go on and are heard of later.",
+      ),
+  })
+  .openapi("Ok");
 
 export function systemRoutes(room: Room, settings: HttpSettings): void {
   const { app, logger, services } = room;
@@ -36,7 +46,7 @@ export function systemRoutes(room: Room, settings: HttpSettings): void {
       if (!check_db) return c.json({ ok: true });
       try {
         await services.system.checkDatabase();
-        return c.json({ ok: true });
+        return c.json({ ok: true, ...services.system.broker() });
       } catch (err) {
         logger.error({ err }, "the database does not answer");
         return c.json({ detail: "The database does not answer" }, 500);

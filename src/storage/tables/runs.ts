@@ -518,6 +518,36 @@ export async function expired(tx: Tx, now: number, owner_not?: string): Promise<
   return rows.map(toRecord);
 }
 
+const LOOKED_AT_ONCE = 500;
+
+/** Those of the runs that are pending or running. */
+export async function inFlightAmong(db: Tx, run_ids: readonly string[]): Promise<Set<string>> {
+  const found = new Set<string>();
+  for (let at = 0; at < run_ids.length; at += LOOKED_AT_ONCE) {
+    const rows = await db
+      .selectFrom("runs")
+      .select("run_id")
+      .where("run_id", "in", run_ids.slice(at, at + LOOKED_AT_ONCE))
+      .where("status", "in", [PENDING, RUNNING])
+      .execute();
+    for (const { run_id } of rows) found.add(run_id);
+  }
+  return found;
+}
+
+/** Runs of a thread that began at a time or later, in that order; null: those that run now. */
+export async function begunOfThread(db: Tx, thread_id: string, from: number | null): Promise<RunRecord[]> {
+  const rows = await db
+    .selectFrom("runs")
+    .select(ROW)
+    .where("thread_id", "=", thread_id)
+    .$if(from === null, (query) => query.where("status", "=", RUNNING))
+    .$if(from !== null, (query) => query.where("started_at", ">=", from))
+    .orderBy("started_at")
+    .execute();
+  return rows.map(toRecord);
+}
+
 /** Writes down the intent to cancel. */
 export async function setCancel(tx: Tx, run_id: string, action: CancelAction, now: number): Promise<void> {
   await tx.updateTable("runs").set({ cancel_action: action, updated_at: now }).where("run_id", "=", run_id).execute();

@@ -1,0 +1,191 @@
+/**
+ * The broker of several processes, over Redis.
+ *
+ *   wake       a list of tokens, one for each run that is ready. Workers with a free slot wait in a blocking pop, and Redis
+ *              serves them in the order they came: so runs are spread evenly. Tokens are hints, and the list is capped.
+ *   signals    a channel that all processes hear
+ *   run:{id}   a log (`redis-streams.ts`), and a channel that tells of its growth
+ *   thread:{id}:line   where the logs of a thread's runs stand; a channel tells of runs that begin
+ */
+import { randomUUID } from "node:crypto";
+import type { Broker, BrokerState, Relay, RelayOptions, Signal, Worker } from "./broker.ts";
+import { connect, type RedisClient, type RedisSettings, Subscriptions } from "./redis-links.ts";
+import { RedisRelay } from "./redis-relay.ts";
+import { type Seal, Streams } from "./redis-streams.ts";
+
+export interface RedisBrokerOptions extends RedisSettings {
+  /** Null: what is written is written plain. */
+  readonly seal: Seal | null;
+  /** Told of trouble that nobody waits for; the same trouble is told once until it is over. */
+  readonly onTrouble: (error: unknown) => void;
+  /** Redis can be had again. */
+  readonly onRecovery: () => void;
+}
+
+/** More than there are slots anywhere; what is beyond it is found by whoever frees a slot. */
+const MOST_TOKENS = 10_000;
+const POP_SECONDS = 5;
+const PAUSE_MS = 500;
+/** Bytes of a run's events in Redis. */
+const STREAM_LIMIT = 8 * 1024 * 1024;
+
+export class RedisBroker implements Broker {
+  readonly #options: RedisBrokerOptions;
+  readonly #id = randomUUID();
+  readonly #client: RedisClient;
+  readonly #heard: Subscriptions;
+  readonly #listeners: ((signal: Signal) => void)[] = [];
+  readonly #closing = new AbortController();
+  #pops: RedisClient | undefined;
+  #relay: RedisRelay | undefined;
+  #isAway = false;
+
+  constructor(options: RedisBrokerOptions) {
+    this.#options = options;
+    this.#client = connect(options, "commands", this.#onError);
+    this.#client.on("ready", this.#onReady);
+    this.#heard = new Subscriptions(options, this.#onError);
+    this.#heard.listen(this.#key("signals"), (message) => this.#receive(message));
+  }
+
+  /** Resolves when Redis answers, or after a while without. */
+  async start(patienceMs: number): Promise<void> {
+    const end = Date.now() + patienceMs;
+    while (this.state !== "connected" && Date.now() < end) await pause(20, this.#closing.signal);
+  }
+
+  get state(): BrokerState {
+    return this.#client.status === "ready" && !this.#isAway ? "connected" : "unreachable";
+  }
+
+  wake(runs: number): void {
+    if (runs <= 0) return;
+    const tokens = Array.from({ length: Math.min(runs, MOST_TOKENS) }, () => "1");
+    const key = this.#key("wake");
+    this.#send(async () => {
+      if ((await this.#client.rpush(key, ...tokens)) > MOST_TOKENS) await this.#client.ltrim(key, 0, MOST_TOKENS - 1);
+    });
+  }
+
+  work(worker: Worker): void {
+    this.#pops = connect(this.#options, "blocking", this.#onError);
+    void this.#takeWakes(this.#pops, worker);
+  }
+
+  tell(signal: Signal): void {
+    const message = JSON.stringify({ from: this.#id, signal });
+    this.#send(() => this.#client.publish(this.#key("signals"), message));
+  }
+
+  hear(listener: (signal: Signal) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  relay(options: RelayOptions): Relay {
+    const { prefix, seal } = this.#options;
+    const streams = new Streams({ client: this.#client, prefix, seal, limit: STREAM_LIMIT });
+    const parts = { client: this.#client, heard: this.#heard, streams, prefix };
+    this.#relay = new RedisRelay({ ...options, onError: this.#onError }, parts);
+    return this.#relay;
+  }
+
+  close(): void {
+    this.#closing.abort();
+    this.#pops?.disconnect();
+    this.#relay?.close();
+    this.#heard.close();
+    this.#client.disconnect();
+  }
+
+  #key(name: string): string {
+    return `${this.#options.prefix}skein:${name}`;
+  }
+
+  readonly #onReady = (): void => {
+    this.#relay?.recover();
+    this.#recovered();
+  };
+
+  readonly #onError = (error: unknown): void => {
+    if (this.#closing.signal.aborted || this.#isAway) return;
+    this.#isAway = true;
+    this.#options.onTrouble(error);
+    void this.#untilAnswer();
+  };
+
+  /** A connection that is up may still be of no use (Redis is paused, or the other end is gone). */
+  async #untilAnswer(): Promise<void> {
+    while (this.#isAway && !this.#closing.signal.aborted) {
+      await pause(PAUSE_MS, this.#closing.signal);
+      if (this.#client.status !== "ready") continue;
+      if (
+        await this.#client.ping().then(
+          () => true,
+          () => false,
+        )
+      )
+        this.#onReady();
+    }
+  }
+
+  #recovered(): void {
+    if (!this.#isAway) return;
+    this.#isAway = false;
+    this.#options.onRecovery();
+  }
+
+  #send(work: () => Promise<unknown>): void {
+    work().catch(this.#onError);
+  }
+
+  #receive(message: string | null): void {
+    if (message === null) return;
+    const { from, signal } = JSON.parse(message) as { readonly from: string; readonly signal: Signal };
+    if (from === this.#id) return;
+    for (const listener of this.#listeners) listener(signal);
+  }
+
+  async #takeWakes(client: RedisClient, worker: Worker): Promise<void> {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      try {
+        await worker.whenFree();
+        if (signal.aborted) return;
+        const popped = await client.blpop(this.#key("wake"), POP_SECONDS);
+        if (popped !== null) await this.#useToken(worker);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#onError(error);
+        await pause(PAUSE_MS, signal);
+      }
+    }
+  }
+
+  /** A slot that was free may be taken by now: then the token is for somebody else. */
+  async #useToken(worker: Worker): Promise<void> {
+    const free = worker.free();
+    if (free <= 0) this.wake(1);
+    else await worker.claim(1 + (await this.#moreTokens(free - 1)));
+  }
+
+  /** When many wait, an eighth of them at once: there are others who want some. */
+  async #moreTokens(most: number): Promise<number> {
+    if (most <= 0) return 0;
+    const key = this.#key("wake");
+    const more = Math.min(most, Math.floor((await this.#client.llen(key)) / 8));
+    const popped = await Promise.all(Array.from({ length: more }, () => this.#client.lpop(key)));
+    return popped.filter((token) => token !== null).length;
+  }
+}
+
+const pause = (ms: number, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done, { once: true });
+    if (signal.aborted) done();
+  });

@@ -1,0 +1,351 @@
+/**
+ * The log of a run that this process does not hold: what Redis has of it, and the database behind that.
+ *
+ * However many follow it here, it is read once: the newest events are in memory, as those of our own logs are. Whoever
+ * starts further back reads pages, and those who want the same page at once share it. When the run comes to be held here,
+ * readers go on with our own log.
+ *
+ * Messages may be lost, and Redis too. So a log that is followed is looked at now and then, whatever was heard: what the
+ * database says has ended ends here too, after what can still be had.
+ */
+import { unavailable } from "../errors.ts";
+import type { Json } from "../executor/protocol.ts";
+import type { LogElsewhere, WhichRun } from "./broker.ts";
+import type { EventLog } from "./event-log.ts";
+import type { RunEvent } from "./events.ts";
+import type { LogState } from "./redis-streams.ts";
+import { isGap } from "./run-log.ts";
+
+export interface RemoteSource {
+  /** A page of what Redis has. Rejects when Redis is away. */
+  read(run_id: string, after: number): Promise<{ state: LogState | undefined; events: RunEvent[]; full: boolean }>;
+  /** A page of what the database has. */
+  load(run_id: string, after: number): Promise<readonly RunEvent[]>;
+  /** Calls back when the log may have grown, until the returned function is called. */
+  listen(run_id: string, hint: () => void): { readonly ready: Promise<void>; stop(): void };
+  /** Redis and database are answered for by whoever asks; this is for work that nobody waits for. */
+  readonly onError: (error: unknown) => void;
+}
+
+/** Between the end of a run in the database and the end of its log without a word from whoever held it. */
+const LAST_WORDS_MS = 1000;
+
+export class RemoteLog implements LogElsewhere {
+  readonly run_id: string;
+  readonly thread_id: string;
+  readonly resumable: boolean;
+  place: number | undefined;
+  readonly #source: RemoteSource;
+  readonly #tailLimit: number;
+  readonly #subscribers = new Set<() => void>();
+  readonly #pages = new Map<number, Promise<readonly RunEvent[]>>();
+  /** All events after `#floor`, up to `#cursor`. */
+  #tail: RunEvent[] = [];
+  #tailSize = 0;
+  #floor = -1;
+  #cursor = -1;
+  #ended = false;
+  #output: Json | null = null;
+  #listening: { stop(): void } | undefined;
+  #pulling: Promise<void> | undefined;
+  #again = false;
+  /** Redis had something of the log when it was last asked. */
+  #isKnown = false;
+  /** When the database was first seen to say that the run has ended. */
+  #overSince: number | undefined;
+  #local: { readonly log: EventLog; readonly leave: () => void } | undefined;
+
+  constructor({ run_id, thread_id, resumable, place }: WhichRun, source: RemoteSource, tailLimit: number) {
+    this.run_id = run_id;
+    this.thread_id = thread_id;
+    this.resumable = resumable;
+    this.place = place;
+    this.#source = source;
+    this.#tailLimit = tailLimit;
+  }
+
+  get ended(): boolean {
+    return this.#local?.log.ended ?? this.#ended;
+  }
+
+  get output(): Json | null {
+    return this.#local === undefined ? this.#output : this.#local.log.output;
+  }
+
+  get next(): number {
+    return this.#local?.log.next ?? this.#cursor + 1;
+  }
+
+  get size(): number {
+    return this.#local?.log.size ?? this.#tailSize;
+  }
+
+  /** Readers that follow this log now. */
+  get readers(): number {
+    return this.#subscribers.size;
+  }
+
+  /** What is known of it from elsewhere: where it stands on its thread, and where to begin to read. */
+  know({ place, next, size }: LogState): void {
+    this.place = place;
+    // Of a long log only the newest part is kept here.
+    if (this.#cursor === -1 && size > this.#tailLimit) this.#cursor = this.#floor = next - 1;
+  }
+
+  read(after: number): Promise<readonly RunEvent[]> {
+    if (this.#local !== undefined) return this.#local.log.read(after);
+    return after >= this.#floor ? Promise.resolve(this.#newer(after)) : this.#page(after);
+  }
+
+  subscribe(hint: () => void): () => void {
+    this.#subscribers.add(hint);
+    if (this.#subscribers.size === 1) this.#listen();
+    return () => {
+      if (this.#subscribers.delete(hint) && this.#subscribers.size === 0) this.#stopListening();
+    };
+  }
+
+  adopt(log: EventLog): void {
+    if (this.#ended) return;
+    this.#local?.leave();
+    this.#local = { log, leave: log.subscribe(() => this.#notify()) };
+    this.#notify();
+  }
+
+  release(log: EventLog): void {
+    if (this.#local?.log !== log) return;
+    this.#local.leave();
+    this.#local = undefined;
+    this.hint();
+  }
+
+  end(): void {
+    this.#finish(null);
+  }
+
+  /** Nobody follows it any more. */
+  close(): void {
+    this.#stopListening();
+    this.#local?.leave();
+  }
+
+  /** The log may have grown. */
+  hint(): void {
+    if (this.#ended || this.#local !== undefined || this.#subscribers.size === 0) return;
+    this.#pull().catch(this.#source.onError);
+  }
+
+  /** Looks whatever was heard. `isOver`: the database says that the run has ended, or is gone. */
+  async check(isOver: boolean): Promise<void> {
+    if (this.#ended || this.#local !== undefined) return;
+    if (isOver) this.#overSince ??= Date.now();
+    const since = isOver ? this.#overSince : undefined;
+    // Redis may be away. What is kept is in the database too.
+    await this.#pull().catch(() => this.#pullStored());
+    if (this.#ended || since === undefined) return;
+    // Redis that knows the log may yet hear of its end.
+    if (this.#isKnown && since + LAST_WORDS_MS > Date.now()) return;
+    await this.#pullStored();
+    this.#finish(null);
+  }
+
+  #listen(): void {
+    const listening = this.#source.listen(this.run_id, () => this.hint());
+    this.#listening = listening;
+    this.hint();
+    // What came before Redis heard of us was told to nobody.
+    void listening.ready.then(() => this.hint());
+  }
+
+  #stopListening(): void {
+    this.#listening?.stop();
+    this.#listening = undefined;
+  }
+
+  #notify(): void {
+    for (const hint of this.#subscribers) hint();
+  }
+
+  /** Reads what is new. Calls that come while one is under way share the next. */
+  #pull(): Promise<void> {
+    if (this.#pulling !== undefined) {
+      this.#again = true;
+      return this.#pulling;
+    }
+    this.#pulling = this.#pullAll().finally(() => {
+      this.#pulling = undefined;
+    });
+    return this.#pulling;
+  }
+
+  async #pullAll(): Promise<void> {
+    do {
+      this.#again = false;
+      let isFull = true;
+      while (isFull && !this.#ended) {
+        const { state, events, full } = await this.#source.read(this.run_id, this.#cursor);
+        this.#isKnown = state !== undefined;
+        this.#take(events);
+        if (!full && state?.ended === true) await this.#reachEnd(state);
+        isFull = full;
+      }
+    } while (this.#again && !this.#ended);
+  }
+
+  /** What Redis has lost of a log that is kept comes from the database. */
+  async #reachEnd({ next, output }: LogState): Promise<void> {
+    if (this.resumable && next > this.#cursor + 1) await this.#pullStored();
+    this.#finish(output);
+  }
+
+  async #pullStored(): Promise<void> {
+    if (!this.resumable) return;
+    for (;;) {
+      const events = await this.#source.load(this.run_id, this.#cursor);
+      if (events.length === 0) return;
+      this.#take(events);
+    }
+  }
+
+  #take(events: readonly RunEvent[]): void {
+    const news = events.filter(({ id }) => id > this.#cursor);
+    const [first] = news;
+    if (first === undefined || this.#ended) return;
+    if (isGap(this.#cursor, first.id)) this.#startTail(first.id - 1);
+    for (const event of news) {
+      this.#tail.push(event);
+      this.#tailSize += event.data.length;
+      this.#cursor = event.id;
+    }
+    if (this.#tailSize > this.#tailLimit) this.#cutTail();
+    this.#notify();
+  }
+
+  #startTail(floor: number): void {
+    this.#tail = [];
+    this.#tailSize = 0;
+    this.#floor = floor;
+  }
+
+  #cutTail(): void {
+    const cut = this.#tail.splice(0, Math.floor(this.#tail.length / 2));
+    for (const { data } of cut) this.#tailSize -= data.length;
+    this.#floor = cut[cut.length - 1]?.id ?? this.#floor;
+  }
+
+  #newer(after: number): readonly RunEvent[] {
+    let low = 0;
+    for (let high = this.#tail.length; low < high; ) {
+      const middle = (low + high) >> 1;
+      if ((this.#tail[middle] as RunEvent).id > after) high = middle;
+      else low = middle + 1;
+    }
+    return this.#tail.slice(low);
+  }
+
+  #page(after: number): Promise<readonly RunEvent[]> {
+    const asked = this.#pages.get(after);
+    if (asked !== undefined) return asked;
+    const page = this.#older(after).finally(() => this.#pages.delete(after));
+    this.#pages.set(after, page);
+    return page;
+  }
+
+  async #older(after: number): Promise<readonly RunEvent[]> {
+    const { events } = await this.#source.read(this.run_id, after).catch(() => ({ events: [] as RunEvent[] }));
+    const [first] = events;
+    if (first !== undefined && !isGap(after, first.id)) return events;
+    const stored = await this.#source.load(this.run_id, after);
+    if (stored.length > 0) return stored;
+    throw unavailable(`the events after ${after} of run ${this.run_id} are no longer kept`);
+  }
+
+  #finish(output: Json | null): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#output = output;
+    this.#stopListening();
+    this.#notify();
+  }
+}
+
+export interface RemoteLogsOptions {
+  readonly source: RemoteSource;
+  readonly tailLimit: number;
+  /** Those of the runs that are pending or running. */
+  readonly inFlight: (run_ids: readonly string[]) => Promise<ReadonlySet<string>>;
+  /** How often logs that are followed are looked at, milliseconds. */
+  readonly everyMs: number;
+}
+
+/** The logs of other processes that are followed here. */
+export class RemoteLogs {
+  readonly #options: RemoteLogsOptions;
+  readonly #logs = new Map<string, RemoteLog>();
+  /** Nobody followed them when they were last looked at. */
+  readonly #idle = new Set<RemoteLog>();
+  readonly #timer: NodeJS.Timeout;
+  #checking = false;
+
+  constructor(options: RemoteLogsOptions) {
+    this.#options = options;
+    this.#timer = setInterval(() => void this.check(), options.everyMs).unref();
+  }
+
+  get size(): number {
+    return this.#logs.size;
+  }
+
+  find(run_id: string): RemoteLog | undefined {
+    return this.#logs.get(run_id);
+  }
+
+  open(which: WhichRun): RemoteLog {
+    const known = this.#logs.get(which.run_id);
+    if (known !== undefined) {
+      known.place ??= which.place;
+      return known;
+    }
+    const log = new RemoteLog(which, this.#options.source, this.#options.tailLimit);
+    this.#logs.set(which.run_id, log);
+    return log;
+  }
+
+  drop(run_id: string): void {
+    const log = this.#logs.get(run_id);
+    if (log === undefined) return;
+    this.#logs.delete(run_id);
+    this.#idle.delete(log);
+    log.close();
+  }
+
+  /** Drops what nobody follows, and looks at the rest. Never rejects. */
+  async check(): Promise<void> {
+    if (this.#checking) return;
+    this.#checking = true;
+    try {
+      this.#dropIdle();
+      const followed = [...this.#logs.values()].filter(({ readers, ended }) => readers > 0 && !ended);
+      if (followed.length === 0) return;
+      const inFlight = await this.#options.inFlight(followed.map(({ run_id }) => run_id));
+      await Promise.all(followed.map((log) => log.check(!inFlight.has(log.run_id))));
+    } catch (error) {
+      this.#options.source.onError(error);
+    } finally {
+      this.#checking = false;
+    }
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    for (const run_id of [...this.#logs.keys()]) this.drop(run_id);
+  }
+
+  #dropIdle(): void {
+    for (const log of this.#logs.values()) {
+      if (log.readers > 0) this.#idle.delete(log);
+      else if (this.#idle.has(log)) this.drop(log.run_id);
+      else this.#idle.add(log);
+    }
+  }
+}

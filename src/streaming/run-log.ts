@@ -1,0 +1,31 @@
+/** The events of one run as whoever follows it reads them: held by this process, or by another. */
+import type { Json } from "../executor/protocol.ts";
+import type { RunEvent } from "./events.ts";
+
+export interface RunLog {
+  readonly run_id: string;
+  readonly thread_id: string;
+  /** Orders the logs of a thread by when their runs began; undefined before. */
+  readonly place: number | undefined;
+  /** No more events follow those that `read` gives now. */
+  readonly ended: boolean;
+  /** What `wait` answers; null when the run left none, or the log does not know. */
+  readonly output: Json | null;
+  /** Index the next event will get, or a smaller one where that is not known. */
+  readonly next: number;
+  /** Characters held in memory. */
+  readonly size: number;
+  /** Events after an index, oldest first: some of them. Empty when there are none now. */
+  read(after: number): Promise<readonly RunEvent[]>;
+  /** Calls `hint` whenever the log grows or ends, until the returned function is called. */
+  subscribe(hint: () => void): () => void;
+}
+
+/**
+ * Index of the first event of an attempt whose earlier ones are held by another process: numbers only grow, whoever wrote
+ * them, and nobody has to be asked where the last attempt got to. A resumable log knows: it goes on behind what is stored.
+ */
+export const firstOfAttempt = (fence: number): number => (fence - 1) * 2 ** 32;
+
+/** Whether events may be missing between a reader's last event and this one. */
+export const isGap = (after: number, first: number): boolean => first > after + 1 && first % 2 ** 32 !== 0;

@@ -1,0 +1,196 @@
+/** Several processes on one PostgreSQL and one Redis are one server, whichever of them a client meets. */
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { Api, Gate, ids, numbers, useTempDir } from "../runs/support.ts";
+import { freshSchema, requirePostgres, type TestDatabase } from "../support/postgres.ts";
+import { dropKeys, freshPrefix, REDIS, requireRedis } from "../support/redis.ts";
+import { eventually, startServer, type TestServer } from "../support/server.ts";
+import { openSse } from "../support/sse.ts";
+
+let database: TestDatabase | undefined;
+const prefix = freshPrefix();
+const servers: TestServer[] = [];
+let [api, w1, w2] = [] as unknown as [Api, Api, Api];
+const temp = useTempDir();
+
+const start = async (command: "start" | "worker", ...args: string[]): Promise<Api> => {
+  const env = { DATABASE_URI: database?.uri ?? "", REDIS_URI: REDIS, REDIS_KEY_PREFIX: prefix, LOG_LEVEL: "debug" };
+  const server = await startServer({ command, args: ["--threads", "1", ...args], env });
+  servers.push(server);
+  return new Api(server);
+};
+
+let started: Promise<void> | undefined;
+
+async function startAll(): Promise<void> {
+  database = await freshSchema();
+  api = await start("start", "--no-worker");
+  [w1, w2] = await Promise.all([start("start"), start("start")]);
+}
+
+beforeEach(async (context) => {
+  await requirePostgres(context);
+  await requireRedis(context);
+  started ??= startAll();
+  await started;
+});
+afterAll(async () => {
+  for (const server of servers) await server[Symbol.asyncDispose]();
+  await database?.drop();
+  await dropKeys(REDIS, prefix);
+});
+
+describe("a run", () => {
+  test("created on one process is streamed on a second and cancelled on a third", async () => {
+    const gate = new Gate(temp.dir, randomUUID());
+    const run = await api.background({ assistant_id: "slow", input: gate.input, stream_mode: ["updates"] });
+    await using first = await w1.open(`${run.path}/stream`);
+    await using second = await w2.open(`${run.path}/stream`);
+    await using third = await api.open(`${run.path}/stream`);
+    gate.open(1);
+    for (const stream of [first, second, third]) {
+      const seen = await stream.until(({ event }) => event === "updates");
+      expect(ids(seen)).toEqual(numbers(seen.length));
+    }
+    await eventually(() => gate.log.includes("start 2"));
+    for (const other of [w1, w2, api]) {
+      // Whoever holds the run, two of these do not.
+      const { status } = await other.get(run.path);
+      expect(status).toBe("running");
+    }
+    expect((await api.http.post(`${run.path}/cancel?wait=1`)).status).toBeLessThan(300);
+    for (const stream of [first, second, third]) await stream.rest();
+    expect((await w2.get(run.path)).status).toBe("interrupted");
+  });
+
+  test.each(["/runs/stream", "/runs/wait"])("of %s on a process that executes nothing is answered as anywhere", async (path) => {
+    const body = { assistant_id: "plain", input: { text: "hi" } };
+    const here = path.endsWith("wait") ? [await api.wait(body)] : (await api.stream(body)).map(({ event, id }) => [event, id]);
+    const there = path.endsWith("wait") ? [await w1.wait(body)] : (await w1.stream(body)).map(({ event, id }) => [event, id]);
+    expect(here).toEqual(there);
+  });
+
+  test("whose events have been seen in part goes on from any index at any process", async () => {
+    const config = { configurable: { tokens: 30, delay_ms: 2 } };
+    const run = await api.background({
+      assistant_id: "chat",
+      input: { messages: [{ role: "user", content: "go" }] },
+      config,
+      stream_mode: ["messages-tuple"],
+    });
+    const whole = await api.frames(`${run.path}/stream`);
+    expect(ids(whole)).toEqual(numbers(whole.length));
+    expect(whole.length).toBeGreaterThan(30);
+    for (const after of numbers(whole.length)) {
+      const at = [api, w1, w2][after % 3] as Api;
+      const rest = await at.frames(`${run.path}/stream`, { lastEventId: `${after}` });
+      expect(ids(rest)).toEqual(numbers(whole.length).slice(after + 1));
+    }
+  });
+
+  test("that waits on its thread starts when the one before ends elsewhere", async () => {
+    const thread_id = await api.thread();
+    const runs: string[] = [];
+    for (let i = 0; i < 6; i += 1) {
+      const at = [api, w1, w2][i % 3] as Api;
+      const body = { assistant_id: "remember", input: { text: `${i}` } };
+      runs.push((await at.post(`/threads/${thread_id}/runs`, body)).run_id);
+    }
+    for (const run_id of runs) await w1.get(`/threads/${thread_id}/runs/${run_id}/join`);
+    const listed = await w2.get<{ run_id: string; status: string }[]>(`/threads/${thread_id}/runs`);
+    expect(listed.map(({ run_id }) => run_id)).toEqual(runs.reverse());
+    expect(new Set(listed.map(({ status }) => status))).toEqual(new Set(["success"]));
+  });
+
+  test("that is deleted while another process holds it is gone, and its streams end", async () => {
+    const gate = new Gate(temp.dir, randomUUID());
+    const run = await api.background({ assistant_id: "slow", input: gate.input });
+    await eventually(() => gate.log.includes("start 1"));
+    const streams = await Promise.all([api, w1, w2].map((each) => each.open(`${run.path}/stream`)));
+    expect((await api.http.delete(run.path)).status).toBeLessThan(300);
+    for (const stream of streams) await stream.rest();
+    for (const each of [api, w1, w2]) expect((await each.http.get(run.path)).status).toBe(404);
+  });
+
+  test("goes with its thread, wherever it is held", async () => {
+    const gate = new Gate(temp.dir, randomUUID());
+    const run = await api.background({ assistant_id: "slow", input: gate.input });
+    await eventually(() => gate.log.includes("start 1"));
+    const streams = await Promise.all([api, w1, w2].map((each) => each.open(`${run.path}/stream`)));
+    expect((await api.http.delete(`/threads/${run.thread_id}`)).status).toBeLessThan(300);
+    for (const stream of streams) await stream.rest();
+    await eventually(() => gate.log.includes("aborted 1"));
+  });
+});
+
+test("wake-ups: runs created on a process that executes none start within 20 ms elsewhere (p50), and evenly", async () => {
+  const waits: number[] = [];
+  for (let i = 0; i < 40; i += 1) {
+    const begin = performance.now();
+    const stream = await openSse(`${api.url}/runs/stream`, { body: { assistant_id: "plain", input: {} } });
+    const first = await stream.next();
+    waits.push((first?.at ?? 0) - begin);
+    await stream.rest();
+  }
+  waits.sort((a, b) => a - b);
+  console.info(`first byte of a run created elsewhere: p50 ${waits[20]?.toFixed(1)} ms, p90 ${waits[36]?.toFixed(1)} ms`);
+  expect(waits[20]).toBeLessThan(100);
+  const metric = async (each: Api): Promise<number> => {
+    const { text } = await each.http.get("/metrics");
+    return Number(/skein_runs_ended_total\{status="success"\} (\d+)/.exec(text)?.[1] ?? 0);
+  };
+  const [a, b] = [await metric(w1), await metric(w2)];
+  console.info(`runs on each worker: ${a}, ${b}`);
+  expect(Math.min(a, b)).toBeGreaterThan(0.25 * (a + b));
+});
+
+describe("a thread", () => {
+  test("is one sequence at every process, whoever runs its runs, and goes on anywhere from any id", async () => {
+    const thread_id = await api.thread();
+    const path = `/threads/${thread_id}/stream`;
+    const all = [api, w1, w2];
+    const watchers = await Promise.all(all.map((each) => each.open(path)));
+    for (let i = 0; i < 6; i += 1) {
+      const at = all[i % 3] as Api;
+      await at.wait({ assistant_id: "plain", input: {} }, `/threads/${thread_id}/runs/wait`);
+    }
+    const seen = await Promise.all(
+      watchers.map(async (stream) => {
+        const frames = [];
+        for (let done = 0; done < 6; ) {
+          const frame = await stream.next();
+          if (frame === undefined) break;
+          frames.push(frame);
+          if (frame.data?.includes("run_done") === true) done += 1;
+        }
+        return frames.map(({ id, event }) => `${id} ${event}`);
+      }),
+    );
+    for (const watcher of watchers) watcher.close();
+    expect(seen[1]).toEqual(seen[0]);
+    expect(seen[2]).toEqual(seen[0]);
+    const line = (seen[0] ?? []).map((each) => each.split(" ")[0] as string);
+    for (const [index, id] of line.entries()) {
+      if (index % 4 !== 0 || index === line.length - 1) continue;
+      await using again = await (all[index % 3] as Api).open(path, { lastEventId: id });
+      const rest = await again.until((frame) => frame.id === line.at(-1));
+      expect(rest.map((frame) => frame.id)).toEqual(line.slice(index + 1));
+    }
+  });
+});
+
+test("a process says how it hears of the others", async () => {
+  expect(await api.get("/ok?check_db=1")).toEqual({ ok: true, broker: "connected" });
+  expect((await api.http.get("/metrics")).text).toContain("skein_broker_connected 1");
+});
+
+test("a worker executes, and serves health, identity and numbers only", async () => {
+  const worker = await start("worker", "--jobs", "2");
+  expect(await worker.get("/ok")).toEqual({ ok: true });
+  expect((await worker.http.get("/info")).status).toBe(200);
+  expect((await worker.http.get("/metrics")).status).toBe(200);
+  for (const path of ["/assistants/search", "/runs/wait", "/threads"]) {
+    expect((await worker.http.post(path, {})).status).toBe(404);
+  }
+  await worker.server.stop();
+});
