@@ -71,9 +71,24 @@ export class Member implements AsyncDisposable {
     return openSse(`${this.server.url}${path}`, options);
   }
 
-  freeze = (): Promise<unknown> => this.server.kill("SIGSTOP");
-  thaw = (): Promise<unknown> => this.server.kill("SIGCONT");
-  crash = (): Promise<unknown> => this.server.kill("SIGKILL");
+  freeze(): Promise<unknown> {
+    return this.server.kill("SIGSTOP");
+  }
+
+  thaw(): Promise<unknown> {
+    return this.server.kill("SIGCONT");
+  }
+
+  crash(): Promise<unknown> {
+    return this.server.kill("SIGKILL");
+  }
+
+  /** Runs, awake and on whole wires, whatever a test has left it in. */
+  async heal(): Promise<void> {
+    await Promise.all([this.toDatabase.set("pass"), this.toRedis.set("pass")]);
+    if (this.server.isRunning) await this.thaw();
+    else await this.server.start();
+  }
 
   /** Starts the process again whenever it ends, as an orchestrator does, until the returned function is called. */
   supervise(): () => Promise<void> {
@@ -245,6 +260,13 @@ export class Cluster implements AsyncDisposable {
   async faults(exceptions: Exceptions = {}): Promise<string[]> {
     await this.settled();
     return audit((sql) => this.query(sql), this.#promised, exceptions);
+  }
+
+  /** What a test that failed has broken must not fail the next one. */
+  async heal(): Promise<void> {
+    const { postgres, redis } = this.services;
+    await Promise.all([postgres.heal(), redis.heal()]);
+    await Promise.all(this.members.map((member) => member.heal()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

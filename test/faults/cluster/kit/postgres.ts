@@ -14,6 +14,11 @@ const VERSIONS = "/usr/lib/postgresql";
 const ADMIN = "postgres";
 /** Who the server processes are: an ordinary role, so that PostgreSQL keeps some connections for the administrator. */
 const USER = "skein";
+/** Numbers as numbers. */
+const types = {
+  getTypeParser: ((oid: number, format?: "text" | "binary") =>
+    oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+};
 let databases = 0;
 
 /** Where `initdb` and `postgres` are; undefined when this machine has none. */
@@ -101,6 +106,11 @@ export class Postgres implements AsyncDisposable {
     await this.#daemon?.kill(signal);
   }
 
+  /** Runs, whatever a test has left it in. */
+  async heal(): Promise<void> {
+    if (this.#daemon?.isRunning !== true) await this.start();
+  }
+
   uri(database: string, port = this.port): string {
     return `postgres://${USER}@127.0.0.1:${port}/${database}`;
   }
@@ -114,7 +124,7 @@ export class Postgres implements AsyncDisposable {
 
   /** Rows of one statement, as the administrator, on a connection of its own and straight to the server, past every wire. */
   async query<T extends object = Record<string, unknown>>(sql: string, database = ADMIN): Promise<T[]> {
-    const client = new pg.Client({ host: "127.0.0.1", port: this.port, user: ADMIN, database });
+    const client = new pg.Client({ host: "127.0.0.1", port: this.port, user: ADMIN, database, types });
     client.on("error", () => undefined);
     await client.connect();
     try {

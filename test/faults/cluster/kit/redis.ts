@@ -59,6 +59,12 @@ export class Redis implements AsyncDisposable {
     await this.#daemon?.kill("SIGCONT");
   }
 
+  /** Runs and answers, whatever a test has left it in. */
+  async heal(): Promise<void> {
+    if (this.#daemon?.isRunning === true) await this.thaw();
+    else await this.start();
+  }
+
   /** One command by redis-cli: its output. */
   async command(...words: string[]): Promise<string> {
     return (await run("redis-cli", ["-p", `${this.port}`, ...words])).stdout.trim();

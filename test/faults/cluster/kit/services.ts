@@ -16,7 +16,7 @@ const missing = async (): Promise<string | undefined> => postgresMissing() ?? (a
  * Services for all tests of a file, and whatever `prepare` makes on them (a cluster, mostly): started before the first
  * test, gone after the last. Where the programs are missing the tests are skipped, and fail in CI.
  */
-export function useServices<T extends AsyncDisposable>(
+export function useServices<T extends AsyncDisposable & { heal?(): Promise<void> }>(
   prepare: (services: Services) => Promise<T>,
   settings: Readonly<Record<string, string>> = {},
 ): () => T {
@@ -29,7 +29,10 @@ export function useServices<T extends AsyncDisposable>(
     stack.use(redis);
     prepared = stack.use(await prepare({ postgres, redis }));
   });
-  beforeEach((context) => requireOrSkip("PostgreSQL and Redis", missing, context));
+  beforeEach(async (context) => {
+    await requireOrSkip("PostgreSQL and Redis", missing, context);
+    await prepared?.heal?.();
+  });
   afterAll(() => stack[Symbol.asyncDispose]());
   return () => {
     if (prepared === undefined) throw new Error("nothing was prepared");
