@@ -49,8 +49,8 @@ export class Member implements AsyncDisposable {
   readonly server: TestServer;
   readonly toDatabase: Wire;
   readonly toRedis: Wire;
-  #supervised: Promise<void> | undefined;
-  #isOver = false;
+  #watching: Promise<void> | undefined;
+  #isSupervised = false;
 
   constructor(role: Role, server: TestServer, toDatabase: Wire, toRedis: Wire) {
     this.role = role;
@@ -85,33 +85,34 @@ export class Member implements AsyncDisposable {
 
   /** Runs, awake and on whole wires, whatever a test has left it in. */
   async heal(): Promise<void> {
+    await this.dismiss();
     await Promise.all([this.toDatabase.set("pass"), this.toRedis.set("pass")]);
     if (this.server.isRunning) await this.thaw();
     else await this.server.start();
   }
 
-  /** Starts the process again whenever it ends, as an orchestrator does, until the returned function is called. */
-  supervise(): () => Promise<void> {
-    let isWanted = true;
+  /** Starts the process again whenever it ends, as an orchestrator does, until it is dismissed. */
+  supervise(): void {
     const watch = async (): Promise<void> => {
-      for (;;) {
+      this.#isSupervised = true;
+      while (this.#isSupervised) {
         await this.server.exited;
-        if (!isWanted || this.#isOver) return;
-        await this.server.start();
+        if (this.#isSupervised) await this.server.start();
       }
     };
-    this.#supervised = watch();
-    this.#supervised.catch(() => undefined);
-    return async () => {
-      isWanted = false;
-    };
+    this.#watching = watch();
+    this.#watching.catch(() => undefined);
+  }
+
+  /** Nobody starts it again; a start in hand comes to its end. */
+  async dismiss(): Promise<void> {
+    this.#isSupervised = false;
+    if (!this.server.isRunning) await this.#watching;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isOver = true;
-    // A frozen process does not take its SIGKILL's `close` amiss, but its children's pipes do.
+    await this.dismiss();
     await this.server[Symbol.asyncDispose]();
-    await this.#supervised;
     await Promise.all([this.toDatabase[Symbol.asyncDispose](), this.toRedis[Symbol.asyncDispose]()]);
   }
 }
@@ -267,6 +268,8 @@ export class Cluster implements AsyncDisposable {
     const { postgres, redis } = this.services;
     await Promise.all([postgres.heal(), redis.heal()]);
     await Promise.all(this.members.map((member) => member.heal()));
+    const left = await this.query("select 1 from runs where status in ('pending', 'running') limit 1");
+    if (left.length > 0) await (this.front[0] as Member).http.post("/runs/cancel", { status: "all" });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
