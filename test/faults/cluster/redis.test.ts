@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { eventually } from "../../support/server.ts";
 import type { Frame, SseStream } from "../../support/sse.ts";
-import { idsOf, upTo } from "../support.ts";
+import { idsOf, toldBy, upTo } from "../support.ts";
 import { type Cluster, LEASE_MS, type Member, startCluster } from "./kit/cluster.ts";
 import { begun, executions, ONCE, open, startsOf } from "./kit/executions.ts";
 import { useServices } from "./kit/services.ts";
@@ -57,7 +57,7 @@ async function expectWhole({ id, log, kept, passing, paths }: Talk): Promise<voi
   for (const resumable of [true, false]) expect(startsOf(log, `${id}-${resumable}`)).toEqual(ONCE);
   const [, second] = cluster().front as [Member, Member];
   await using again = await second.open(`${paths[0]}/stream`, { lastEventId: "-1" });
-  expect((await again.rest()).map(({ raw }) => raw)).toEqual(keptFrames.map(({ raw }) => raw));
+  expect(toldBy(await again.rest())).toEqual(toldBy(keptFrames));
   expect(await cluster().faults()).toEqual([]);
 }
 

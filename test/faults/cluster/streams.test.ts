@@ -1,8 +1,7 @@
 /** One server in several processes: made here, read there, cancelled elsewhere, and no reader sees the seam. */
 import { expect, test } from "vitest";
 import { eventually } from "../../support/server.ts";
-import type { Frame } from "../../support/sse.ts";
-import { idsOf, upTo } from "../support.ts";
+import { idsOf, toldBy, upTo } from "../support.ts";
 import { type Member, startCluster } from "./kit/cluster.ts";
 import { begun, executions, ONCE, open, startsOf } from "./kit/executions.ts";
 import { useServices } from "./kit/services.ts";
@@ -10,8 +9,6 @@ import { useServices } from "./kit/services.ts";
 const cluster = useServices((services) =>
   startCluster(services, { members: ["api", "api", "both", "worker"], env: { SKEIN_LEASE_SECS: "10" } }),
 );
-
-const raw = (frames: readonly Frame[]): string[] => frames.map((frame) => frame.raw);
 
 test("made on one, streamed on a second, cancelled on a third", async () => {
   const [one, two, three] = cluster().front as [Member, Member, Member];
@@ -60,12 +57,12 @@ test.each([true, false])(
     seen.push(...(await stream.rest()));
     expect(idsOf(seen)).toEqual(upTo(seen.length));
     for (const [n, reader] of during.entries()) {
-      expect([n, raw(await reader.rest())]).toEqual([n, raw(seen.slice(n))]);
+      expect([n, toldBy(await reader.rest())]).toEqual([n, toldBy(seen.slice(n))]);
       expect(reader.complete).toBe(true);
     }
     for (const n of upTo(resumable ? seen.length + 1 : 0)) {
       await using reader = await (n % 2 === 0 ? two : three).open(`${path}/stream`, { lastEventId: String(n - 1) });
-      expect([n, raw(await reader.rest())]).toEqual([n, raw(seen.slice(n))]);
+      expect([n, toldBy(await reader.rest())]).toEqual([n, toldBy(seen.slice(n))]);
     }
     expect(startsOf(log, id)).toEqual(ONCE);
     expect(await cluster().faults()).toEqual([]);
@@ -89,14 +86,14 @@ test("1,000 attaches during a publish storm: each sees exactly the rest", async 
     const attach = async () => {
       await using reader = await (n % 2 === 0 ? one : two).open(`${path}/stream`, { lastEventId: String(from) });
       const frames = await reader.rest();
-      return [from, raw(frames), reader.complete] as const;
+      return [from, toldBy(frames), reader.complete] as const;
     };
     readers.push(attach());
     // As fast as they come, and not all before the storm has begun.
     if (n % 50 === 49) await new Promise((resolve) => setImmediate(resolve));
   }
   open(cluster().file("storm.gate"));
-  const all = raw(await whole);
+  const all = toldBy(await whole);
   expect(all.length).toBe(events + 1);
   for (const [from, frames, complete] of await Promise.all(readers)) {
     expect(complete).toBe(true);
