@@ -103,22 +103,23 @@ export interface Relay {
   line(thread_id: string, from: number | null): Promise<readonly Begun[]>;
   /** The thread is gone. */
   gone(thread_id: string): void;
-  close(): void;
+  close(): Promise<void>;
 }
 
 export interface Broker {
   readonly state: BrokerState;
   /** So many runs are ready, for whoever has a free slot. A hint. */
   wake(runs: number): void;
-  /** Takes its share of the hints, until the broker closes. */
-  work(worker: Worker): void;
+  /** Takes its share of the hints, until the returned function is called. */
+  work(worker: Worker): () => void;
   /** Tells all other processes. */
   tell(signal: Signal): void;
   /** Hears what other processes tell. */
   hear(listener: (signal: Signal) => void): void;
   /** Null: nobody else holds runs. */
   relay(options: RelayOptions): Relay | null;
-  close(): void;
+  /** Shows what has ended, for a moment, and lets go. */
+  close(): Promise<void>;
 }
 
 const nothing = (): void => undefined;
@@ -127,9 +128,9 @@ const nothing = (): void => undefined;
 export const inProcess: Broker = {
   state: "in_process",
   wake: nothing,
-  work: nothing,
+  work: () => nothing,
   tell: nothing,
   hear: nothing,
   relay: () => null,
-  close: nothing,
+  close: () => Promise.resolve(),
 };

@@ -85,6 +85,10 @@ export class EventLog implements RunLog {
     return this.#moved === undefined ? this.#output : this.#moved.output;
   }
 
+  get isCut(): boolean {
+    return this.#moved?.isCut ?? false;
+  }
+
   /** Index the next event will get. */
   get next(): number {
     return this.#moved === undefined ? this.#next : Math.max(this.#next, this.#moved.next);

@@ -75,9 +75,13 @@ export class Publisher {
     for (const publication of this.#live.values()) void this.#touch(publication);
   }
 
-  close(): void {
-    this.#closed = true;
+  /** Resolves when what has ended, or was handed over, is shown, or the time is over. */
+  async close(patienceMs: number): Promise<void> {
     clearInterval(this.#timer);
+    const end = Date.now() + patienceMs;
+    const isLeaving = (): boolean => [...this.#live.values()].some(({ log }) => log.ended || log.hasMoved);
+    while (isLeaving() && Date.now() < end) await pause(10);
+    this.#closed = true;
     for (const run_id of [...this.#live.keys()]) this.stop(run_id);
   }
 

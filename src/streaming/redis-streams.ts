@@ -143,7 +143,14 @@ export class Streams {
       client.hmget(this.#log(run_id), ...FIELDS),
       client.xrange(this.#events(run_id), `${after + 2}-0`, "+", "COUNT", PAGE),
     ]);
-    const events = entries.flatMap(([id, pairs]) => this.#opened(id, pairs)).filter(({ id }) => id > after);
+    const events: RunEvent[] = [];
+    let last = after;
+    // A chunk may begin with what the one before it had: its first try was written, and not answered.
+    for (const event of entries.flatMap(([id, pairs]) => this.#opened(id, pairs))) {
+      if (event.id <= last) continue;
+      events.push(event);
+      last = event.id;
+    }
     return { state: this.#stateOf(fields), events, full: entries.length === PAGE };
   }
 

@@ -23,12 +23,11 @@ export interface RemoteSource {
   load(run_id: string, after: number): Promise<readonly RunEvent[]>;
   /** Calls back when the log may have grown, until the returned function is called. */
   listen(run_id: string, hint: () => void): { readonly ready: Promise<void>; stop(): void };
-  /** Redis and database are answered for by whoever asks; this is for work that nobody waits for. */
+  /** Between the end of a run in the database and the end of its log without a word from whoever held it, milliseconds. */
+  readonly lastWordsMs: number;
+  /** Redis failed a read that nobody waits for. */
   readonly onError: (error: unknown) => void;
 }
-
-/** Between the end of a run in the database and the end of its log without a word from whoever held it. */
-const LAST_WORDS_MS = 1000;
 
 export class RemoteLog implements LogElsewhere {
   readonly run_id: string;
@@ -46,11 +45,10 @@ export class RemoteLog implements LogElsewhere {
   #cursor = -1;
   #ended = false;
   #output: Json | null = null;
+  #isCut = false;
   #listening: { stop(): void } | undefined;
   #pulling: Promise<void> | undefined;
   #again = false;
-  /** Redis had something of the log when it was last asked. */
-  #isKnown = false;
   /** When the database was first seen to say that the run has ended. */
   #overSince: number | undefined;
   #local: { readonly log: EventLog; readonly leave: () => void } | undefined;
@@ -70,6 +68,10 @@ export class RemoteLog implements LogElsewhere {
 
   get output(): Json | null {
     return this.#local === undefined ? this.#output : this.#local.log.output;
+  }
+
+  get isCut(): boolean {
+    return this.#local?.log.isCut ?? this.#isCut;
   }
 
   get next(): number {
@@ -143,9 +145,9 @@ export class RemoteLog implements LogElsewhere {
     // Redis may be away. What is kept is in the database too.
     await this.#pull().catch(() => this.#pullStored());
     if (this.#ended || since === undefined) return;
-    // Redis that knows the log may yet hear of its end.
-    if (this.#isKnown && since + LAST_WORDS_MS > Date.now()) return;
+    if (since + this.#source.lastWordsMs > Date.now()) return;
     await this.#pullStored();
+    this.#isCut = true;
     this.#finish(null);
   }
 
@@ -184,7 +186,6 @@ export class RemoteLog implements LogElsewhere {
       let isFull = true;
       while (isFull && !this.#ended) {
         const { state, events, full } = await this.#source.read(this.run_id, this.#cursor);
-        this.#isKnown = state !== undefined;
         this.#take(events);
         if (!full && state?.ended === true) await this.#reachEnd(state);
         isFull = full;
@@ -276,6 +277,8 @@ export interface RemoteLogsOptions {
   readonly inFlight: (run_ids: readonly string[]) => Promise<ReadonlySet<string>>;
   /** How often logs that are followed are looked at, milliseconds. */
   readonly everyMs: number;
+  /** The database failed; it is asked again in time. */
+  readonly onError: (error: unknown) => void;
 }
 
 /** The logs of other processes that are followed here. */
@@ -330,7 +333,7 @@ export class RemoteLogs {
       const inFlight = await this.#options.inFlight(followed.map(({ run_id }) => run_id));
       await Promise.all(followed.map((log) => log.check(!inFlight.has(log.run_id))));
     } catch (error) {
-      this.#options.source.onError(error);
+      this.#options.onError(error);
     } finally {
       this.#checking = false;
     }

@@ -24,6 +24,7 @@ import {
   perDialect,
   text,
 } from "../expressions.ts";
+import { isShared } from "../locks.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { Tx } from "../storage.ts";
 
@@ -139,7 +140,9 @@ export async function putWrites(
     const keys = rows.map((row) => [row.thread_id, row.checkpoint_ns, row.checkpoint_id, row.task_id, row.idx]);
     await keepReplaced(tx, { keys: asList(keys), run_id });
   }
-  await replaceWrites(tx, rows);
+  // PostgreSQL replaces no row twice in one statement; of two writes in one place the last stays.
+  const last = isShared(tx) ? [...new Map(rows.map((row) => [`${row.task_id} ${row.idx}`, row])).values()] : rows;
+  await replaceWrites(tx, last);
 }
 
 const findExact = prepared<CheckpointKey, Row>((db, slots) =>
