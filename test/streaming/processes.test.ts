@@ -153,8 +153,8 @@ test("wake-ups: runs created on a process that executes none start at once elsew
   const [a = 0, b = 0] = [await ran(w1), await ran(w2)].map((count, index) => count - (before[index] ?? 0));
   console.info(`runs started elsewhere after ${waits[30]} ms (p50), ${waits[54]} ms (p90); on each worker: ${a}, ${b}`);
   expect(waits.length).toBe(60);
-  // 20 ms on a machine that does nothing else; a poll would take seconds.
-  expect(waits[30]).toBeLessThan(60);
+  // About 10 ms on a machine that does nothing else; without the wake-up it would be seconds.
+  expect(waits[30]).toBeLessThan(250);
   expect(Math.min(a, b)).toBeGreaterThan(20);
 });
 
