@@ -212,14 +212,19 @@ const BREAKS: readonly Break[] = [
   },
   {
     check: "checkpoint-without-values",
-    by: ({ waiting }) => [
-      `update checkpoint_blobs set version = 'x' || version, channel = 'x' || channel where thread_id = '${waiting}' and channel = 'question'`,
+    by: ({ chat }, place) => [
+      withThread("checkpoints", chat, {
+        checkpoint_ns: "''",
+        checkpoint_id: `'${GHOST}'`,
+        type: "'json'",
+        blob_versions: `'{"ghost":["9@x",1]}'`,
+        metadata: "'{}'",
+        checkpoint: bytes(place),
+      }),
     ],
-    id: ({ waiting }) => waiting,
+    id: ({ chat }) => chat,
     stays: true,
-    undo: ({ waiting }) => [
-      `update checkpoint_blobs set version = substr(version, 2), channel = substr(channel, 2) where thread_id = '${waiting}' and channel = 'xquestion'`,
-    ],
+    undo: () => [`delete from checkpoints where checkpoint_id = '${GHOST}'`],
   },
   {
     check: "thread-values-without-thread",
