@@ -51,7 +51,12 @@ export async function doctor(flags: DoctorFlags, print: (text: string) => void):
   return report.ok ? 0 : 1;
 }
 
-async function diagnose(project: Project, settings: Settings, { fix = false, waiting }: DoctorFlags): Promise<Report> {
+/** What is wrong in the database of these settings; with `fix`, mended. */
+export async function diagnose(
+  project: Project,
+  settings: Settings,
+  { fix = false, waiting }: DoctorFlags,
+): Promise<Report> {
   const options = { database: settings.database, dataDir: settings.dataDir, sealing: sealingOf(settings) };
   const seen = await openAsItIs(options);
   const { location: database, isServed: served, schema, dialect } = seen;

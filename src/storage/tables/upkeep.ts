@@ -311,9 +311,9 @@ export async function repairPair(tx: Tx, pair_id: Key): Promise<void> {
   const lost = await sql<{ seq: number; metadata: string }>`select threads.seq, threads.metadata from thread_pairs
     join threads on threads.seq = thread_pairs.seq where pair_id = ${pair_id} and ${IS_STRAY}`.execute(tx);
   await sql`delete from thread_pairs where pair_id = ${pair_id} and ${IS_STRAY}`.execute(tx);
-  // The triggers of the table do it when metadata changes.
+  // The triggers of the table do it when metadata changes. All leave first: who left later would take the others' count along.
+  for (const { seq } of lost.rows) await sql`update threads set metadata = '{}' where seq = ${seq}`.execute(tx);
   for (const { seq, metadata } of lost.rows) {
-    await sql`update threads set metadata = '{}' where seq = ${seq}`.execute(tx);
     await sql`update threads set metadata = ${metadata} where seq = ${seq}`.execute(tx);
   }
   await sql`update metadata_pairs set threads = ${HAVING_THREADS} where pair_id = ${pair_id}`.execute(tx);
