@@ -175,6 +175,7 @@ async function assemble(
     storage: database,
     owner: `${hostname()}:${process.pid}:${uuid4()}`,
     slots: settings.jobs,
+    maxAttempts: settings.maxAttempts,
     leaseMs: settings.leaseMs,
     execute: (run) => attempts.execute(run),
     onExpired: (run) => attempts.expire(run),
