@@ -178,6 +178,7 @@ async function assemble(
     storage: database,
     owner: `${hostname()}:${process.pid}:${uuid4()}`,
     slots: settings.jobs,
+    maxAttempts: settings.maxAttempts,
     leaseMs: settings.leaseMs,
     execute: (run, committed) => attempts.execute(run, committed),
     onExpired: (run) => attempts.expire(run),

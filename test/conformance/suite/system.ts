@@ -7,7 +7,8 @@ behaviour("system.ok", async ({ api }) => {
 });
 
 behaviour("system.ok.database", async ({ api }) => {
-  for (const value of ["1", "true", "0", "false"]) expect(await api.get(`/ok?check_db=${value}`)).toMatchObject({ ok: true });
+  for (const value of ["1", "true", "0", "false"])
+    expect(await api.get(`/ok?check_db=${value}`)).toMatchObject({ ok: true });
 });
 
 behaviour("system.ok.bad-flag", async ({ api }) => {

@@ -89,12 +89,16 @@ test.each(["interrupt", "rollback"])(
     await rounds(75, async (racers, n) => {
       const thread_id = await cluster().thread(anyone(n));
       const gate = cluster().file(`${multitask_strategy}-${n}`);
-      const body = {
-        assistant_id: "work",
-        input: { id: `${multitask_strategy}-${n}`, log, one: { gate } },
-        multitask_strategy,
-      };
-      const answers = await race(racers, `/threads/${thread_id}/runs`, body);
+      const answers = await Promise.all(
+        upTo(racers).map((racer) => {
+          const input = { id: `${multitask_strategy}-${n}-${racer}`, log, one: { gate } };
+          return anyone(racer).http.post(`/threads/${thread_id}/runs`, {
+            assistant_id: "work",
+            input,
+            multitask_strategy,
+          });
+        }),
+      );
       expect(answers.map(({ status }) => status)).toEqual(upTo(racers).map(() => 200));
       open(gate);
       const [newest, ...others] = await endedOf(n, thread_id);
