@@ -158,6 +158,23 @@ test("wake-ups: runs created on a process that executes none start at once elsew
   expect(Math.min(a, b)).toBeGreaterThan(20);
 });
 
+test("a batch of hundreds is run once each, by all workers", async () => {
+  const [before] = await rows<{ seq: string | null }>("select max(seq) as seq from runs");
+  const body = { assistant_id: "plain", input: {}, on_completion: "keep" };
+  await api.post(
+    "/runs/batch",
+    numbers(200).map(() => body),
+  );
+  const made = () =>
+    rows<{ status: string; attempt: string; fence: string }>(
+      `select status, attempt, fence from runs where seq > ${before?.seq ?? 0}`,
+    );
+  await eventually(async () => (await made()).every(({ status }) => status === "success"), { ms: 40_000, every: 200 });
+  const all = await made();
+  expect(all.length).toBe(200);
+  expect(all.filter(({ attempt, fence }) => Number(attempt) !== 1 || Number(fence) !== 1)).toEqual([]);
+});
+
 describe("a thread", () => {
   test("is one sequence at every process, whoever runs its runs, and goes on anywhere from any id", async () => {
     const thread_id = await api.thread();
