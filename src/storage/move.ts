@@ -75,13 +75,9 @@ export async function isEmpty({ db }: Side): Promise<boolean> {
 }
 
 /** Copies every table and verifies it. Throws MoveFailed; then the target's transaction must not be committed. */
-export async function copyAll(from: Side, to: Side, onTable: (done: Summary) => void): Promise<Summary[]> {
+export async function copyAll(from: Side, to: Side): Promise<Summary[]> {
   const moved: Summary[] = [];
-  for (const [table, key] of MOVED) {
-    const summary = await copyTable(from, to, table, key);
-    onTable(summary);
-    moved.push(summary);
-  }
+  for (const [table, key] of MOVED) moved.push(await copyTable(from, to, table, key));
   for (const table of COUNTED) await countOn(from, to, table);
   for (const [index, [table, key]] of MOVED.entries()) {
     const there = await summarize(to, table, key);
@@ -139,7 +135,10 @@ async function* read({ db }: Side, table: string, key: readonly string[]): Async
 const columnsOf = (table: string): readonly string[] => Object.keys(KEEPING[table as keyof typeof KEEPING]);
 
 const sizeOf = (row: Row): number =>
-  Object.values(row).reduce((all: number, cell) => all + (typeof cell === "object" || typeof cell === "string" ? (cell?.length ?? 0) : 8), 0);
+  Object.values(row).reduce(
+    (all: number, cell) => all + (typeof cell === "object" || typeof cell === "string" ? (cell?.length ?? 0) : 8),
+    0,
+  );
 
 const isBytes = (table: string, column: string): boolean =>
   (KEEPING as Readonly<Record<string, Readonly<Record<string, string>>>>)[table]?.[column] === "bytes";
@@ -208,7 +207,9 @@ async function insert({ db }: Side, table: string, rows: readonly Row[]): Promis
 async function countOn(from: Side, to: Side, table: (typeof COUNTED)[number]): Promise<void> {
   const last = Math.max(await lastNumber(from, table), await highest(from, table));
   if (to.dialect === "postgres") {
-    await sql`select setval(pg_get_serial_sequence(${table}, 'seq'), ${sql.lit(Math.max(last, 1))}, ${sql.lit(last > 0)})`.execute(to.db);
+    await sql`select setval(pg_get_serial_sequence(${table}, 'seq'), ${sql.lit(Math.max(last, 1))}, ${sql.lit(last > 0)})`.execute(
+      to.db,
+    );
     return;
   }
   // Threads are numbered behind the last row there is.
@@ -226,6 +227,8 @@ async function lastNumber({ dialect, db }: Side, table: string): Promise<number>
   const query =
     dialect === "sqlite"
       ? sql<{ last: number }>`select seq as last from sqlite_sequence where name = ${table}`
-      : sql<{ last: number | null }>`select pg_sequence_last_value(pg_get_serial_sequence(${table}, 'seq')::regclass) as last`;
+      : sql<{
+          last: number | null;
+        }>`select pg_sequence_last_value(pg_get_serial_sequence(${table}, 'seq')::regclass) as last`;
   return (await query.execute(db)).rows[0]?.last ?? 0;
 }
