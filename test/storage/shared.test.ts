@@ -449,9 +449,9 @@ test("processes that start together migrate once", async () => {
 });
 
 test("a statement that takes too long is ended, and its caller told", async () => {
-  const storage = await openTempPostgres({ statementTimeoutMs: 100 });
+  const storage = await openTempPostgres({ statementTimeoutMs: 2000 });
   const { sql } = await import("kysely");
-  const slow = storage.read((db) => sql`select pg_sleep(5)`.execute(db));
+  const slow = storage.read((db) => sql`select pg_sleep(60)`.execute(db));
   await expect(slow).rejects.toMatchObject({ kind: "unavailable" });
 });
 

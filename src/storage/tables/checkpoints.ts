@@ -250,7 +250,9 @@ const deleteOfThread = (["checkpoints", "checkpoint_blobs", "checkpoint_writes",
 
 /** Deletes all checkpoints of a thread, its values and pending writes. */
 export async function removeThread(tx: Tx, thread_id: string): Promise<void> {
-  for (const remove of deleteOfThread) await remove(tx, { thread_id });
+  // A connection over the network takes them together.
+  if (isShared(tx)) await Promise.all(deleteOfThread.map((remove) => remove(tx, { thread_id })));
+  else for (const remove of deleteOfThread) await remove(tx, { thread_id });
 }
 
 const COPIED = {
