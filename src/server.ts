@@ -295,7 +295,11 @@ async function assemble(
   let stopWork = (): void => undefined;
   if (settings.role !== "api") {
     await queue.start({ alone: !isShared });
-    stopWork = broker.work({ free: () => queue.free, whenFree: () => queue.whenFree(), claim: (runs) => queue.claim(runs) });
+    stopWork = broker.work({
+      free: () => queue.free,
+      whenFree: () => queue.whenFree(),
+      claim: (runs) => queue.claim(runs),
+    });
   }
   webhooks.nudge();
   scheduler.start();

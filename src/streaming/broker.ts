@@ -83,6 +83,8 @@ export interface WhichRun {
 export interface Relay {
   /** Shows the log to others from now on, under the attempt's fencing token, until it ends or is handed over. */
   publish(log: EventLog, fence: number): void;
+  /** Resolves when others can see what is in the log now, or after a while. */
+  shown(run_id: string): Promise<void>;
   /** The log is to leave no trace. */
   erase(run_ids: readonly string[]): void;
   /** The log of a run that is followed here and held elsewhere, if there is one. */

@@ -45,6 +45,8 @@ export class DatabaseRelay implements Relay {
 
   erase(_run_ids: readonly string[]): void {}
 
+  async shown(_run_id: string): Promise<void> {}
+
   gone(_thread_id: string): void {}
 
   find(run_id: string): RemoteLog | undefined {

@@ -61,6 +61,17 @@ export class Publisher {
     void this.#follow(publication);
   }
 
+  /** Resolves when Redis has what is in the log now, or the time is over. */
+  async shown(run_id: string, patienceMs: number): Promise<void> {
+    const end = Date.now() + patienceMs;
+    const isBehind = ({ log, after, isNew }: Publication): boolean => isNew || after + 1 < log.next;
+    for (;;) {
+      const publication = this.#live.get(run_id);
+      if (publication === undefined || !isBehind(publication) || Date.now() > end) return;
+      await pause(5);
+    }
+  }
+
   /** Shows no more of it. */
   stop(run_id: string): void {
     const publication = this.#live.get(run_id);

@@ -5,7 +5,7 @@ import type { EventLog } from "./event-log.ts";
 import type { RunEvent } from "./events.ts";
 import { Publisher } from "./publisher.ts";
 import type { RedisClient, Subscriptions } from "./redis-links.ts";
-import type { Streams } from "./redis-streams.ts";
+import { GONE, type Streams } from "./redis-streams.ts";
 import type { RemoteLog } from "./remote-log.ts";
 
 export interface RedisParts {
@@ -19,6 +19,9 @@ export interface RedisParts {
 
 /** Whoever held the run may have to find Redis again first, to show how it ended. */
 const LAST_WORDS_MS = 3000;
+
+/** For the events of an attempt to be shown before another process begins the next. */
+const SHOWN_MS = 500;
 
 /** For the ends of runs to be shown when the process stops. */
 const FAREWELL_MS = 1000;
@@ -35,7 +38,7 @@ export class RedisRelay extends DatabaseRelay {
     const { streams, heard, onTrouble } = parts;
     super(options, {
       read: (run_id, after) => streams.read(run_id, after),
-      listen: (run_id, hint) => heard.listen(streams.channel(run_id), hint),
+      listen: (run_id, hint) => heard.listen(streams.channel(run_id), (message) => hint(message === GONE)),
       lastWordsMs: LAST_WORDS_MS,
       onError: onTrouble,
     });
@@ -54,6 +57,10 @@ export class RedisRelay extends DatabaseRelay {
       this.#publisher.stop(run_id);
       this.#parts.streams.remove(run_id).catch(this.#parts.onTrouble);
     }
+  }
+
+  override shown(run_id: string): Promise<void> {
+    return this.#publisher.shown(run_id, SHOWN_MS);
   }
 
   override gone(thread_id: string): void {

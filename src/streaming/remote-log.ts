@@ -21,8 +21,8 @@ export interface RemoteSource {
   read(run_id: string, after: number): Promise<{ state: LogState | undefined; events: RunEvent[]; full: boolean }>;
   /** A page of what the database has. */
   load(run_id: string, after: number): Promise<readonly RunEvent[]>;
-  /** Calls back when the log may have grown, until the returned function is called. */
-  listen(run_id: string, hint: () => void): { readonly ready: Promise<void>; stop(): void };
+  /** Calls back when the log may have grown, or is gone, until the returned function is called. */
+  listen(run_id: string, hint: (isGone: boolean) => void): { readonly ready: Promise<void>; stop(): void };
   /** Between the end of a run in the database and the end of its log without a word from whoever held it, milliseconds. */
   readonly lastWordsMs: number;
   /** Redis failed a read that nobody waits for. */
@@ -36,6 +36,7 @@ export class RemoteLog implements LogElsewhere {
   place: number | undefined;
   readonly #source: RemoteSource;
   readonly #tailLimit: number;
+  readonly #onFollowed: (log: RemoteLog) => void;
   readonly #subscribers = new Set<() => void>();
   readonly #pages = new Map<number, Promise<readonly RunEvent[]>>();
   /** All events after `#floor`, up to `#cursor`. */
@@ -53,13 +54,15 @@ export class RemoteLog implements LogElsewhere {
   #overSince: number | undefined;
   #local: { readonly log: EventLog; readonly leave: () => void } | undefined;
 
-  constructor({ run_id, thread_id, resumable, place }: WhichRun, source: RemoteSource, tailLimit: number) {
+  constructor(which: WhichRun, source: RemoteSource, tailLimit: number, onFollowed: (log: RemoteLog) => void) {
+    const { run_id, thread_id, resumable, place } = which;
     this.run_id = run_id;
     this.thread_id = thread_id;
     this.resumable = resumable;
     this.place = place;
     this.#source = source;
     this.#tailLimit = tailLimit;
+    this.#onFollowed = onFollowed;
   }
 
   get ended(): boolean {
@@ -101,7 +104,10 @@ export class RemoteLog implements LogElsewhere {
 
   subscribe(hint: () => void): () => void {
     this.#subscribers.add(hint);
-    if (this.#subscribers.size === 1) this.#listen();
+    if (this.#subscribers.size === 1) {
+      this.#onFollowed(this);
+      this.#listen();
+    }
     return () => {
       if (this.#subscribers.delete(hint) && this.#subscribers.size === 0) this.#stopListening();
     };
@@ -152,7 +158,7 @@ export class RemoteLog implements LogElsewhere {
   }
 
   #listen(): void {
-    const listening = this.#source.listen(this.run_id, () => this.hint());
+    const listening = this.#source.listen(this.run_id, (isGone) => (isGone ? this.end() : this.hint()));
     this.#listening = listening;
     this.hint();
     // What came before Redis heard of us was told to nobody.
@@ -309,8 +315,9 @@ export class RemoteLogs {
       known.place ??= which.place;
       return known;
     }
-    const log = new RemoteLog(which, this.#options.source, this.#options.tailLimit);
-    this.#logs.set(which.run_id, log);
+    const { source, tailLimit } = this.#options;
+    const log = new RemoteLog(which, source, tailLimit, (followed) => this.#keep(followed));
+    this.#keep(log);
     return log;
   }
 
@@ -342,6 +349,12 @@ export class RemoteLogs {
   close(): void {
     clearInterval(this.#timer);
     for (const run_id of [...this.#logs.keys()]) this.drop(run_id);
+  }
+
+  /** Whoever kept a log that nobody followed may follow it again. */
+  #keep(log: RemoteLog): void {
+    if (!this.#logs.has(log.run_id)) this.#logs.set(log.run_id, log);
+    this.#idle.delete(log);
   }
 
   #dropIdle(): void {
