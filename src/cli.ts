@@ -1,7 +1,8 @@
 #!/usr/bin/env node
-/** `skein dev`, `skein start`, `skein worker`, `skein migrate` and `skein compat`. */
+/** The commands of `skein`. */
 import { Command } from "commander";
 import getPort, { portNumbers } from "get-port";
+import { type DoctorFlags, doctor } from "./commands/doctor.ts";
 import { type CompatFlags, compat, NoDocumentError } from "./compat/command.ts";
 import {
   ConfigError,
@@ -15,6 +16,7 @@ import {
 import { GraphLoadError, IndexLoadError } from "./engine/executor-thread.ts";
 import { PortInUseError } from "./http/listen.ts";
 import { createLogger, type Logger } from "./observability/logger.ts";
+import { poolRandomValues } from "./pooled-random.ts";
 import { type SkeinServer, sealingOf, startServer } from "./server.ts";
 import { openStorage, StorageRefused } from "./storage/open.ts";
 import { VERSION } from "./version.ts";
@@ -30,6 +32,7 @@ async function main(): Promise<void> {
   );
   addServeCommand(program, "worker", "Execute runs that other processes take in; serves only /ok, /metrics and /info.");
   addMigrateCommand(program);
+  addDoctorCommand(program);
   addCompatCommand(program);
   await program.parseAsync();
 }
@@ -73,6 +76,29 @@ async function migrate(flags: Flags): Promise<void> {
   }
 }
 
+function addDoctorCommand(program: Command): void {
+  program
+    .command("doctor")
+    .description("Say what is wrong in the database; exits with 1 when something is.")
+    .option("--config <path>", "langgraph.json, or its folder", ".")
+    .option("--data <folder>", "folder of the database (default .skein beside the config)")
+    .option("--fix", "mend it, and say what was done")
+    .option("--waiting <seconds>", "how long a run may wait before that is wrong (default 300)")
+    .option("--json", "print the findings as JSON")
+    .action((flags: DoctorFlags) => answer((print) => doctor(flags, print)));
+}
+
+/** A command that prints, and ends with an exit code. */
+async function answer(command: (print: (text: string) => void) => Promise<number>): Promise<void> {
+  // A reader that has seen enough (`| head`) closes the pipe.
+  process.stdout.on("error", () => process.exit(1));
+  try {
+    process.exitCode = await command((text) => process.stdout.write(`${text}\n`));
+  } catch (error) {
+    refuse(error);
+  }
+}
+
 function addCompatCommand(program: Command): void {
   program
     .command("compat")
@@ -82,18 +108,11 @@ function addCompatCommand(program: Command): void {
     .option("--url <url>", "where the server is", "http://127.0.0.1:2024")
     .option("--json", "print all differences as JSON")
     .option("--list", "print the list of operations as JSON, and ask nobody")
-    .action(async (flags: CompatFlags) => {
-      // A reader that has seen enough (`| head`) closes the pipe.
-      process.stdout.on("error", () => process.exit(1));
-      try {
-        process.exitCode = await compat(flags, (text) => process.stdout.write(`${text}\n`));
-      } catch (error) {
-        refuse(error);
-      }
-    });
+    .action((flags: CompatFlags) => answer((print) => compat(flags, print)));
 }
 
 async function serve(command: Mode | "worker", flags: Flags): Promise<void> {
+  poolRandomValues();
   const mode = command === "worker" ? "start" : command;
   try {
     const project = loadProject(flags.config ?? ".", process.env);

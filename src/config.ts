@@ -143,6 +143,8 @@ export interface Settings {
   readonly deliveriesTtlMs: number;
   /** How often deleted data is given back to the disk. */
   readonly reclaimMs: number;
+  /** How often a stretch of the database is looked at for what should not be there. */
+  readonly reconcileMs: number;
   /** Null: data is stored as it is. */
   readonly encryption: EncryptionSettings | null;
   readonly maxBodyBytes: number;
@@ -573,6 +575,7 @@ export function readSettings(mode: Mode, flags: Flags, project: Project, worker 
     questionMs: seconds("SKEIN_QUESTION_SECS", 30),
     resumableTtlMs: seconds("RESUMABLE_STREAM_TTL_SECONDS", 120),
     deliveriesTtlMs: seconds("SKEIN_WEBHOOK_DELIVERIES_TTL_SECS", 7 * 86_400),
+    reconcileMs: seconds("SKEIN_RECONCILE_SECS", 30, 86_400),
     reclaimMs: seconds("SKEIN_RECLAIM_SECS", 30, 86_400),
     encryption: encryptionSettings(env),
     maxBodyBytes: integer(env.HTTP_MAX_REQUEST_BODY_BYTES, "HTTP_MAX_REQUEST_BODY_BYTES", 300 * 1024 * 1024, 1),

@@ -6,6 +6,7 @@ import { Attempts } from "./engine/attempts.ts";
 import type { StorageHandler } from "./engine/executor-thread.ts";
 import { ExecutorPool } from "./engine/pool.ts";
 import { Queue } from "./engine/queue.ts";
+import { Reconciler } from "./engine/reconciler.ts";
 import { resealer } from "./engine/reseal.ts";
 import { Scheduler, systemClock } from "./engine/scheduler.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
@@ -25,6 +26,7 @@ import { Metrics } from "./observability/metrics.ts";
 import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
 import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
+import { factsOf } from "./services/facts.ts";
 import { sweepKeys } from "./services/idempotency.ts";
 import { Runs } from "./services/runs.ts";
 import { LongTermStore } from "./services/store.ts";
@@ -169,6 +171,7 @@ async function assemble(
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
     onWebhook: () => webhooks.nudge(),
+    onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
   const isShared = database.dialect === "postgres";
   const queue = new Queue({
@@ -177,7 +180,7 @@ async function assemble(
     slots: settings.jobs,
     maxAttempts: settings.maxAttempts,
     leaseMs: settings.leaseMs,
-    execute: (run) => attempts.execute(run),
+    execute: (run, committed) => attempts.execute(run, committed),
     onExpired: (run) => attempts.expire(run),
     onBeat: () => attempts.heartbeat(),
     pollMs: isShared ? POLL_MS : null,
@@ -203,7 +206,7 @@ async function assemble(
   const checkUrl = project.webhooks.enabled
     ? (url: string): void => checkWebhook(url, server_url, project.webhooks)
     : null;
-  const runService = new Runs({
+  const runService: Runs = new Runs({
     storage: database,
     logs,
     logger,
@@ -304,8 +307,23 @@ async function assemble(
   webhooks.nudge();
   scheduler.start();
   stack.push(() => scheduler.stop());
+  const reconciler = new Reconciler({
+    storage: database,
+    logger,
+    facts: () => factsOf(project, settings, { now: database.now(), isServed: true }),
+    onMended: () => {
+      queue.nudge();
+      broker.wake(1);
+    },
+  });
   const sweeps = new Sweeps(
     [
+      {
+        name: "reconciling",
+        everyMs: Math.max(settings.reconcileMs, 100),
+        atOnce: true,
+        run: () => reconciler.round(),
+      },
       {
         name: "sweeping events",
         everyMs: Math.min(Math.max(settings.resumableTtlMs / 4, 1000), 30_000),

@@ -11,6 +11,7 @@ import { type Import, importsOf } from "./support/imports.ts";
 /** Top to bottom. Parts of one row do not know each other. */
 const ROWS: readonly (readonly string[])[] = [
   ["cli"],
+  ["commands"],
   ["server", "watch", "compat"],
   ["http"],
   ["services"],
@@ -20,14 +21,14 @@ const ROWS: readonly (readonly string[])[] = [
   ["observability"],
   ["config"],
   ["schemas"],
-  ["errors", "version"],
+  ["errors", "version", "pooled-random", "text-table"],
 ];
 const EXECUTOR = "executor";
 const DOOR = "executor/protocol.ts";
 const ENTRY = "executor/main";
 /** The one file that starts executor threads, and so names their entry. */
 const STARTER = "engine/pool.ts";
-const EXECUTOR_MAY_IMPORT = [EXECUTOR, "schemas", "errors"];
+const EXECUTOR_MAY_IMPORT = [EXECUTOR, "schemas", "errors", "pooled-random"];
 
 const SRC = fileURLToPath(new URL("../src", import.meta.url));
 

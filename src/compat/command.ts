@@ -1,4 +1,6 @@
 /** `skein compat`: how much of the Agent Server API a running server serves. */
+
+import { table } from "../text-table.ts";
 import { compare, type Difference, nameOf } from "./compare.ts";
 import { type ListedOperation, OPERATIONS, TAGS, type Tag } from "./operations.ts";
 
@@ -65,7 +67,7 @@ function report(url: string, differences: readonly Difference[]): string {
   return [
     `Agent Server API at ${url}`,
     "",
-    ...table([["", "operations", "served", "missing", "fields"], ...rows, total]),
+    ...table([["", "operations", "served", "missing", "fields"], ...rows, total], [1, 2, 3, 4]),
     "",
     ...(lines.length === 0 ? ["Nothing is missing."] : [...lines, "", `${lines.length} differences.`]),
   ].join("\n");
@@ -82,17 +84,3 @@ function rowOf(tag: Tag, shortfalls: readonly Difference[]): Row {
 }
 
 const sum = (rows: readonly Row[], column: number): number => rows.reduce((all, row) => all + Number(row[column]), 0);
-
-/** Columns as wide as they must be; the first to the left, numbers to the right. */
-function table(rows: readonly Row[]): string[] {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => {
-        const width = widths[column] ?? 0;
-        return column === 0 ? String(cell).padEnd(width) : String(cell).padStart(width);
-      })
-      .join("  ")
-      .trimEnd(),
-  );
-}

@@ -5,20 +5,20 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ErrorBody, errorBody } from "../errors.ts";
-import type { CancelAction, Json, RunJob, Snapshot } from "../executor/protocol.ts";
+import type { CancelAction, Json, Members, RunJob, Snapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
-import type { RunRecord, Storage } from "../storage/storage.ts";
+import type { NewRun, Storage } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import type { EventLog } from "../streaming/event-log.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
-import { firstOfAttempt } from "../streaming/run-log.ts";
+import { firstOfAttempt, type RunOutput } from "../streaming/run-log.ts";
 import type { ExecutorThread, RunHold } from "./executor-thread.ts";
 import { type AttemptEnd, type AttemptFacts, afterAttempt, type Ending, type NextStep } from "./lifecycle.ts";
 import type { ExecutorPool } from "./pool.ts";
-import { conclude } from "./settle.ts";
+import { type Concluded, conclude } from "./settle.ts";
 
 export interface AttemptsOptions {
   readonly storage: Storage;
@@ -33,11 +33,15 @@ export interface AttemptsOptions {
   readonly cancelGraceMs: number;
   /** A run was settled with a webhook in the outbox. */
   readonly onWebhook: () => void;
+  /** A thread shows nothing of its state until somebody has read it. */
+  readonly onUnshown: (thread_id: string) => void;
 }
 
 /** One attempt in hand. */
 interface Attempt {
-  readonly run: RunRecord;
+  readonly run: NewRun;
+  /** Of a run that is being written: whether it is. */
+  readonly committed: Promise<boolean> | undefined;
   readonly hold: RunHold;
   thread: ExecutorThread | undefined;
   cancel: CancelAction | null;
@@ -71,19 +75,20 @@ export class Attempts {
     return this.#held.get(run_id)?.run.fence;
   }
 
-  /** Executes a claimed run and records its end. */
-  execute(run: RunRecord): Promise<"ended" | "requeued"> {
-    const attempt = this.#hold(run);
+  /** Executes a claimed run and records its end. One that is still being written only makes ready until it is. */
+  execute(run: NewRun, committed?: Promise<boolean>): Promise<"ended" | "requeued"> {
+    const attempt = this.#hold(run, committed);
     return this.#toItsEnd(attempt, async () => {
       const log = await this.#openLog(run, run.fence === 1);
       this.#options.logs.begin(log, run);
       const end = attempt.cancel === null ? await this.#perform(attempt, log) : cancelledEarly;
+      if (committed !== undefined && !(await committed)) return this.#forget(run.run_id);
       return this.#conclude(attempt, end, log);
     });
   }
 
   /** A run whose lease ran out: its process died with it. No executor thread is to blame, so it is no suspect. */
-  async expire(run: RunRecord): Promise<void> {
+  async expire(run: NewRun): Promise<void> {
     const attempt = this.#hold(run);
     await this.#toItsEnd(attempt, async () => {
       const log = await this.#openLog(run, false);
@@ -100,6 +105,7 @@ export class Attempts {
     try {
       return await work();
     } catch (error) {
+      if (attempt.committed !== undefined && !(await attempt.committed)) return this.#forget(attempt.run.run_id);
       const end: AttemptEnd = {
         kind: "lost",
         reason: `the attempt could not be recorded: ${errorBody(error).message}`,
@@ -122,11 +128,27 @@ export class Attempts {
     }
   }
 
-  #hold(run: RunRecord): Attempt {
+  /** The run has not come to be: nobody has heard of it. */
+  #forget(run_id: string): "ended" {
+    this.#held.delete(run_id);
+    this.#options.logs.drop(run_id);
+    return "ended";
+  }
+
+  #hold(run: NewRun, committed?: Promise<boolean>): Attempt {
     const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1 };
     const cancel = run.cancel_action;
     const abandon = (): void => undefined;
-    const attempt: Attempt = { run, hold, thread: undefined, cancel, timedOut: null, giveUp: undefined, abandon };
+    const attempt: Attempt = {
+      run,
+      committed,
+      hold,
+      thread: undefined,
+      cancel,
+      timedOut: null,
+      giveUp: undefined,
+      abandon,
+    };
     this.#held.set(run.run_id, attempt);
     return attempt;
   }
@@ -168,7 +190,7 @@ export class Attempts {
    * of another had only spilled from memory, and its numbers start anew. With other processes, they may have readers of
    * what earlier attempts wrote: numbers go on, and what is stored stays.
    */
-  async #openLog(run: RunRecord, isNew: boolean): Promise<EventLog> {
+  async #openLog(run: NewRun, isNew: boolean): Promise<EventLog> {
     const { logs, storage } = this.#options;
     const { run_id, thread_id, kwargs } = run;
     const options = { run_id, thread_id, resumable: kwargs.resumable, first: 0 };
@@ -190,7 +212,7 @@ export class Attempts {
     const { runTimeoutMs } = this.#options;
     const timer = setTimeout(() => this.#timeOut(attempt), Math.min(runTimeoutMs, 2 ** 31 - 1)).unref();
     try {
-      return await this.#runOrAbandon(attempt, jobOf(attempt.run, await this.#latestCheckpoint(attempt.run)), log);
+      return await this.#runOrAbandon(attempt, jobOf(attempt, await this.#latestCheckpoint(attempt.run)), log);
     } finally {
       clearTimeout(timer);
       clearTimeout(attempt.giveUp);
@@ -212,6 +234,7 @@ export class Attempts {
         const isFirst = attempt.thread === undefined;
         attempt.thread = thread;
         if (abandoned || attempt.cancel !== null) return false;
+        void attempt.committed?.then((written) => this.#proceed(thread, run_id, written));
         if (isFirst) log.append([{ event: "metadata", data: JSON.stringify({ run_id, attempt: job.attempt }) }]);
         return true;
       };
@@ -219,8 +242,13 @@ export class Attempts {
     });
   }
 
+  #proceed(thread: ExecutorThread, run_id: string, written: boolean): void {
+    if (written) thread.proceed(run_id);
+    else thread.cancel(run_id, "rollback");
+  }
+
   /** Read here and sent along: the executor need not ask, and a thread that is as new as its run has none. */
-  async #latestCheckpoint({ thread_id, fence, kwargs }: RunRecord): Promise<NonNullable<RunJob["latest"]> | null> {
+  async #latestCheckpoint({ thread_id, fence, kwargs }: NewRun): Promise<NonNullable<RunJob["latest"]> | null> {
     if (kwargs.temporary && fence === 1) return null;
     return this.#options.storage.read(async (db) => {
       const left = this.#left.get(thread_id);
@@ -269,15 +297,24 @@ export class Attempts {
     if (end.kind === "lost") this.#noteLoss(attempt, end.reason);
     const written = await this.#record(attempt, end, log);
     this.#held.delete(run.run_id);
-    if (written?.kind === "requeue") {
+    const next = written?.next;
+    if (next?.kind === "requeue") {
       this.#options.logs.handOver(log);
       return "requeued";
     }
     this.#suspects.delete(run.run_id);
-    if (written?.kind === "settle") this.#noteLeft(attempt, written.ending);
-    if (written !== undefined) this.#announce(run, written, log);
+    if (written?.unshown === true) this.#showAnew(run);
+    else if (next?.kind === "settle") this.#noteLeft(attempt, next.ending);
+    if (next !== undefined) this.#announce(run, next, log);
     else await this.#leave(attempt, log);
     return "ended";
+  }
+
+  /** The next run reads the thread's state from storage, and tells all of it. */
+  #showAnew({ run_id, thread_id }: NewRun): void {
+    this.#left.delete(thread_id);
+    this.#options.logger.warn({ run_id, thread_id }, "what the run left does not follow what its thread shows");
+    this.#options.onUnshown(thread_id);
   }
 
   /** The lease was lost: the run is gone, or another process has taken it over, and whoever follows it goes on there. */
@@ -302,7 +339,7 @@ export class Attempts {
     { run, hold, cancel, timedOut }: Attempt,
     seen: AttemptEnd,
     log: EventLog,
-  ): Promise<NextStep | undefined> {
+  ): Promise<Concluded | undefined> {
     const { storage, maxAttempts } = this.#options;
     const isShared = storage.dialect === "postgres";
     // Events are stored under the lease, which the step below gives up.
@@ -329,7 +366,7 @@ export class Attempts {
     return written;
   }
 
-  #announce(run: RunRecord, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
+  #announce(run: NewRun, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
     const { logs, metrics, onWebhook } = this.#options;
     const status = next.kind === "erase" ? "rollback" : next.ending.status;
     metrics.runsEnded.inc({ status });
@@ -342,10 +379,15 @@ export class Attempts {
 }
 
 /** What `wait` answers: the output; the error in `__error__`; for a cancelled run the values it left. */
-export function finalOutput(output: Json | null, error: ErrorBody | null, snapshot: Snapshot | null): Json | null {
-  if (error !== null) return `{"__error__":${JSON.stringify(error)}}`;
-  return output ?? snapshot?.values ?? null;
+function finalOutput(output: Json | Members, error: ErrorBody | null, snapshot: Snapshot | null): RunOutput | null {
+  if (error !== null) return errorOutput(error);
+  if (typeof output === "string") return output;
+  const { values, checkpoint_id } = snapshot ?? { values: null, checkpoint_id: null };
+  if (values === null || typeof values === "string") return values;
+  return checkpoint_id === null ? null : { members: output, checkpoint_id };
 }
+
+export const errorOutput = (error: ErrorBody): Json => `{"__error__":${JSON.stringify(error)}}`;
 
 /** The end as the database can hold it: a run whose checkpoints could not be stored has failed, whatever its graph says. */
 function sound(ending: Ending, { failure }: RunHold): Ending {
@@ -361,7 +403,8 @@ const lostWithDatabase = (end: AttemptEnd, { away }: RunHold): AttemptEnd =>
 
 const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
 
-function jobOf(run: RunRecord, latest: NonNullable<RunJob["latest"]> | null): RunJob {
+function jobOf({ run, committed }: Attempt, latest: NonNullable<RunJob["latest"]> | null): RunJob {
   const { run_id, thread_id, assistant_id, graph_id, attempt, kwargs, metadata } = run;
-  return { run_id, thread_id, assistant_id, graph_id, attempt, resume: run.fence > 1, kwargs, metadata, latest };
+  const job = { run_id, thread_id, assistant_id, graph_id, attempt, resume: run.fence > 1, kwargs, metadata, latest };
+  return committed === undefined ? job : { ...job, waits: true };
 }

@@ -6,7 +6,7 @@
  * Claims runs that are ready and hands them to `execute`, at most `slots` at once. The queue itself is the
  * runs table; this is the part that wakes up: on a nudge, when a delayed run falls due, when a slot frees.
  */
-import type { RunRecord, Storage } from "../storage/storage.ts";
+import type { NewRun, Storage } from "../storage/storage.ts";
 import * as runs from "../storage/tables/runs.ts";
 
 export interface QueueOptions {
@@ -16,10 +16,13 @@ export interface QueueOptions {
   readonly leaseMs: number;
   /** Attempts of a run. */
   readonly maxAttempts?: number;
-  /** Runs a claimed run to its end and records it. Must not reject. */
-  readonly execute: (run: RunRecord) => Promise<"ended" | "requeued">;
+  /**
+   * Runs a claimed run to its end and records it. Must not reject. With `committed` the run is being written: its graph
+   * waits for true, and with false it has never been.
+   */
+  readonly execute: (run: NewRun, committed?: Promise<boolean>) => Promise<"ended" | "requeued">;
   /** A lease ran out, or was found at start: decide what becomes of the run. */
-  readonly onExpired: (run: RunRecord) => Promise<void>;
+  readonly onExpired: (run: NewRun) => Promise<void>;
   /** Before a heartbeat; the answer takes the runs of ours that it found, where processes share the database. */
   readonly onBeat?: () => (found: readonly runs.Beat[]) => void;
   /** Looks for ready runs after so long, milliseconds, should the word of them be lost; null when no word can be. */
@@ -33,7 +36,12 @@ export interface QueueOptions {
 export interface Slot {
   /** Whose lease the run carries, and for how long. */
   readonly lease: { readonly owner: string; readonly ms: number };
-  begin(run: RunRecord): void;
+  /**
+   * Sends a run that is about to be written ahead to its executor thread, which makes ready while the database works.
+   * Nothing of the graph runs before `begin`; after `release` nothing ever does.
+   */
+  prepare(run: NewRun): void;
+  begin(run: NewRun): void;
   /** The run was not made, or has to wait like others. Harmless after `begin`. */
   release(): void;
 }
@@ -123,15 +131,38 @@ export class Queue {
     const { slots, owner, leaseMs } = this.#options;
     if (!this.#accepting || this.#backlog || this.#claiming !== undefined || this.#running.size >= slots)
       return undefined;
-    let decide!: (run: RunRecord | undefined) => void;
-    const decided = new Promise<RunRecord | undefined>((resolve) => {
+    let decide!: (run: NewRun | undefined) => void;
+    const decided = new Promise<NewRun | undefined>((resolve) => {
       decide = resolve;
     });
+    let commit!: (written: boolean) => void;
+    const committed = new Promise<boolean>((resolve) => {
+      commit = resolve;
+    });
+    let ahead: NewRun | undefined;
     this.#occupy(async () => {
       const run = await decided;
-      return run === undefined ? "ended" : this.#execute(run);
+      if (run === undefined) return "ended";
+      return this.#execute(run, run === ahead ? committed : undefined);
     });
-    return { lease: { owner, ms: leaseMs }, begin: decide, release: () => decide(undefined) };
+    return {
+      lease: { owner, ms: leaseMs },
+      prepare: (run) => {
+        ahead ??= run;
+        decide(ahead);
+      },
+      begin: (run) => {
+        // A write that was begun anew has made another run than the one that went ahead.
+        const isOther = ahead !== undefined && ahead.run_id !== run.run_id;
+        decide(run);
+        commit(!isOther);
+        if (isOther) this.#occupy(() => this.#execute(run));
+      },
+      release: () => {
+        commit(false);
+        decide(undefined);
+      },
+    };
   }
 
   /** No more claims. Resolves when the runs in hand have ended or were handed back. */
@@ -194,7 +225,7 @@ export class Queue {
     return maxAttempts > 1 ? maxAttempts - 1 : COUNTLESS;
   }
 
-  async #executeLast(run: RunRecord): Promise<"requeued" | "thread free"> {
+  async #executeLast(run: NewRun): Promise<"requeued" | "thread free"> {
     this.#lastInHand = true;
     const outcome = await this.#execute(run);
     this.#lastInHand = false;
@@ -215,9 +246,9 @@ export class Queue {
     this.#running.add(over);
   }
 
-  async #execute(run: RunRecord): Promise<"ended" | "requeued" | "thread free"> {
+  async #execute(run: NewRun, committed?: Promise<boolean>): Promise<"ended" | "requeued" | "thread free"> {
     try {
-      const outcome = await this.#options.execute(run);
+      const outcome = await this.#options.execute(run, committed);
       // Others wait on a thread of its own only by a client that guessed its id.
       return outcome === "ended" && !run.kwargs.temporary ? "thread free" : outcome;
     } catch (error) {

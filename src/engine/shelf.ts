@@ -46,7 +46,7 @@ export async function sweepEvents(storage: Storage, retentionMs: number): Promis
 }
 
 /** Longer than any run may last. Where others may be alive, only what is older is nobody's. */
-const LEFTOVER_MS = 2 * 86_400_000;
+export const LEFTOVER_MS = 2 * 86_400_000;
 
 /** To be called before any run is held: removes what an earlier process could not. */
 export async function sweepLeftovers(storage: Storage): Promise<void> {

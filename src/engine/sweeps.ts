@@ -4,6 +4,8 @@ export interface Sweep {
   /** For the log. */
   readonly name: string;
   readonly everyMs: number;
+  /** The first round comes at once. Default false: after one interval. */
+  readonly atOnce?: boolean;
   /** One round. It never overlaps with itself. */
   readonly run: () => Promise<unknown>;
 }
@@ -12,9 +14,8 @@ export class Sweeps {
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #rounds = new Set<Promise<void>>();
 
-  /** Each sweep's first round comes one interval after this call. */
   constructor(sweeps: readonly Sweep[], onError: (error: unknown, doing: string) => void) {
-    for (const { name, everyMs, run } of sweeps) {
+    for (const { name, everyMs, atOnce = false, run } of sweeps) {
       let round: Promise<void> | undefined;
       const start = (): void => {
         if (round !== undefined) return;
@@ -28,6 +29,7 @@ export class Sweeps {
         this.#rounds.add(begun);
       };
       this.#timers.push(setInterval(start, everyMs).unref());
+      if (atOnce) start();
     }
   }
 

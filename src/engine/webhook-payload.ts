@@ -2,7 +2,7 @@
 import { v7 as uuid7 } from "uuid";
 import type { ErrorBody } from "../errors.ts";
 import type { Json } from "../executor/protocol.ts";
-import type { RunRecord, WebhookRecord } from "../storage/storage.ts";
+import type { NewRun, WebhookRecord } from "../storage/storage.ts";
 import { isoTime, runToWire } from "./wire.ts";
 
 export interface RunResult {
@@ -11,7 +11,7 @@ export interface RunResult {
 }
 
 /** The row of the outbox for a run that ends now. The payload's `values` are spliced in as the text they are. */
-export function webhookFor(run: RunRecord, { values, error }: RunResult, now: number): WebhookRecord {
+export function webhookFor(run: NewRun, { values, error }: RunResult, now: number): WebhookRecord {
   const fields = JSON.stringify({
     ...runToWire(run),
     run_started_at: run.started_at === null ? null : isoTime(run.started_at),

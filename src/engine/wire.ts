@@ -1,15 +1,15 @@
 /** Records as clients see them. */
 import type { Run } from "../schemas/runs.ts";
-import type { RunRecord } from "../storage/storage.ts";
+import type { NewRun } from "../storage/storage.ts";
 
 export const isoTime = (ms: number): string => new Date(ms).toISOString();
 
 /** As the graph sees it: the client's, and who and where the run is. */
-function configurableOf({ kwargs, run_id, thread_id, graph_id, assistant_id }: RunRecord): Record<string, unknown> {
+function configurableOf({ kwargs, run_id, thread_id, graph_id, assistant_id }: NewRun): Record<string, unknown> {
   return { ...kwargs.config.configurable, run_id, thread_id, graph_id, assistant_id };
 }
 
-export function runToWire(run: RunRecord): Run {
+export function runToWire(run: NewRun): Run {
   return {
     run_id: run.run_id,
     thread_id: run.thread_id,

@@ -4,9 +4,15 @@
  * checkpointer before it looks at their own, and `checkpointer: false` keeps its meaning.
  */
 import type { BaseCheckpointSaver, BaseStore } from "@langchain/langgraph-checkpoint";
-import type { GraphLike } from "./langgraph.ts";
+import type { GraphLike, LangGraph } from "./langgraph.ts";
+import { quickChannels } from "./messages.ts";
 
-export function bind(graph: GraphLike, checkpointer: BaseCheckpointSaver, store: BaseStore): GraphLike {
+export function bind(
+  graph: GraphLike,
+  langgraph: LangGraph,
+  checkpointer: BaseCheckpointSaver,
+  store: BaseStore,
+): GraphLike {
   const copy = Object.create(Object.getPrototypeOf(graph) as object) as GraphLike;
-  return Object.assign(copy, graph, { checkpointer, store });
+  return Object.assign(copy, graph, { channels: quickChannels(graph.channels, langgraph), checkpointer, store });
 }

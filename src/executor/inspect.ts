@@ -89,7 +89,12 @@ async function stateAt(
   checkpoint: CheckpointRef,
   subgraphs: boolean,
 ): Promise<StateLike> {
-  const bound = bind(graph, makeSaver(project.langgraph, port, null, { readOnly: true }), makeStore(project, port));
+  const bound = bind(
+    graph,
+    project.langgraph,
+    makeSaver(project.langgraph, port, null, { readOnly: true }),
+    makeStore(project, port),
+  );
   return bound.getState({ configurable: addressOf(thread_id, checkpoint) }, { subgraphs });
 }
 
@@ -111,7 +116,12 @@ async function historyOf(
   port: StoragePort,
   { thread_id, checkpoint, limit, before, filter, select }: Extract<GraphQuestion, { ask: "history" }>,
 ): Promise<Json[]> {
-  const bound = bind(graph, makeSaver(project.langgraph, port, null, { readOnly: true }), makeStore(project, port));
+  const bound = bind(
+    graph,
+    project.langgraph,
+    makeSaver(project.langgraph, port, null, { readOnly: true }),
+    makeStore(project, port),
+  );
   const options = {
     limit,
     ...(before === undefined ? {} : { before: { configurable: { checkpoint_id: before } } }),
@@ -183,7 +193,12 @@ async function updateOf(
   { thread_id, checkpoint, config, supersteps, metadata }: UpdateQuestion,
 ): Promise<StateChange> {
   const draft = createDraft(port);
-  const bound = bind(graph, makeSaver(project.langgraph, draft, null, { metadata }), makeStore(project, draft));
+  const bound = bind(
+    graph,
+    project.langgraph,
+    makeSaver(project.langgraph, draft, null, { metadata }),
+    makeStore(project, draft),
+  );
   const settings = settingsConfig(config);
   const start = { ...settings, configurable: { ...settings.configurable, ...addressOf(thread_id, checkpoint) } };
   try {

@@ -82,6 +82,8 @@ export interface SuperstepLike {
 
 export interface ChannelLike {
   readonly lc_graph_name?: string;
+  /** Of a `BinaryOperatorAggregate`. */
+  readonly operator?: unknown;
 }
 
 export interface StreamEventLike {
@@ -101,6 +103,7 @@ interface LangGraphModule {
   readonly BaseCheckpointSaver: abstract new () => BaseCheckpointSaver;
   readonly BaseStore: abstract new () => BaseStore;
   readonly RunControl?: new () => RunControlLike;
+  readonly messagesStateReducer?: (left: unknown, right: unknown) => unknown[];
 }
 
 /** What nodes are given: LangGraph wraps the store of a graph in one for each run. */
@@ -195,6 +198,7 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
     BaseCheckpointSaver: main.BaseCheckpointSaver,
     BaseStore: main.BaseStore,
     ...(main.RunControl === undefined ? {} : { RunControl: main.RunControl }),
+    ...(main.messagesStateReducer === undefined ? {} : { messagesStateReducer: main.messagesStateReducer }),
     version: (packageJson(folder) as { version?: string }).version ?? "unknown",
     compareWrites: checkpoint.compareWritesSortKeys ?? compareWrites,
     ...(checkpoint.AsyncBatchedStore === undefined ? {} : { AsyncBatchedStore: checkpoint.AsyncBatchedStore }),

@@ -15,6 +15,8 @@ export interface ProjectGraph {
   /** What the store's items are embedded with; null when the store has no index. */
   readonly index: StoreIndex | null;
   readonly langgraph: LangGraph;
+  /** True when opening the graph runs code of the user's. */
+  readonly isFactory: boolean;
   /** The graph for one run or question: the export itself, or what its factory makes of this config. */
   open(config: GraphConfig): Promise<GraphLike>;
 }
@@ -30,11 +32,13 @@ export async function loadGraph(spec: GraphSpec, project_dir: string, index: Sto
       spec,
       index,
       langgraph,
+      isFactory: true,
       open: async (config) => graphOrThrow(spec, await factory(config), "The factory returned"),
     };
   }
   const graph = graphOrThrow(spec, exported, `Export "${spec.export_name}" is`, namespace);
-  return { spec, index, langgraph: await langGraphOf(spec.file, graph), open: async () => graph };
+  const langgraph = await langGraphOf(spec.file, graph);
+  return { spec, index, langgraph, isFactory: false, open: async () => graph };
 }
 
 /** A named export of a module of the project. */

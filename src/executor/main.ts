@@ -3,8 +3,8 @@
  * where user graphs run.
  */
 import { parentPort, workerData } from "node:worker_threads";
+import { poolRandomValues } from "../pooled-random.ts";
 import { createExecutor } from "./executor.ts";
-import { poolRandomValues } from "./pooled-random.ts";
 import type { Batch, ExecutorSettings, ToExecutor } from "./protocol.ts";
 
 if (parentPort === null) throw new Error("executor/main must be started as a worker thread");

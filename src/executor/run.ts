@@ -8,9 +8,10 @@ import type { GraphConfig, GraphLike, InterruptLike, LangGraph, RunControlLike, 
 import type { ProjectGraph } from "./load.ts";
 import { createModes, type Modes } from "./modes.ts";
 import { type ExecutorPort, isFenced } from "./port.ts";
-import type { CancelAction, Outcome, RunJob, Snapshot, WireEvent } from "./protocol.ts";
+import type { CancelAction, Outcome, RunJob, Snapshot, WholeSnapshot, WireEvent } from "./protocol.ts";
 import { EXCLUDED_METADATA, makeSaver, type SaverRun, type SkeinSaver } from "./saver.ts";
 import { stateJson, toJson } from "./serialize.ts";
+import { listsInParts, saidOutput, shownValues } from "./shown.ts";
 import { makeStore } from "./store.ts";
 
 /** How long a cancelled graph may take to wind down before it is abandoned. */
@@ -21,6 +22,8 @@ export interface RunningRun {
   /** Never rejects. */
   readonly finished: Promise<Outcome>;
   cancel(action: CancelAction): void;
+  /** The run is written, and may begin. */
+  proceed(): void;
   drain(): void;
   taken(bytes: number): void;
 }
@@ -30,7 +33,10 @@ export function startRun(project: ProjectGraph, job: RunJob, port: ExecutorPort,
   const abort = new AbortController();
   const stop: Stop = { signal: abort.signal, action: undefined };
   const control = project.langgraph.RunControl === undefined ? undefined : new project.langgraph.RunControl();
-  const attempt = new Attempt(project, job, port, kept, flow, stop, control, (error) => abort.abort(error));
+  const written = job.waits === true ? gate(abort.signal) : undefined;
+  const attempt = new Attempt(project, job, port, kept, flow, stop, control, written?.opened, (error) =>
+    abort.abort(error),
+  );
   return {
     run_id: job.run_id,
     finished: attempt.run(),
@@ -39,6 +45,7 @@ export function startRun(project: ProjectGraph, job: RunJob, port: ExecutorPort,
       if (stop.action !== "rollback") stop.action = action;
       abort.abort(abortReason(action));
     },
+    proceed: () => written?.open(),
     drain: () => control?.requestDrain("shutdown"),
     taken: (bytes) => flow.taken(bytes),
   };
@@ -47,6 +54,17 @@ export function startRun(project: ProjectGraph, job: RunJob, port: ExecutorPort,
 interface Stop {
   readonly signal: AbortSignal;
   action: CancelAction | undefined;
+}
+
+/** Opens once; an abort before that rejects whoever waits. */
+function gate(signal: AbortSignal): { readonly opened: Promise<void>; open(): void } {
+  let open!: () => void;
+  const opened = new Promise<void>((resolve, reject) => {
+    open = resolve;
+    signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+  });
+  opened.catch(() => undefined);
+  return { opened, open };
 }
 
 function abortReason(action: CancelAction): Error {
@@ -62,6 +80,8 @@ class Attempt {
   readonly #flow: Flow;
   readonly #stop: Stop;
   readonly #control: RunControlLike | undefined;
+  /** Resolves when the run is written; undefined when it is. */
+  readonly #written: Promise<void> | undefined;
   readonly #saver: SkeinSaver;
   readonly #modes: Modes;
   #graph: GraphLike | undefined;
@@ -74,8 +94,10 @@ class Attempt {
     flow: Flow,
     stop: Stop,
     control: RunControlLike | undefined,
+    written: Promise<void> | undefined,
     fail: (error: Error) => void,
   ) {
+    this.#written = written;
     this.#project = project;
     this.#job = job;
     this.#port = port;
@@ -89,6 +111,7 @@ class Attempt {
       temporary: job.kwargs.temporary,
       // A run that starts somewhere else than at the latest checkpoint asks for the one it names.
       latest: job.latest,
+      ...(written === undefined ? {} : { written }),
       // Refused: another attempt has the run, or the database is in trouble. What this one still does is in vain.
       onFailure: fail,
     };
@@ -103,7 +126,9 @@ class Attempt {
     if (this.#job.kwargs.temporary && outcome.kind !== "drained") this.#saver.discard();
     else this.#saver.flush();
     this.#saver.close();
-    if (outcome.kind === "success" && !this.#job.kwargs.temporary) this.#saver.keep();
+    if (outcome.kind === "success" && !this.#job.kwargs.temporary) {
+      this.#saver.keep(listsInParts(outcome.snapshot.values));
+    }
     return outcome;
   }
 
@@ -126,8 +151,9 @@ class Attempt {
     const { kwargs } = this.#job;
     this.#stop.signal.throwIfAborted();
     const config = runConfig(this.#job, this.#project.langgraph, this.#stop.signal, this.#control);
+    if (this.#project.isFactory) await this.#written;
     const opened = await this.#project.open(factoryConfig(config));
-    const graph = bind(opened, this.#saver, makeStore(this.#project, this.#port));
+    const graph = bind(opened, this.#project.langgraph, this.#saver, makeStore(this.#project, this.#port));
     this.#graph = graph;
     if (await this.#isVoid(graph, config)) return;
     const input = await this.#input(graph, config);
@@ -250,11 +276,10 @@ class Attempt {
       return { kind: "success", snapshot: NO_STATE, output: stateJson(outputOf(graph, last)) };
     }
     const state = await this.#state(graph);
-    const snapshot = snapshotOf(state);
+    const snapshot = this.#left(state);
     const values = outputOf(graph, last ?? state.values);
     if (!snapshot.interrupted) {
-      const said = snapshot.values !== null && sameMembers(values, state.values);
-      return { kind: "success", snapshot, output: said ? null : stateJson(values) };
+      return { kind: "success", snapshot, output: saidOutput(values, state.values, snapshot.values) };
     }
     const interrupts = pendingTasks(state).flatMap((task) => task.interrupts);
     const shown = typeof values === "object" && values !== null && !Array.isArray(values) ? values : {};
@@ -286,12 +311,19 @@ class Attempt {
     try {
       if (this.#graph === undefined) {
         const opened = await this.#project.open({ configurable: {} });
-        this.#graph = bind(opened, this.#saver, makeStore(this.#project, this.#port));
+        this.#graph = bind(opened, this.#project.langgraph, this.#saver, makeStore(this.#project, this.#port));
       }
-      return snapshotOf(await this.#state(this.#graph));
+      return this.#left(await this.#state(this.#graph));
     } catch {
       return null;
     }
+  }
+
+  /** A thread that goes with its run has no values that could grow; a webhook tells all of them. */
+  #left(state: StateLike): Snapshot {
+    const { temporary, webhook } = this.#job.kwargs;
+    if (temporary || checkpointIdOf(state) === null) return snapshotOf(state);
+    return { ...bareSnapshot(state), values: shownValues(state.values, this.#saver, { anew: webhook !== null }) };
   }
 
   /** At this checkpoint; without one, the latest. */
@@ -463,27 +495,21 @@ export function pendingTasks(state: StateLike): StateLike["tasks"] {
   return state.tasks.filter((task) => task.result === undefined || task.error !== undefined);
 }
 
-export function snapshotOf(state: StateLike): Snapshot {
-  const checkpoint_id = (state.config.configurable?.checkpoint_id as string | undefined) ?? null;
+const checkpointIdOf = (state: StateLike): string | null =>
+  (state.config.configurable?.checkpoint_id as string | undefined) ?? null;
+
+export function snapshotOf(state: StateLike): WholeSnapshot {
+  return { ...bareSnapshot(state), values: checkpointIdOf(state) === null ? null : stateJson(state.values) };
+}
+
+function bareSnapshot(state: StateLike): Omit<Snapshot, "values"> {
   const pending = pendingTasks(state);
   return {
-    values: checkpoint_id === null ? null : stateJson(state.values),
     interrupts: toJson(Object.fromEntries(pending.map((task) => [task.id, task.interrupts]))),
     interrupted: state.next.length > 0 || pending.some((task) => task.interrupts.length > 0),
-    checkpoint_id,
+    checkpoint_id: checkpointIdOf(state),
   };
 }
-
-/** True when both have the same members: to say a long state twice costs twice. */
-function sameMembers(a: unknown, b: unknown): boolean {
-  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
-  const [mine, theirs] = [a as Record<string, unknown>, b as Record<string, unknown>];
-  const keys = Object.keys(mine);
-  return keys.length === Object.keys(theirs).length && keys.every((key) => sameItems(mine[key], theirs[key]));
-}
-
-const sameItems = (a: unknown, b: unknown): boolean =>
-  a === b || (Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item, i) => item === b[i]));
 
 /** Of all values, those of the graph's output schema. */
 export function outputOf(graph: GraphLike, values: unknown): unknown {

@@ -6,7 +6,7 @@ import type { Storage, Tx } from "../storage/storage.ts";
 import * as keys from "../storage/tables/idempotency-keys.ts";
 
 /** How long a key is remembered, milliseconds. */
-const KEPT_MS = 24 * 60 * 60 * 1000;
+export const KEPT_MS = 24 * 60 * 60 * 1000;
 
 /** A client's name for its request. */
 export interface Repeatable {

@@ -9,9 +9,7 @@ import {
   type RunKwargs,
   type StreamMode,
 } from "../schemas/runs.ts";
-import type { AssistantRecord, RunRecord } from "../storage/storage.ts";
-
-export type NewRun = Omit<RunRecord, "seq">;
+import type { AssistantRecord, NewRun } from "../storage/storage.ts";
 
 export interface NewRunOptions {
   readonly assistant: AssistantRecord;

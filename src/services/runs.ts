@@ -1,6 +1,6 @@
 /** Runs: how they come to be, and how they are read, followed, waited for and cancelled. */
 import { v7 as uuid7 } from "uuid";
-import { finalOutput } from "../engine/attempts.ts";
+import { errorOutput } from "../engine/attempts.ts";
 import { type CancelEffect, cancelFound, cancelRun } from "../engine/cancellation.ts";
 import { decide } from "../engine/multitask.ts";
 import type { Slot } from "../engine/queue.ts";
@@ -8,28 +8,29 @@ import type { TakeTick } from "../engine/scheduler.ts";
 import { removeEndedRun, updateThread } from "../engine/settle.ts";
 import { runToWire } from "../engine/wire.ts";
 import { conflict, notFound, SkeinError, unavailable } from "../errors.ts";
-import type { CancelAction, Json, Question, Snapshot } from "../executor/protocol.ts";
+import type { CancelAction, Json, Question, WholeSnapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { Run, RunCreateStateful, RunCreateStateless, RunField, RunsCancel } from "../schemas/runs.ts";
 import { lockThread, shareAssistant } from "../storage/locks.ts";
-import type { AssistantRecord, RunRecord, Storage, ThreadRecord, Tx } from "../storage/storage.ts";
+import type { AssistantRecord, NewRun, RunRecord, Storage, ThreadRecord, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
+import * as threadValues from "../storage/tables/thread-values.ts";
 import * as threads from "../storage/tables/threads.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import { follow, untilEnd } from "../streaming/follow.ts";
 import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
-import type { RunLog } from "../streaming/run-log.ts";
+import type { RunLog, RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunsPage, RunsService } from "./contract.ts";
 import { madeBefore, type Repeatable, rememberMade } from "./idempotency.ts";
-import { claimed, type NewRun, newRun } from "./new-run.ts";
+import { claimed, newRun } from "./new-run.ts";
 import { type TtlDefaults, ttlWithRun } from "./thread-ttl.ts";
 
 export interface RunsOptions {
@@ -72,9 +73,10 @@ export class Runs implements RunsService {
 
   async createStateless(asked: RunCreateStateless, repeatable?: Repeatable): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
-    const { ttl } = this.#options;
-    const work: Creation = (tx, now, slot) => createWithThread(tx, request, slot, now, ttl);
-    return only(await this.#commit(work, request, repeatable));
+    const { storage, ttl } = this.#options;
+    const planned = await storage.read((db) => planWithThread(db, request, storage.now(), ttl));
+    const work: Creation = (tx, _now, slot) => insertPlanned(tx, planned, slot);
+    return only(await this.#commit(work, request, repeatable, planned));
   }
 
   async createBatch(asked: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]> {
@@ -82,7 +84,9 @@ export class Runs implements RunsService {
     const { ttl } = this.#options;
     const work: Creation = async (tx, now) => {
       const made: RunRecord[] = [];
-      for (const request of requests) made.push(...(await createWithThread(tx, request, undefined, now, ttl)).made);
+      for (const request of requests) {
+        made.push(...(await insertPlanned(tx, await planWithThread(tx, request, now, ttl), undefined)).made);
+      }
       return { made, effects: [] };
     };
     return this.#commit(work, requests, repeatable);
@@ -95,7 +99,7 @@ export class Runs implements RunsService {
       const { cron_id, thread_id, request } = await take(tx);
       const allowed = this.#withAllowedWebhook(request);
       if (thread_id !== null) return createOnThread(tx, thread_id, allowed, slot, now, ttl);
-      return createWithThread(tx, allowed, slot, now, ttl, { cron_id });
+      return insertPlanned(tx, await planWithThread(tx, allowed, now, ttl, { cron_id }), slot);
     };
     return only(await this.#commit(work, null, undefined));
   }
@@ -127,7 +131,7 @@ export class Runs implements RunsService {
     if (typeof removed === "string") {
       logs.drop(run_id);
       signalGone([run_id]);
-      if (removed === "newest") await this.#showNewest(thread_id);
+      if (removed === "newest") await this.showNewest(thread_id);
       return;
     }
     await this.act([removed]);
@@ -149,9 +153,15 @@ export class Runs implements RunsService {
   async wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json> {
     const log = await this.#log(thread_id, run_id);
     await untilEnd(log, signal);
-    if (log.output !== null) return log.output;
+    const { thread_id: of, output } = log;
+    if (typeof output === "string") return output;
     signal.throwIfAborted();
-    return this.#storedOutput(run_id, log.isCut);
+    return (output && (await this.#shownOutput(of, output))) ?? this.#storedOutput(run_id, log.isCut);
+  }
+
+  /** Undefined when the thread has moved on since the run: the checkpoint has its output. */
+  #shownOutput(thread_id: string, { members, checkpoint_id }: Exclude<RunOutput, Json>): Promise<Json | undefined> {
+    return this.#options.storage.read((db) => threadValues.valuesAt(db, { thread_id, checkpoint_id }, members));
   }
 
   async cancel(thread_id: string, run_id: string, action: CancelAction, wait: boolean): Promise<void> {
@@ -261,8 +271,8 @@ export class Runs implements RunsService {
     });
   }
 
-  /** The newest checkpoint of the thread is another than before: what its row shows is brought up to date. */
-  async #showNewest(thread_id: string): Promise<void> {
+  /** The thread shows nothing, or another checkpoint than its newest: what its row shows is brought up to date. */
+  async showNewest(thread_id: string): Promise<void> {
     const { storage, logger } = this.#options;
     try {
       const { thread, newest } = await storage.read(async (db) => ({
@@ -280,8 +290,8 @@ export class Runs implements RunsService {
         await updateThread(tx, thread_id, rest, snapshot, storage.now());
       });
     } catch (error) {
-      // The deletion is done and stays done; `GET …/state` reads the checkpoint itself.
-      logger.error({ err: error, thread_id }, "showing the state before a deleted run failed");
+      // What came before is done and stays done; `GET …/state` reads the checkpoint itself.
+      logger.error({ err: error, thread_id }, "showing the newest state of a thread failed");
     }
   }
 
@@ -314,9 +324,15 @@ export class Runs implements RunsService {
    * Commits the creation. A run that was given the slot begins with the commit; others are claimed: on SQLite the claim is
    * queued right behind the creation, so that both share one commit.
    */
-  async #commit(work: Creation, request: unknown, repeatable: Repeatable | undefined): Promise<readonly Run[]> {
+  async #commit(
+    work: Creation,
+    request: unknown,
+    repeatable: Repeatable | undefined,
+    planned?: PlannedRun,
+  ): Promise<readonly Run[]> {
     const { storage, queue, metrics } = this.#options;
     const slot = queue.reserve();
+    if (repeatable === undefined && planned !== undefined && slot !== undefined) goAhead(planned.run, slot);
     let begun: RunRecord | undefined;
     const onCommitted = (): void => {
       if (begun === undefined) queue.nudge();
@@ -412,7 +428,7 @@ export class Runs implements RunsService {
     // It left no row: only the process that held it knew the output.
     if (run === undefined && isCut) throw unavailable(`run ${run_id} has ended; its output was not passed on`);
     if (run === undefined) return EMPTY;
-    if (run.error !== null) return finalOutput(null, run.error, null) ?? EMPTY;
+    if (run.error !== null) return errorOutput(run.error);
     if (run.checkpoint_id === null) return EMPTY;
     const { thread_id, graph_id, kwargs } = run;
     const config = { configurable: kwargs.config.configurable };
@@ -457,7 +473,7 @@ function ifGone(error: unknown): undefined {
 }
 
 /** What a thread shows of a state. */
-function shownState(json: Json): { rest: "idle" | "interrupted" | "error"; snapshot: Snapshot } {
+function shownState(json: Json): { rest: "idle" | "interrupted" | "error"; snapshot: WholeSnapshot } {
   const state = JSON.parse(json) as {
     readonly values: unknown;
     readonly next: readonly string[];
@@ -496,32 +512,51 @@ function belongs(log: RunLog, thread_id: string | null): RunLog {
 
 async function assistantFor(tx: Tx, assistant_id: string): Promise<AssistantRecord> {
   const assistant = await assistants.find(tx, assistantIdOf(assistant_id));
-  if (assistant === undefined) throw notFound(`Assistant or graph "${assistant_id}" not found`);
+  if (assistant === undefined) throw noAssistant(assistant_id);
   return assistant;
 }
 
-/** A stateless run: its thread comes to be with it. */
-async function createWithThread(
-  tx: Tx,
+const noAssistant = (assistant_id: string): SkeinError => notFound(`Assistant or graph "${assistant_id}" not found`);
+
+/** A stateless run and the thread that comes to be with it. */
+interface PlannedRun {
+  readonly run: NewRun;
+  readonly thread: ThreadRecord;
+}
+
+async function planWithThread(
+  db: Tx,
   request: RunCreateStateless,
-  slot: Slot | undefined,
   now: number,
   ttl: TtlDefaults,
   stamp: Readonly<Record<string, unknown>> = {},
-): ReturnType<Creation> {
-  shareAssistant(tx, assistantIdOf(request.assistant_id));
-  const assistant = await assistantFor(tx, request.assistant_id);
+): Promise<PlannedRun> {
+  shareAssistant(db, assistantIdOf(request.assistant_id));
+  const assistant = await assistantFor(db, request.assistant_id);
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
   const run = newRun({ assistant, thread_id, request, temporary, now });
   const options = temporary ? { temporary } : { ttl: ttlWithRun(request.config?.configurable ?? {}, ttl, now) };
-  await threads.insert(tx, newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now, options));
-  return { made: [await runs.insert(tx, startable(run, slot, now))], effects: [] };
+  return { run, thread: newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now, options) };
+}
+
+async function insertPlanned(tx: Tx, { run, thread }: PlannedRun, slot: Slot | undefined): ReturnType<Creation> {
+  // It may have been planned before this transaction.
+  shareAssistant(tx, run.assistant_id);
+  if (!(await assistants.exists(tx, run.assistant_id))) throw noAssistant(run.assistant_id);
+  await threads.insert(tx, thread);
+  return { made: [await runs.insert(tx, startable(run, slot))], effects: [] };
+}
+
+/** Of a run that leaves nothing behind nothing can be stored before it is written itself: its graph may make ready meanwhile. */
+function goAhead(run: NewRun, slot: Slot): void {
+  const starts = startable(run, slot);
+  if (run.kwargs.temporary && !run.kwargs.resumable && starts.status === "running") slot.prepare(starts);
 }
 
 /** Claimed at once where nothing is in its way and a slot is kept for it. */
-const startable = (run: NewRun, slot: Slot | undefined, now: number): NewRun =>
-  slot === undefined || run.not_before > now ? run : claimed(run, slot.lease, now);
+const startable = (run: NewRun, slot: Slot | undefined): NewRun =>
+  slot === undefined || run.not_before > run.created_at ? run : claimed(run, slot.lease, run.created_at);
 
 /** As a creation answers: the run as it was made, whatever has become of it since. */
 const asMade = (run: RunRecord): Run => runToWire({ ...run, status: "pending" });
@@ -543,7 +578,7 @@ async function createOnThread(
   await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
   const busyWith = await runs.busyWith(tx, thread_id);
   const effects = await makeRoom(tx, run, busyWith, now);
-  const inserted = await runs.insert(tx, busyWith === undefined ? startable(run, slot, now) : run);
+  const inserted = await runs.insert(tx, busyWith === undefined ? startable(run, slot) : run);
   await threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now });
   return { made: [inserted], effects };
 }

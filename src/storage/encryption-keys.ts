@@ -15,14 +15,24 @@ export async function agreeOnKeys(location: string, storage: Keyed, sealing: Sea
 
 /** The same on a connection, or in a transaction. */
 export async function agreeOnKeysIn(tx: Tx, location: string, sealing: Sealing | null): Promise<void> {
-  const recorded = await encryption.keys(tx);
-  const missing = recorded.filter(({ key_id }) => sealing?.cipher.knows(key_id) !== true);
-  if (missing.length > 0) throw keyMissing(location, missing[0]?.key_id ?? "", sealing);
+  const recorded = await refuseUnknownKeys(tx, location, sealing);
   if (sealing === null) return;
   const { cipher, jsonKeys } = sealing;
   const current = recorded.find(({ key_id }) => key_id === cipher.keyId);
   if (current?.json_keys === JSON.stringify(jsonKeys)) return;
   await encryption.begin(tx, cipher.keyId, jsonKeys, Date.now());
+}
+
+/** The keys that data may be sealed under. Throws when one of them is not given; writes nothing. */
+export async function refuseUnknownKeys(
+  db: Tx,
+  location: string,
+  sealing: Sealing | null,
+): Promise<readonly encryption.EncryptionKey[]> {
+  const recorded = await encryption.keys(db);
+  const missing = recorded.filter(({ key_id }) => sealing?.cipher.knows(key_id) !== true);
+  if (missing.length > 0) throw keyMissing(location, missing[0]?.key_id ?? "", sealing);
+  return recorded;
 }
 
 function keyMissing(location: string, key_id: string, sealing: Sealing | null): StorageRefused {

@@ -14,11 +14,14 @@ import { crons } from "./migrations/0006_crons.ts";
 import { store } from "./migrations/0007_store.ts";
 import { deliveries } from "./migrations/0008_deliveries.ts";
 import { growingLists } from "./migrations/0009_growing_lists.ts";
+import { growingValues } from "./migrations/0010_growing_values.ts";
 import { baseline } from "./migrations/postgres/0009_baseline.ts";
 import { StorageRefused } from "./refused.ts";
 
 /** From 0010 on, for both dialects. */
-const SHARED: Readonly<Record<string, Migration>> = {};
+const SHARED: Readonly<Record<string, Migration>> = {
+  "0010_growing_values": growingValues,
+};
 
 const ON_SQLITE: Readonly<Record<string, Migration>> = {
   "0001_init": init,
@@ -48,7 +51,7 @@ export async function migrate(connection: LibsqlConnection, db: Kysely<Database>
 }
 
 /** Any number: one process migrates at a time. */
-const MIGRATION_LOCK = 3_853_314_791;
+export const MIGRATION_LOCK = 3_853_314_791;
 
 /**
  * The same on PostgreSQL, in the transaction given: processes that start together wait for the first, and find nothing left to
@@ -76,6 +79,30 @@ export async function migratePostgres(tx: Kysely<Database>, location: string): P
     await sql`insert into kysely_migration values (${name}, ${new Date().toISOString()})`.execute(tx);
   }
   return missing;
+}
+
+export interface SchemaState {
+  /** Migrations of this version that the database lacks. All of them where there is no schema at all. */
+  readonly missing: readonly string[];
+  /** Migrations of the database that this version does not know. */
+  readonly unknown: readonly string[];
+}
+
+/** How the schema of a database stands to this version. */
+export async function schemaState(dialect: "sqlite" | "postgres", db: Kysely<Database>): Promise<SchemaState> {
+  const known = Object.keys(dialect === "sqlite" ? ON_SQLITE : ON_POSTGRES).sort();
+  const done = await (dialect === "sqlite" ? applied(db) : appliedOnPostgres(db));
+  return {
+    missing: known.filter((name) => !done.includes(name)),
+    unknown: done.filter((name) => !known.includes(name)).sort(),
+  };
+}
+
+async function appliedOnPostgres(db: Kysely<Database>): Promise<string[]> {
+  const table = await sql<{ there: boolean }>`select to_regclass('kysely_migration') is not null as there`.execute(db);
+  if (table.rows[0]?.there !== true) return [];
+  const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(db);
+  return rows.map((row) => row.name);
 }
 
 export async function refuseNewer(file: string, db: Kysely<Database>): Promise<void> {

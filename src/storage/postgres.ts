@@ -42,6 +42,8 @@ export interface PostgresOptions {
   readonly onError?: (error: unknown) => void;
   /** Names of the migrations that were applied, when any were. */
   readonly onMigrated?: (names: readonly string[]) => void;
+  /** Nothing is migrated or agreed on: for looking at a database. Default false. */
+  readonly asItIs?: boolean;
   /** Encrypts what holds state; data is plain when it is not given. */
   readonly sealing?: Sealing | null;
 }
@@ -131,8 +133,11 @@ class PostgresStorage implements Storage {
   }
 
   async open(): Promise<void> {
-    await this.#migrate();
-    await agreeOnKeys(this.location, this, this.#options.sealing ?? null);
+    if (this.#options.asItIs === true) await this.#refuseOld();
+    else {
+      await this.#migrate();
+      await agreeOnKeys(this.location, this, this.#options.sealing ?? null);
+    }
     await this.#clock.start();
   }
 

@@ -131,6 +131,9 @@ export interface RunRecord {
   readonly ended_at: number | null;
 }
 
+/** A run that need not have its place in the order of all runs yet. */
+export type NewRun = Omit<RunRecord, "seq">;
+
 /** What runs when. */
 export interface CronRecord {
   readonly cron_id: string;

@@ -1,7 +1,7 @@
 /** Slots of the queue: who gets one at once, and who has to wait for its turn. */
 import { expect, onTestFinished, test } from "vitest";
 import { Queue } from "../../src/engine/queue.ts";
-import type { RunRecord } from "../../src/storage/storage.ts";
+import type { NewRun } from "../../src/storage/storage.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
 import { NOW, newRun, openTemp } from "../storage/support.ts";
 
@@ -9,6 +9,7 @@ import { NOW, newRun, openTemp } from "../storage/support.ts";
 async function queueOf(slots: number) {
   const storage = await openTemp();
   const begun: string[] = [];
+  const written = new Map<string, Promise<boolean> | undefined>();
   const ends = new Map<string, (outcome: "ended" | "requeued") => void>();
   let arrived: (() => void) | undefined;
   const queue = new Queue({
@@ -16,8 +17,9 @@ async function queueOf(slots: number) {
     owner: "me",
     slots,
     leaseMs: 60_000,
-    execute: ({ run_id }: RunRecord) => {
+    execute: ({ run_id }: NewRun, committed?: Promise<boolean>) => {
       begun.push(run_id);
+      written.set(run_id, committed);
       arrived?.();
       return new Promise((resolve) => ends.set(run_id, resolve));
     },
@@ -44,7 +46,7 @@ async function queueOf(slots: number) {
     await storage.write(async () => undefined);
     await storage.write(async () => undefined);
   };
-  return { queue, begun, ends, insert, count, settled };
+  return { queue, begun, written, ends, insert, count, settled };
 }
 
 test("a free slot is kept for who asks, and given back when nothing comes of it", async () => {
@@ -62,6 +64,29 @@ test("a free slot is kept for who asks, and given back when nothing comes of it"
   again?.release();
   await settled();
   expect(begun).toEqual([run.run_id]);
+});
+
+test("a run that went ahead hears whether it was written", async () => {
+  const { queue, begun, written, settled, insert, count } = await queueOf(3);
+  await settled();
+  const [made, lost, first] = [newRun(), newRun(), newRun()];
+  const slots = [queue.reserve(), queue.reserve(), queue.reserve()];
+  [made, lost, first].forEach((run, index) => {
+    slots[index]?.prepare(run);
+  });
+  await count(3);
+  slots[0]?.begin(made);
+  slots[1]?.release();
+  // The write was begun anew, and has made another run.
+  const second = await insert({ temporary: true });
+  slots[2]?.begin(second);
+  for (const slot of slots) slot?.release();
+  expect(await written.get(made.run_id)).toBe(true);
+  expect(await written.get(lost.run_id)).toBe(false);
+  expect(await written.get(first.run_id)).toBe(false);
+  await count(4);
+  expect(begun[3]).toBe(second.run_id);
+  expect(written.get(second.run_id)).toBeUndefined();
 });
 
 test("nobody gets a slot past runs that wait for one", async () => {

@@ -310,3 +310,37 @@ it("stores a large value once and never changes the loaded graph", async () => {
   expect(blobs).toHaveLength(1);
   expect([big.checkpointer, big.store]).toEqual([undefined, undefined]);
 });
+
+/** The outcome of a run that was sent by hand. */
+async function finished(run_id: string): Promise<unknown> {
+  for (;;) {
+    const end = h.messages.find((m) => m.type === "finished" && m.run_id === run_id);
+    if (end?.type === "finished") return end.outcome;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+it("keeps a run that is still being written from running anything", async () => {
+  for (const graph_id of ["plain", "factory"]) {
+    const waiting = job(graph_id, { waits: true, kwargs: { config: { configurable: { which: "plain" } } } });
+    h.send({ type: "run", job: waiting });
+    // Another run, sent later, comes to its end meanwhile.
+    await h.run("plain");
+    expect(h.messages.filter((m) => "run_id" in m && m.run_id === waiting.run_id)).toEqual([]);
+    h.send({ type: "proceed", run_id: waiting.run_id });
+    expect(await finished(waiting.run_id)).toMatchObject({ kind: "success" });
+  }
+});
+
+it("runs nothing of a run that is not written after all", async () => {
+  let reached = false;
+  globals.__gate = async () => {
+    reached = true;
+  };
+  const waiting = job("slow", { waits: true });
+  h.send({ type: "run", job: waiting });
+  await h.run("plain");
+  h.send({ type: "cancel", run_id: waiting.run_id, action: "rollback" });
+  expect(await finished(waiting.run_id)).toEqual({ kind: "cancelled", snapshot: null });
+  expect(reached).toBe(false);
+});

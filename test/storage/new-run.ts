@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { NewRun } from "../../src/storage/tables/runs.ts";
+import type { NewRun } from "../../src/storage/storage.ts";
 
 export const NOW = 1_800_000_000_000;
 

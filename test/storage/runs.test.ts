@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import type { RunRecord, Storage, Tx } from "../../src/storage/storage.ts";
+import type { NewRun, RunRecord, Storage, Tx } from "../../src/storage/storage.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
 import { eachDialect, NOW, newRun } from "./support.ts";
 
-const insert = (storage: Storage, change: Partial<runs.NewRun> = {}): Promise<RunRecord> =>
+const insert = (storage: Storage, change: Partial<NewRun> = {}): Promise<RunRecord> =>
   storage.write((tx) => runs.insert(tx, newRun(change)));
 
 const claim = (storage: Storage, request: Partial<runs.ClaimRequest> = {}): Promise<RunRecord[]> =>

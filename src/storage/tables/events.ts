@@ -139,7 +139,7 @@ export async function sweepLeftovers(tx: Tx, made_before: number | null): Promis
 }
 
 /** The first id of that millisecond, as far as its time tells. */
-function firstId(ms: number): string {
+export function firstId(ms: number): string {
   const hex = ms.toString(16).padStart(12, "0");
   return `${hex.slice(0, 8)}-${hex.slice(8)}`;
 }

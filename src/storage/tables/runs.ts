@@ -11,10 +11,9 @@ import type { Database } from "../database.ts";
 import { asList, bit, clock, DRIVES, eachOf, integer, listed, lockRows, numberAt, perDialect } from "../expressions.ts";
 import { isShared, lockThread, lockThreads } from "../locks.ts";
 import { prepared } from "../prepared.ts";
-import type { RunRecord, Tx } from "../storage.ts";
+import type { NewRun, RunRecord, Tx } from "../storage.ts";
 
 type Row = Omit<Selectable<Database["runs"]>, "behind">;
-export type NewRun = Omit<RunRecord, "seq">;
 
 const COLUMNS = [
   "run_id",
@@ -407,6 +406,33 @@ export async function takeOverExpired(
 ): Promise<RunRecord[]> {
   const { rows } = await takeOver(tx, { owner, now, lease_ms, expires: now + lease_ms });
   return rows.map(toRecord).sort((a, b) => a.seq - b.seq);
+}
+
+/** As `takeOverExpired`, for one run whose lease has been over for so long; undefined when it is not. */
+export async function takeOverLost(
+  tx: Tx,
+  run_id: string,
+  {
+    owner,
+    now,
+    lease_ms,
+    over_ms,
+  }: { readonly owner: string; readonly now: number; readonly lease_ms: number; readonly over_ms: number },
+): Promise<RunRecord | undefined> {
+  const expires = now + lease_ms;
+  const row = await tx
+    .updateTable("runs")
+    .set((eb) => ({
+      fence: eb("fence", "+", sql.lit(1)),
+      lease_owner: owner,
+      lease_expires_at: leaseEnd({ expires, lease_ms }),
+    }))
+    .where("run_id", "=", run_id)
+    .where("status", "=", RUNNING)
+    .where(sql<SqlBool>`(lease_expires_at is null or lease_expires_at < ${clock(now)} - ${integer(over_ms)})`)
+    .returning(ROW)
+    .executeTakeFirst();
+  return row && toRecord(row);
 }
 
 export interface Held {

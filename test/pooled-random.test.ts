@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { poolRandomValues } from "../../src/executor/pooled-random.ts";
+import { poolRandomValues } from "../src/pooled-random.ts";
 
 beforeAll(poolRandomValues);
 afterAll(() => {
