@@ -152,11 +152,15 @@ async function everything(thread_id: string): Promise<unknown> {
   const rows = await Promise.all(
     tables.map((table) => cluster().query(`select md5(t::text) as row from ${table} as t ${where} order by 1`)),
   );
-  const values = await cluster().query(`select "values" from thread_values join threads using (seq) ${where}`);
+  const values = await Promise.all(
+    ["thread_values", "thread_lists"].map((table) =>
+      cluster().query(`select md5(t::text) as row from ${table} as t join threads using (seq) ${where} order by 1`),
+    ),
+  );
   const events = await cluster().query(
     `select * from event_chunks where run_id in (select run_id from runs ${where}) order by "first"`,
   );
-  return [...rows, values, events];
+  return [...rows, ...values, events];
 }
 
 /** Waits until nothing runs in the process any more. */

@@ -15,11 +15,11 @@ const cluster = useServices((services) =>
 const AT_ONCE = 16;
 const gone = new Set<string>();
 
-/** `count` rounds, half of them with two racers and half with ten. */
+/** `count` rounds: ten racers in every fifth, two in the others. */
 async function rounds(count: number, round: (racers: number, n: number) => Promise<void>): Promise<void> {
   const left = upTo(count);
   const work = async (): Promise<void> => {
-    for (let n = left.pop(); n !== undefined; n = left.pop()) await round(n % 2 === 0 ? 2 : 10, n);
+    for (let n = left.pop(); n !== undefined; n = left.pop()) await round(n % 5 === 0 ? 10 : 2, n);
   };
   await Promise.all(upTo(AT_ONCE).map(work));
 }

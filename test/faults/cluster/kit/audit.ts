@@ -28,9 +28,11 @@ const FORBIDDEN: Readonly<Record<string, string>> = {
   "not busy with a run in flight": `select thread_id from threads where status <> 'busy' and exists (
       select 1 from runs where runs.thread_id = threads.thread_id and runs.status in ('pending', 'running'))`,
   "a step counted twice": `select thread_id, step from (
-      select thread_id, skein_json("values") as state from threads join thread_values using (seq)
-      where "values" is not null and jsonb_typeof(skein_json("values") -> 'steps') = 'array') as shown,
-      jsonb_array_elements_text(state -> 'steps') as step group by thread_id, step having count(*) > 1`,
+      select thread_id, skein_json("values") -> 'steps' as steps from threads join thread_values using (seq)
+        where "values" is not null
+      union all select thread_id, skein_json(items) from threads join thread_lists using (seq) where member = 'steps'
+    ) as shown, jsonb_array_elements_text(case when jsonb_typeof(steps) = 'array' then steps else '[]' end) as step
+    group by thread_id, step having count(*) > 1`,
   "two checkpoints of one step": `select thread_id, run_id, skein_json(metadata) ->> 'step' as step from checkpoints
       where checkpoint_ns = '' and run_id is not null group by thread_id, run_id, skein_json(metadata) ->> 'step'
       having count(*) > 1`,
