@@ -232,6 +232,11 @@ const BREAKS: readonly Break[] = [
     id: () => 987_654,
   },
   {
+    check: "thread-lists-without-values",
+    by: () => [`insert into thread_lists (seq, member, "first", items) values (987654, 'm', 0, '1')`],
+    id: () => 987_654,
+  },
+  {
     check: "events-without-log",
     by: () => [`insert into event_chunks (run_id, "first", "last", events) values ('${RUN}', 0, 0, '[]')`],
     id: () => RUN,
