@@ -213,7 +213,7 @@ const strayWrites = (["checkpoint_writes", "replaced_writes"] as const).map((tab
   return {
     name: `${table.replaceAll("_", "-")}-without-checkpoint`,
     says: `${table} are of checkpoints that are not there`,
-    walk: BY_THREAD,
+    walk: { table, column: "thread_id" },
     find,
     mend: onThread(find, async (tx, thread_id) => removed(await upkeep.removeStrayWrites(tx, table, thread_id))),
     by: "reconciler",
@@ -226,7 +226,7 @@ const CHECKPOINTS: readonly Check[] = [
   {
     name: "values-without-checkpoint",
     says: "values, or parts of lists, are named by no checkpoint",
-    walk: BY_THREAD,
+    walk: { table: "checkpoint_blobs", column: "thread_id" },
     find: upkeep.unnamedValues,
     mend: onThread(upkeep.unnamedValues, async (tx, thread_id) =>
       removed(await upkeep.removeUnnamedValues(tx, thread_id)),
@@ -236,7 +236,7 @@ const CHECKPOINTS: readonly Check[] = [
   {
     name: "checkpoint-without-values",
     says: "checkpoints name values that are not there",
-    walk: BY_THREAD,
+    walk: { table: "checkpoints", column: "thread_id" },
     find: upkeep.missingValues,
     remedy: "restore the database from a backup, or delete the thread",
     by: "doctor",
@@ -269,11 +269,6 @@ async function endLog(tx: Tx, run_id: string, now: number): Promise<string> {
   await events.end(tx, run_id, now);
   return "ended";
 }
-
-const findPairs =
-  (find: typeof upkeep.miscounted): Check["find"] =>
-  (db, stretch) =>
-    find(db, stretch);
 
 const pairCheck = (name: string, says: string, table: string, find: Check["find"]): Check => ({
   name,
@@ -337,13 +332,8 @@ const OWNED: readonly Check[] = [
     // A graph that is missing for one start must not cost its crons.
     by: "doctor",
   },
-  pairCheck(
-    "pairs-miscounted",
-    "a count of threads by metadata is wrong",
-    "metadata_pairs",
-    findPairs(upkeep.miscounted),
-  ),
-  pairCheck("pairs-without-owner", "entries of metadata are of nobody", "thread_pairs", findPairs(upkeep.strayPairs)),
+  pairCheck("pairs-miscounted", "a count of threads by metadata is wrong", "metadata_pairs", upkeep.miscounted),
+  pairCheck("pairs-without-owner", "entries of metadata are of nobody", "thread_pairs", upkeep.strayPairs),
 ];
 
 /* ----------------------------------------------------------------------------------- overdue */
