@@ -133,7 +133,7 @@ function contextOf(dir: string): string {
 /** Packages that lie in the project itself, Skein among them. */
 function tarballsOf(root: string): string[] {
   const manifest = Manifest.safeParse(JSON.parse(readFileSync(join(root, "package.json"), "utf8")));
-  const { skein, ...others } = (manifest.data ?? {}).dependencies ?? {};
+  const { skein, ...others } = manifest.data?.dependencies ?? {};
   if (skein === undefined) {
     throw new ConfigError(
       `${join(root, "package.json")} does not name skein. Run npm pack in Skein's folder, copy the tarball here, and run npm install ./skein-….tgz`,
