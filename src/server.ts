@@ -157,6 +157,7 @@ async function assemble(
     metrics,
     post: poster(() => server_url, project.webhooks),
     fields: project.webhooks.fields,
+    holdMs: settings.leaseMs * 2,
   });
   stack.push(() => webhooks.stop());
 
@@ -292,9 +293,14 @@ async function assemble(
   stack.push(() => own.close(0));
   server_url = own.url;
   pool.listening(server_url);
+  let stopWork = (): void => undefined;
   if (settings.role !== "api") {
     await queue.start({ alone: !isShared });
-    broker.work({ free: () => queue.free, whenFree: () => queue.whenFree(), claim: (runs) => queue.claim(runs) });
+    stopWork = broker.work({
+      free: () => queue.free,
+      whenFree: () => queue.whenFree(),
+      claim: (runs) => queue.claim(runs),
+    });
   }
   webhooks.nudge();
   scheduler.start();
@@ -369,6 +375,8 @@ async function assemble(
     },
     async stop() {
       types.reset();
+      // Hints that come now are for others.
+      stopWork();
       await sweeps.stop();
       await scheduler.stop();
       await drain(queue, pool, attempts, settings.shutdownGraceMs, logger);
@@ -376,7 +384,7 @@ async function assemble(
       await Promise.all([listening.close(CLOSE_GRACE_MS), own === listening ? undefined : own.close(CLOSE_GRACE_MS)]);
       await webhooks.stop();
       logs.close();
-      broker.close();
+      await broker.close();
       await pool.close();
       await database.close();
     },

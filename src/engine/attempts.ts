@@ -299,6 +299,8 @@ export class Attempts {
     if (expected.kind === "settle" && expected.ending.error !== null) {
       log.append([{ event: "error", data: JSON.stringify(expected.ending.error) }]);
     }
+    // Once it is handed back, another process may write the next attempt, and nothing of this one is taken any more.
+    if (expected.kind === "requeue") await this.#options.logs.shown(log);
     // A run that leaves nothing behind and calls nobody has nothing for the disk to remember.
     const durable = expected.kind !== "settle" || !run.kwargs.temporary || run.kwargs.webhook !== null;
     if (storage.dialect === "postgres") {

@@ -4,6 +4,7 @@
  */
 import { type ErrorBody, errorBody } from "../errors.ts";
 import type { StorageCall } from "../executor/protocol.ts";
+import { isShared } from "../storage/locks.ts";
 import type { Storage, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as runs from "../storage/tables/runs.ts";
@@ -88,13 +89,24 @@ function mark(requests: readonly WriteRequest[], error: unknown): void {
 async function applyAll(tx: Tx, requests: readonly WriteRequest[]): Promise<ReadonlyMap<StorageRequest, Reply>> {
   const held = await heldRuns(tx, requests);
   const replies = new Map<StorageRequest, Reply>();
+  // Over a network they go out together and are done in order; what deletes does not know what comes before it.
+  const together = isShared(tx) && requests.every(({ call }) => call.op !== "delete_thread_checkpoints");
+  const sent: Promise<void>[] = [];
   for (const request of requests) {
     if (!held.has(request.call.run_id)) continue;
     if (request.hold !== undefined) request.hold.hasStored = true;
-    await apply(tx, request.call);
+    const applied = apply(tx, request.call);
+    if (together) sent.push(applied);
+    else await applied;
     replies.set(request, { ok: true, value: null });
   }
+  if (together) await allOf(sent);
   return replies;
+}
+
+/** Settles when all have: none may still write when the transaction is over. */
+async function allOf(sent: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(sent)) if (result.status === "rejected") throw result.reason;
 }
 
 function heldRuns(tx: Tx, requests: readonly WriteRequest[]): Promise<ReadonlySet<string>> {

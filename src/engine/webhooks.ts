@@ -16,6 +16,8 @@ export interface WebhooksOptions {
   readonly metrics: Metrics;
   /** Makes the call; resolves to the HTTP status. Throws WebhookRefused when the target is not allowed. */
   readonly post: (url: string, payload: string, id: string) => Promise<number>;
+  /** How long a call that another process has taken is left to it, milliseconds: longer than a call lasts. */
+  readonly holdMs: number;
   /** Fields of the payload that are sent; null: all. */
   readonly fields: readonly string[] | null;
 }
@@ -30,8 +32,6 @@ export const MAX_CALLS = 10;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 10 * 60_000;
 const PAGE = 50;
-/** How long a call that another process has taken is left to it: longer than any call may last. */
-const HOLD_MS = 60_000;
 
 /** Pause after the n-th failed call, milliseconds. */
 export const pauseAfter = (calls: number): number => Math.min(FIRST_PAUSE_MS * 2 ** (calls - 1), LONGEST_PAUSE_MS);
@@ -66,7 +66,7 @@ export class Webhooks {
     const { storage } = this.#options;
     const now = storage.now();
     const take = async (db: Tx): Promise<readonly WebhookRecord[]> =>
-      isShared(db) ? webhooks.takeDue(db, now, PAGE, HOLD_MS) : webhooks.due(db, now, PAGE);
+      isShared(db) ? webhooks.takeDue(db, now, PAGE, this.#options.holdMs) : webhooks.due(db, now, PAGE);
     const due = await (storage.dialect === "postgres" ? storage.write(take) : storage.read(take));
     const next = await storage.read((db) => webhooks.nextDue(db, now));
     for (const webhook of due) this.#call(webhook);

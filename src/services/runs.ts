@@ -7,7 +7,7 @@ import type { Slot } from "../engine/queue.ts";
 import type { TakeTick } from "../engine/scheduler.ts";
 import { removeEndedRun, updateThread } from "../engine/settle.ts";
 import { runToWire } from "../engine/wire.ts";
-import { conflict, notFound, SkeinError } from "../errors.ts";
+import { conflict, notFound, SkeinError, unavailable } from "../errors.ts";
 import type { CancelAction, Json, Question, Snapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
@@ -154,7 +154,7 @@ export class Runs implements RunsService {
     await untilEnd(log, signal);
     if (log.output !== null) return log.output;
     signal.throwIfAborted();
-    return this.#storedOutput(run_id);
+    return this.#storedOutput(run_id, log.isCut);
   }
 
   async cancel(thread_id: string, run_id: string, action: CancelAction, wait: boolean): Promise<void> {
@@ -414,10 +414,12 @@ export class Runs implements RunsService {
     return log;
   }
 
-  /** The output of a run that ended before this process could keep it. */
-  async #storedOutput(run_id: string): Promise<Json> {
+  /** The output of a run that ended before this process could keep it. `isCut`: nobody has said how it ended. */
+  async #storedOutput(run_id: string, isCut: boolean): Promise<Json> {
     const { storage, ask } = this.#options;
     const run = await storage.read((db) => runs.find(db, run_id));
+    // It left no row: only the process that held it knew the output.
+    if (run === undefined && isCut) throw unavailable(`run ${run_id} has ended; its output was not passed on`);
     if (run === undefined) return EMPTY;
     if (run.error !== null) return finalOutput(null, run.error, null) ?? EMPTY;
     if (run.checkpoint_id === null) return EMPTY;

@@ -94,6 +94,7 @@ class PostgresStorage implements Storage {
   readonly dialect = "postgres";
   readonly location: string;
   readonly #options: PostgresOptions;
+  readonly #config: pg.PoolConfig;
   readonly #pool: pg.Pool;
   /** One connection that nobody but heartbeats uses. */
   readonly #urgent: pg.Pool;
@@ -112,7 +113,7 @@ class PostgresStorage implements Storage {
     this.location = withoutPassword(uri);
     this.#open = sealing === null ? undefined : opener(sealing);
     const statement_timeout = options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS;
-    const common = {
+    const common: pg.PoolConfig = {
       connectionString: uri,
       types,
       pipeline: true,
@@ -125,6 +126,7 @@ class PostgresStorage implements Storage {
       keepAlive: true,
       application_name: "skein",
     };
+    this.#config = common;
     this.#pool = poolOf({ ...common, max: poolMax }, onError);
     this.#urgent = poolOf({ ...common, max: 1 }, onError);
     this.#db = kyselyOver(async () => this.#reader(), this.#adapter, sealing);
@@ -143,7 +145,10 @@ class PostgresStorage implements Storage {
   /** Any number of processes may do this at once. */
   async #migrate(): Promise<void> {
     await this.#refuseOld();
-    const applied = await this.write((tx) => migratePostgres(tx, this.location));
+    // It may take long on large tables, and so may those who wait for it.
+    const patient = poolOf({ ...this.#config, max: 1, statement_timeout: 0, query_timeout: 0 }, () => undefined);
+    const migrated = this.#insist(() => this.#transact((tx) => migratePostgres(tx, this.location), {}, patient));
+    const applied = await migrated.finally(() => patient.end());
     await this.#installVectors();
     if (applied.length > 0) this.#options.onMigrated?.(applied);
   }
@@ -159,7 +164,8 @@ class PostgresStorage implements Storage {
 
   write<T>(work: (tx: Tx) => Promise<T>, options: WriteOptions = {}): Promise<T> {
     if (this.#closing !== null) return Promise.reject(unavailable("the database is closed"));
-    return this.#tracked(this.#insist(() => this.#transact(work, options)));
+    const pool = options.urgent === true ? this.#urgent : this.#pool;
+    return this.#tracked(this.#insist(() => this.#transact(work, options, pool)));
   }
 
   checkSearch(search: Search): void {
@@ -206,10 +212,11 @@ class PostgresStorage implements Storage {
 
   async #transact<T>(
     work: (tx: Tx) => Promise<T>,
-    { durable = true, urgent = false, onCommitted }: WriteOptions,
+    { durable = true, onCommitted }: WriteOptions,
+    pool: pg.Pool,
   ): Promise<T> {
-    const client = await (urgent ? this.#urgent : this.#pool).connect();
-    let broken: unknown = false;
+    const client = await pool.connect();
+    let broken = false;
     try {
       const transaction = this.#transactionOn(client);
       transaction.begin(durable);
@@ -227,7 +234,7 @@ class PostgresStorage implements Storage {
       broken = isLost(error);
       throw error;
     } finally {
-      client.release(broken === true);
+      client.release(broken);
     }
   }
 
@@ -369,6 +376,8 @@ class Transaction {
   /** Sent together with the next statement. */
   #ahead: { readonly text: string; readonly values: readonly unknown[] }[] = [];
   #begun = false;
+  /** A work that goes on behind its transaction's back must not write into the next one's. */
+  #isOver = true;
   #number: string | undefined;
 
   constructor(
@@ -394,12 +403,14 @@ class Transaction {
   /** Nothing is sent yet. */
   begin(durable: boolean): void {
     this.#begun = false;
+    this.#isOver = false;
     this.#number = undefined;
     this.#ahead = durable ? [] : [{ text: "set local synchronous_commit = off", values: [] }];
   }
 
   /** A transaction that asked for nothing has nothing to commit. */
   async commit(): Promise<void> {
+    this.#isOver = true;
     if (!this.#begun) return;
     const { command } = await this.#client.query("commit");
     if (command !== "COMMIT")
@@ -408,11 +419,13 @@ class Transaction {
 
   /** After an error of a work. What this meets itself has taken the transaction back as well. */
   async rollback(): Promise<void> {
+    this.#isOver = true;
     if (!this.#begun) return;
     await this.#client.query("rollback").catch(() => undefined);
   }
 
   async #query(text: string, values: readonly unknown[]): Promise<pg.QueryResult> {
+    if (this.#isOver) throw new Error("the transaction of this query is over");
     const before = this.#sendAhead();
     const result = this.#client.query(text, values as unknown[]);
     if (before === undefined) return opened(await result, this.#open);

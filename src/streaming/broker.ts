@@ -83,6 +83,8 @@ export interface WhichRun {
 export interface Relay {
   /** Shows the log to others from now on, under the attempt's fencing token, until it ends or is handed over. */
   publish(log: EventLog, fence: number): void;
+  /** Resolves when others can see what is in the log now, or after a while. */
+  shown(run_id: string): Promise<void>;
   /** The log is to leave no trace. */
   erase(run_ids: readonly string[]): void;
   /** The log of a run that is followed here and held elsewhere, if there is one. */
@@ -103,22 +105,23 @@ export interface Relay {
   line(thread_id: string, from: number | null): Promise<readonly Begun[]>;
   /** The thread is gone. */
   gone(thread_id: string): void;
-  close(): void;
+  close(): Promise<void>;
 }
 
 export interface Broker {
   readonly state: BrokerState;
   /** So many runs are ready, for whoever has a free slot. A hint. */
   wake(runs: number): void;
-  /** Takes its share of the hints, until the broker closes. */
-  work(worker: Worker): void;
+  /** Takes its share of the hints, until the returned function is called. */
+  work(worker: Worker): () => void;
   /** Tells all other processes. */
   tell(signal: Signal): void;
   /** Hears what other processes tell. */
   hear(listener: (signal: Signal) => void): void;
   /** Null: nobody else holds runs. */
   relay(options: RelayOptions): Relay | null;
-  close(): void;
+  /** Shows what has ended, for a moment, and lets go. */
+  close(): Promise<void>;
 }
 
 const nothing = (): void => undefined;
@@ -127,9 +130,9 @@ const nothing = (): void => undefined;
 export const inProcess: Broker = {
   state: "in_process",
   wake: nothing,
-  work: nothing,
+  work: () => nothing,
   tell: nothing,
   hear: nothing,
   relay: () => null,
-  close: nothing,
+  close: () => Promise.resolve(),
 };

@@ -18,6 +18,8 @@ import { type RemoteLog, RemoteLogs, type RemoteSource } from "./remote-log.ts";
 /** How often followed logs and threads are looked at, whatever was heard. */
 const LOOK_MS = 2000;
 
+export type Live = Omit<RemoteSource, "load">;
+
 /** Who watches a thread, and the place from which runs may have begun that they have not heard of. */
 interface Watched {
   readonly hears: Set<(news: ThreadNews) => void>;
@@ -31,17 +33,19 @@ export class DatabaseRelay implements Relay {
   readonly #timer: NodeJS.Timeout;
 
   /** `live`: where events are that are not in the database (yet), if anywhere. */
-  constructor(options: RelayOptions, live: Pick<RemoteSource, "read" | "listen"> = NOWHERE) {
+  constructor(options: RelayOptions, live: Live = NOWHERE) {
     const { shelf, onError, tailLimit, inFlight } = options;
     this.options = options;
-    const source = { ...live, load: (run_id: string, after: number) => shelf.load(run_id, after), onError };
-    this.remote = new RemoteLogs({ source, tailLimit, inFlight, everyMs: LOOK_MS });
+    const source = { ...live, load: (run_id: string, after: number) => shelf.load(run_id, after) };
+    this.remote = new RemoteLogs({ source, tailLimit, inFlight, everyMs: LOOK_MS, onError });
     this.#timer = setInterval(() => void this.#lookAtThreads(), LOOK_MS).unref();
   }
 
   publish(_log: EventLog, _fence: number): void {}
 
   erase(_run_ids: readonly string[]): void {}
+
+  async shown(_run_id: string): Promise<void> {}
 
   gone(_thread_id: string): void {}
 
@@ -85,7 +89,7 @@ export class DatabaseRelay implements Relay {
     return this.options.begun(thread_id, from);
   }
 
-  close(): void {
+  async close(): Promise<void> {
     clearInterval(this.#timer);
     this.remote.close();
   }
@@ -105,7 +109,9 @@ export class DatabaseRelay implements Relay {
   }
 }
 
-const NOWHERE: Pick<RemoteSource, "read" | "listen"> = {
+const NOWHERE: Live = {
+  lastWordsMs: 0,
+  onError: () => undefined,
   read: () => Promise.reject(new Error("live events are nowhere without REDIS_URI")),
   listen: () => ({ ready: Promise.resolve(), stop: () => undefined }),
 };
@@ -120,6 +126,6 @@ export const databaseOnly = (): Broker => {
       relay = new DatabaseRelay(options);
       return relay;
     },
-    close: () => relay?.close(),
+    close: async () => relay?.close(),
   };
 };

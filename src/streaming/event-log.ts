@@ -57,6 +57,7 @@ export class EventLog implements RunLog {
   #output: Json | null = null;
   /** Where the log goes on: another process holds the run now. */
   #moved: RunLog | undefined;
+  #leaveMoved: (() => void) | undefined;
   #onChange: (() => void) | undefined;
   readonly #subscribers = new Set<() => void>();
 
@@ -83,6 +84,10 @@ export class EventLog implements RunLog {
   /** What `wait` answers; null when the run left none (error, cancel). */
   get output(): Json | null {
     return this.#moved === undefined ? this.#output : this.#moved.output;
+  }
+
+  get isCut(): boolean {
+    return this.#moved?.isCut ?? false;
   }
 
   /** Index the next event will get. */
@@ -138,7 +143,7 @@ export class EventLog implements RunLog {
   /** Another attempt writes what follows, elsewhere. Readers go on there when they have read what is here. */
   handOver(to: RunLog): void {
     this.#moved = to;
-    to.subscribe(() => this.#notify());
+    this.#hearMoved();
     this.#notify();
   }
 
@@ -171,12 +176,27 @@ export class EventLog implements RunLog {
   /** Calls `hint` whenever the log grows or ends, until the returned function is called. */
   subscribe(hint: () => void): () => void {
     this.#subscribers.add(hint);
-    return () => this.#subscribers.delete(hint);
+    this.#hearMoved();
+    return () => {
+      this.#subscribers.delete(hint);
+      this.#hearMoved();
+    };
   }
 
   /** Readers that follow this log now. */
   get readers(): number {
     return this.#subscribers.size;
+  }
+
+  /** The log is followed where it goes on for as long as it is followed here. */
+  #hearMoved(): void {
+    if (this.#moved === undefined) return;
+    const isFollowed = this.#subscribers.size > 0;
+    if (isFollowed) this.#leaveMoved ??= this.#moved.subscribe(() => this.#notify());
+    else {
+      this.#leaveMoved?.();
+      this.#leaveMoved = undefined;
+    }
   }
 
   /** As `subscribe`, for the one who shows the log to other processes: no reader that the log must be kept for. */

@@ -118,6 +118,11 @@ export class EventLogs {
     this.#options.relay?.publish(log, fence);
   }
 
+  /** Resolves when other processes can see what is in the log now, or after a while. */
+  async shown({ run_id }: EventLog): Promise<void> {
+    await this.#options.relay?.shown(run_id);
+  }
+
   /** The run is not held here any more and has not ended: whoever holds it next writes on, and readers go on there. */
   handOver(log: EventLog): void {
     const { relay } = this.#options;
@@ -127,6 +132,8 @@ export class EventLogs {
     const next = relay.open({ run_id, thread_id, resumable, place });
     next.release(log);
     log.handOver(next);
+    // Those who watch the thread go on with it; who comes later finds it where it is.
+    if (this.#lines.get(thread_id)?.watches.size === 0) this.#leaveLine(log);
     relay.check();
   }
 
@@ -264,7 +271,8 @@ export class EventLogs {
 
   #leaveLine(log: RunLog): void {
     const line = this.#lines.get(log.thread_id);
-    const at = line?.logs.indexOf(log) ?? -1;
+    // After a retry elsewhere and back, what stands there is the log of an earlier attempt.
+    const at = line?.logs.findIndex(({ run_id }) => run_id === log.run_id) ?? -1;
     if (line === undefined || at === -1) return;
     line.logs.splice(at, 1);
     this.#tidy(log.thread_id, line);

@@ -61,6 +61,17 @@ export class Publisher {
     void this.#follow(publication);
   }
 
+  /** Resolves when Redis has what is in the log now, or the time is over. */
+  async shown(run_id: string, patienceMs: number): Promise<void> {
+    const end = Date.now() + patienceMs;
+    const isBehind = ({ log, after, isNew }: Publication): boolean => isNew || after + 1 < log.next;
+    for (;;) {
+      const publication = this.#live.get(run_id);
+      if (publication === undefined || !isBehind(publication) || Date.now() > end) return;
+      await pause(5);
+    }
+  }
+
   /** Shows no more of it. */
   stop(run_id: string): void {
     const publication = this.#live.get(run_id);
@@ -75,9 +86,13 @@ export class Publisher {
     for (const publication of this.#live.values()) void this.#touch(publication);
   }
 
-  close(): void {
-    this.#closed = true;
+  /** Resolves when what has ended, or was handed over, is shown, or the time is over. */
+  async close(patienceMs: number): Promise<void> {
     clearInterval(this.#timer);
+    const end = Date.now() + patienceMs;
+    const isLeaving = (): boolean => [...this.#live.values()].some(({ log }) => log.ended || log.hasMoved);
+    while (isLeaving() && Date.now() < end) await pause(10);
+    this.#closed = true;
     for (const run_id of [...this.#live.keys()]) this.stop(run_id);
   }
 

@@ -8,6 +8,7 @@
  *   thread:{id}:line   where the logs of a thread's runs stand; a channel tells of runs that begin
  */
 import { randomUUID } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Broker, BrokerState, Relay, RelayOptions, Signal, Worker } from "./broker.ts";
 import { connect, type RedisClient, type RedisSettings, Subscriptions } from "./redis-links.ts";
 import { RedisRelay } from "./redis-relay.ts";
@@ -26,6 +27,8 @@ export interface RedisBrokerOptions extends RedisSettings {
 const MOST_TOKENS = 10_000;
 const POP_SECONDS = 5;
 const PAUSE_MS = 500;
+const FAREWELL_MS = 1000;
+const RECONNECT_LOOK_MS = 50;
 /** Bytes of a run's events in Redis. */
 const STREAM_LIMIT = 8 * 1024 * 1024;
 
@@ -36,7 +39,8 @@ export class RedisBroker implements Broker {
   readonly #heard: Subscriptions;
   readonly #listeners: ((signal: Signal) => void)[] = [];
   readonly #closing = new AbortController();
-  #pops: RedisClient | undefined;
+  /** What has been sent and not been answered. */
+  readonly #sending = new Set<Promise<void>>();
   #relay: RedisRelay | undefined;
   #isAway = false;
 
@@ -67,9 +71,16 @@ export class RedisBroker implements Broker {
     });
   }
 
-  work(worker: Worker): void {
-    this.#pops = connect(this.#options, "blocking", this.#onError);
-    void this.#takeWakes(this.#pops, worker);
+  work(worker: Worker): () => void {
+    const stopping = new AbortController();
+    const pops = connect(this.#options, "blocking", this.#onError);
+    const stop = (): void => {
+      stopping.abort();
+      pops.disconnect();
+    };
+    this.#closing.signal.addEventListener("abort", stop, { once: true });
+    void this.#takeWakes(pops, worker, stopping.signal);
+    return stop;
   }
 
   tell(signal: Signal): void {
@@ -84,15 +95,15 @@ export class RedisBroker implements Broker {
   relay(options: RelayOptions): Relay {
     const { prefix, seal } = this.#options;
     const streams = new Streams({ client: this.#client, prefix, seal, limit: STREAM_LIMIT });
-    const parts = { client: this.#client, heard: this.#heard, streams, prefix };
-    this.#relay = new RedisRelay({ ...options, onError: this.#onError }, parts);
+    const parts = { client: this.#client, heard: this.#heard, streams, prefix, onTrouble: this.#onError };
+    this.#relay = new RedisRelay(options, parts);
     return this.#relay;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#closing.abort();
-    this.#pops?.disconnect();
-    this.#relay?.close();
+    await this.#relay?.close();
+    await Promise.race([Promise.all(this.#sending), delay(FAREWELL_MS, undefined, { ref: false })]);
     this.#heard.close();
     this.#client.disconnect();
   }
@@ -135,7 +146,10 @@ export class RedisBroker implements Broker {
   }
 
   #send(work: () => Promise<unknown>): void {
-    work().catch(this.#onError);
+    const sent: Promise<void> = work()
+      .catch(this.#onError)
+      .then(() => void this.#sending.delete(sent));
+    this.#sending.add(sent);
   }
 
   #receive(message: string | null): void {
@@ -145,11 +159,11 @@ export class RedisBroker implements Broker {
     for (const listener of this.#listeners) listener(signal);
   }
 
-  async #takeWakes(client: RedisClient, worker: Worker): Promise<void> {
-    const { signal } = this.#closing;
+  async #takeWakes(client: RedisClient, worker: Worker, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
         await worker.whenFree();
+        while (client.status !== "ready" && !signal.aborted) await pause(RECONNECT_LOOK_MS, signal);
         if (signal.aborted) return;
         const popped = await client.blpop(this.#key("wake"), POP_SECONDS);
         if (popped !== null) await this.#useToken(worker);

@@ -5,7 +5,7 @@ import type { EventLog } from "./event-log.ts";
 import type { RunEvent } from "./events.ts";
 import { Publisher } from "./publisher.ts";
 import type { RedisClient, Subscriptions } from "./redis-links.ts";
-import type { Streams } from "./redis-streams.ts";
+import { GONE, type Streams } from "./redis-streams.ts";
 import type { RemoteLog } from "./remote-log.ts";
 
 export interface RedisParts {
@@ -13,7 +13,18 @@ export interface RedisParts {
   readonly heard: Subscriptions;
   readonly streams: Streams;
   readonly prefix: string;
+  /** Redis failed something that nobody waits for. */
+  readonly onTrouble: (error: unknown) => void;
 }
+
+/** Whoever held the run may have to find Redis again first, to show how it ended. */
+const LAST_WORDS_MS = 3000;
+
+/** For the events of an attempt to be shown before another process begins the next. */
+const SHOWN_MS = 500;
+
+/** For the ends of runs to be shown when the process stops. */
+const FAREWELL_MS = 1000;
 
 /** Runs of a thread whose place is remembered, and for how long. */
 const LINE_LENGTH = 100;
@@ -24,31 +35,37 @@ export class RedisRelay extends DatabaseRelay {
   readonly #publisher: Publisher;
 
   constructor(options: RelayOptions, parts: RedisParts) {
-    const { streams, heard } = parts;
+    const { streams, heard, onTrouble } = parts;
     super(options, {
       read: (run_id, after) => streams.read(run_id, after),
-      listen: (run_id, hint) => heard.listen(streams.channel(run_id), hint),
+      listen: (run_id, hint) => heard.listen(streams.channel(run_id), (message) => hint(message === GONE)),
+      lastWordsMs: LAST_WORDS_MS,
+      onError: onTrouble,
     });
     this.#parts = parts;
-    this.#publisher = new Publisher({ streams, onError: options.onError, keepEndedMs: options.keepEndedMs });
+    this.#publisher = new Publisher({ streams, onError: onTrouble, keepEndedMs: options.keepEndedMs });
   }
 
   override publish(log: EventLog, fence: number): void {
     this.#publisher.publish(log, fence);
     const { run_id, thread_id, resumable, place = 0 } = log;
-    this.#join({ run_id, thread_id, resumable, place }).catch(this.options.onError);
+    this.#join({ run_id, thread_id, resumable, place }).catch(this.#parts.onTrouble);
   }
 
   override erase(run_ids: readonly string[]): void {
     for (const run_id of run_ids) {
       this.#publisher.stop(run_id);
-      this.#parts.streams.remove(run_id).catch(this.options.onError);
+      this.#parts.streams.remove(run_id).catch(this.#parts.onTrouble);
     }
+  }
+
+  override shown(run_id: string): Promise<void> {
+    return this.#publisher.shown(run_id, SHOWN_MS);
   }
 
   override gone(thread_id: string): void {
     const news: ThreadNews = { kind: "gone" };
-    this.#parts.client.publish(this.#thread(thread_id), JSON.stringify(news)).catch(this.options.onError);
+    this.#parts.client.publish(this.#thread(thread_id), JSON.stringify(news)).catch(this.#parts.onTrouble);
   }
 
   override async look(which: WhichRun): Promise<RemoteLog> {
@@ -99,9 +116,9 @@ export class RedisRelay extends DatabaseRelay {
     this.check();
   }
 
-  override close(): void {
-    super.close();
-    this.#publisher.close();
+  override async close(): Promise<void> {
+    await this.#publisher.close(FAREWELL_MS);
+    await super.close();
   }
 
   #thread(thread_id: string): string {

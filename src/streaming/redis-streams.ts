@@ -58,6 +58,9 @@ export interface Chunk {
 /** `stale`: a later attempt writes. `lost`: Redis has forgotten the log, and wants it from the beginning. */
 export type Appended = "ok" | "stale" | "lost";
 
+/** What is said in a log's channel when the log is removed; else nothing is said but that it has grown. */
+export const GONE = "gone";
+
 /** Entries of one page. */
 const PAGE = 32;
 
@@ -143,7 +146,14 @@ export class Streams {
       client.hmget(this.#log(run_id), ...FIELDS),
       client.xrange(this.#events(run_id), `${after + 2}-0`, "+", "COUNT", PAGE),
     ]);
-    const events = entries.flatMap(([id, pairs]) => this.#opened(id, pairs)).filter(({ id }) => id > after);
+    const events: RunEvent[] = [];
+    let last = after;
+    // A chunk may begin with what the one before it had: its first try was written, and not answered.
+    for (const event of entries.flatMap(([id, pairs]) => this.#opened(id, pairs))) {
+      if (event.id <= last) continue;
+      events.push(event);
+      last = event.id;
+    }
     return { state: this.#stateOf(fields), events, full: entries.length === PAGE };
   }
 
@@ -157,8 +167,13 @@ export class Streams {
     return known === 1;
   }
 
+  /** Forgets the log, and tells whoever follows it. */
   async remove(run_id: string): Promise<void> {
-    await this.#options.client.del(this.#events(run_id), this.#log(run_id));
+    const { client } = this.#options;
+    await Promise.all([
+      client.del(this.#events(run_id), this.#log(run_id)),
+      client.publish(this.channel(run_id), GONE),
+    ]);
   }
 
   #events(run_id: string): string {

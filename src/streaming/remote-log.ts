@@ -21,14 +21,13 @@ export interface RemoteSource {
   read(run_id: string, after: number): Promise<{ state: LogState | undefined; events: RunEvent[]; full: boolean }>;
   /** A page of what the database has. */
   load(run_id: string, after: number): Promise<readonly RunEvent[]>;
-  /** Calls back when the log may have grown, until the returned function is called. */
-  listen(run_id: string, hint: () => void): { readonly ready: Promise<void>; stop(): void };
-  /** Redis and database are answered for by whoever asks; this is for work that nobody waits for. */
+  /** Calls back when the log may have grown, or is gone, until the returned function is called. */
+  listen(run_id: string, hint: (isGone: boolean) => void): { readonly ready: Promise<void>; stop(): void };
+  /** Between the end of a run in the database and the end of its log without a word from whoever held it, milliseconds. */
+  readonly lastWordsMs: number;
+  /** Redis failed a read that nobody waits for. */
   readonly onError: (error: unknown) => void;
 }
-
-/** Between the end of a run in the database and the end of its log without a word from whoever held it. */
-const LAST_WORDS_MS = 1000;
 
 export class RemoteLog implements LogElsewhere {
   readonly run_id: string;
@@ -37,6 +36,7 @@ export class RemoteLog implements LogElsewhere {
   place: number | undefined;
   readonly #source: RemoteSource;
   readonly #tailLimit: number;
+  readonly #onFollowed: (log: RemoteLog) => void;
   readonly #subscribers = new Set<() => void>();
   readonly #pages = new Map<number, Promise<readonly RunEvent[]>>();
   /** All events after `#floor`, up to `#cursor`. */
@@ -46,22 +46,23 @@ export class RemoteLog implements LogElsewhere {
   #cursor = -1;
   #ended = false;
   #output: Json | null = null;
+  #isCut = false;
   #listening: { stop(): void } | undefined;
   #pulling: Promise<void> | undefined;
   #again = false;
-  /** Redis had something of the log when it was last asked. */
-  #isKnown = false;
   /** When the database was first seen to say that the run has ended. */
   #overSince: number | undefined;
   #local: { readonly log: EventLog; readonly leave: () => void } | undefined;
 
-  constructor({ run_id, thread_id, resumable, place }: WhichRun, source: RemoteSource, tailLimit: number) {
+  constructor(which: WhichRun, source: RemoteSource, tailLimit: number, onFollowed: (log: RemoteLog) => void) {
+    const { run_id, thread_id, resumable, place } = which;
     this.run_id = run_id;
     this.thread_id = thread_id;
     this.resumable = resumable;
     this.place = place;
     this.#source = source;
     this.#tailLimit = tailLimit;
+    this.#onFollowed = onFollowed;
   }
 
   get ended(): boolean {
@@ -70,6 +71,10 @@ export class RemoteLog implements LogElsewhere {
 
   get output(): Json | null {
     return this.#local === undefined ? this.#output : this.#local.log.output;
+  }
+
+  get isCut(): boolean {
+    return this.#local?.log.isCut ?? this.#isCut;
   }
 
   get next(): number {
@@ -99,7 +104,10 @@ export class RemoteLog implements LogElsewhere {
 
   subscribe(hint: () => void): () => void {
     this.#subscribers.add(hint);
-    if (this.#subscribers.size === 1) this.#listen();
+    if (this.#subscribers.size === 1) {
+      this.#onFollowed(this);
+      this.#listen();
+    }
     return () => {
       if (this.#subscribers.delete(hint) && this.#subscribers.size === 0) this.#stopListening();
     };
@@ -143,14 +151,14 @@ export class RemoteLog implements LogElsewhere {
     // Redis may be away. What is kept is in the database too.
     await this.#pull().catch(() => this.#pullStored());
     if (this.#ended || since === undefined) return;
-    // Redis that knows the log may yet hear of its end.
-    if (this.#isKnown && since + LAST_WORDS_MS > Date.now()) return;
+    if (since + this.#source.lastWordsMs > Date.now()) return;
     await this.#pullStored();
+    this.#isCut = true;
     this.#finish(null);
   }
 
   #listen(): void {
-    const listening = this.#source.listen(this.run_id, () => this.hint());
+    const listening = this.#source.listen(this.run_id, (isGone) => (isGone ? this.end() : this.hint()));
     this.#listening = listening;
     this.hint();
     // What came before Redis heard of us was told to nobody.
@@ -184,7 +192,6 @@ export class RemoteLog implements LogElsewhere {
       let isFull = true;
       while (isFull && !this.#ended) {
         const { state, events, full } = await this.#source.read(this.run_id, this.#cursor);
-        this.#isKnown = state !== undefined;
         this.#take(events);
         if (!full && state?.ended === true) await this.#reachEnd(state);
         isFull = full;
@@ -276,6 +283,8 @@ export interface RemoteLogsOptions {
   readonly inFlight: (run_ids: readonly string[]) => Promise<ReadonlySet<string>>;
   /** How often logs that are followed are looked at, milliseconds. */
   readonly everyMs: number;
+  /** The database failed; it is asked again in time. */
+  readonly onError: (error: unknown) => void;
 }
 
 /** The logs of other processes that are followed here. */
@@ -306,8 +315,9 @@ export class RemoteLogs {
       known.place ??= which.place;
       return known;
     }
-    const log = new RemoteLog(which, this.#options.source, this.#options.tailLimit);
-    this.#logs.set(which.run_id, log);
+    const { source, tailLimit } = this.#options;
+    const log = new RemoteLog(which, source, tailLimit, (followed) => this.#keep(followed));
+    this.#keep(log);
     return log;
   }
 
@@ -330,7 +340,7 @@ export class RemoteLogs {
       const inFlight = await this.#options.inFlight(followed.map(({ run_id }) => run_id));
       await Promise.all(followed.map((log) => log.check(!inFlight.has(log.run_id))));
     } catch (error) {
-      this.#options.source.onError(error);
+      this.#options.onError(error);
     } finally {
       this.#checking = false;
     }
@@ -339,6 +349,12 @@ export class RemoteLogs {
   close(): void {
     clearInterval(this.#timer);
     for (const run_id of [...this.#logs.keys()]) this.drop(run_id);
+  }
+
+  /** Whoever kept a log that nobody followed may follow it again. */
+  #keep(log: RemoteLog): void {
+    if (!this.#logs.has(log.run_id)) this.#logs.set(log.run_id, log);
+    this.#idle.delete(log);
   }
 
   #dropIdle(): void {

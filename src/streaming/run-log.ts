@@ -11,6 +11,8 @@ export interface RunLog {
   readonly ended: boolean;
   /** What `wait` answers; null when the run left none, or the log does not know. */
   readonly output: Json | null;
+  /** It ended without a word from whoever held the run: events, and the output, may be missing. */
+  readonly isCut: boolean;
   /** Index the next event will get, or a smaller one where that is not known. */
   readonly next: number;
   /** Characters held in memory. */

@@ -399,8 +399,8 @@ describe.concurrent("firing", () => {
     await eventually(async () => (await metric("runs_ended_total")) === ticks);
     await server.stop();
     const db = database(server.data);
-    const threads = db.all("select thread_id, metadata from threads").map((row) => JSON.parse(row.metadata));
-    const runs = db.all("select metadata from runs").map((row) => JSON.parse(row.metadata));
+    const threads = (await db.all("select thread_id, metadata from threads")).map((row) => JSON.parse(row.metadata));
+    const runs = (await db.all("select metadata from runs")).map((row) => JSON.parse(row.metadata));
     db.close();
     expect(threads.length).toBeGreaterThanOrEqual(2);
     for (const { cron_id } of [...threads, ...runs]) expect(cron_id).toBe(keep.cron_id);
@@ -453,8 +453,8 @@ describe.concurrent("kill -9", () => {
     await fired(threads[0] ?? "", before + 2, own);
     await server.stop();
     const db = database(server.data);
-    const rows = db.all("select thread_id, created_at from runs");
-    const waiting = db.all("select next_run_date from crons");
+    const rows = await db.all("select thread_id, created_at from runs");
+    const waiting = await db.all("select next_run_date from crons");
     db.close();
     for (const thread_id of threads) {
       const runs = rows.filter((row) => row.thread_id === thread_id);

@@ -13,7 +13,8 @@ import {
   type Way,
 } from "../runs/support.ts";
 import type { Answer } from "../support/http.ts";
-import { eventually, startServer } from "../support/server.ts";
+import { onPostgres } from "../support/postgres.ts";
+import { databaseUri, eventually, startServer } from "../support/server.ts";
 
 const api = useServer();
 const temp = useTempDir();
@@ -163,15 +164,23 @@ test("keys survive a crash, and are forgotten after a day", async () => {
   const waited = await own.http.post(`/threads/${thread_id}/runs`, { ...plain, input: null }, { headers });
   expect(waited.status).toBe(409);
   await server.stop();
-  const writable = new (await import("libsql")).default(`${server.data}/skein.db`);
-  writable.prepare("update idempotency_keys set created_at = created_at - 86400001").run();
-  writable.close();
+  await makeOlder(server.data);
   await server.start();
   const later = await create();
   expect([later.status, later.body.run_id === run_id]).toEqual([200, false]);
   await eventually(async () => (await own.get(`/threads/${thread_id}/runs`)).length === 2);
   await server.stop();
   const db = database(server.data);
-  expect(db.all("select key from idempotency_keys")).toEqual([{ key: "order 1" }]);
+  expect(await db.all("select key from idempotency_keys")).toEqual([{ key: "order 1" }]);
   db.close();
 });
+
+/** As if a day had passed. */
+async function makeOlder(data: string): Promise<void> {
+  const update = "update idempotency_keys set created_at = created_at - 86400001";
+  const uri = databaseUri(data);
+  if (uri !== undefined) return void (await onPostgres(uri, update));
+  const writable = new (await import("libsql")).default(`${data}/skein.db`);
+  writable.prepare(update).run();
+  writable.close();
+}

@@ -151,7 +151,7 @@ describe("rollback leaves no trace", () => {
       "event_logs",
       "event_chunks",
     ]) {
-      expect([table, db.all(`select count(*) as n from ${table} where run_id = ?`, run_id)]).toEqual([
+      expect([table, await db.all(`select count(*) as n from ${table} where run_id = ?`, run_id)]).toEqual([
         table,
         [{ n: 0 }],
       ]);

@@ -195,14 +195,14 @@ test("items expire by their own time or the default; a sweep removes them; a res
   await here.http.put("/store/items", { ...item(["t"], "stays"), ttl: null });
   await here.http.put("/store/items", { ...item(["t"], "hour"), ttl: 60 });
   await here.wait({ assistant_id: "remember", input: { user: "t", note: "by a graph" } });
-  const rows = (): string[] => {
+  const rows = async (): Promise<string[]> => {
     const db = database(server.data);
-    const found = db.all("select key from store_items order by key").map(({ key }) => key);
+    const found = (await db.all("select key from store_items order by key")).map(({ key }) => key);
     db.close();
     return found;
   };
-  await eventually(() => rows().length === 2);
-  expect(rows()).toEqual(["hour", "stays"]);
+  await eventually(async () => (await rows()).length === 2);
+  expect(await rows()).toEqual(["hour", "stays"]);
   expect(await here.get("/store/items?namespace=t&key=default")).toBeNull();
   expect((await here.post("/store/namespaces")).namespaces).toEqual([["t"]]);
   await server.restart("SIGKILL");

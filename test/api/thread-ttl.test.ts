@@ -86,7 +86,7 @@ describe("a sweep", () => {
     await server.stop();
     const db = database(data.dir);
     for (const table of ["threads", "checkpoints", "runs", "event_logs"]) {
-      const rows = db.all(`select distinct thread_id from ${table}`);
+      const rows = await db.all(`select distinct thread_id from ${table}`);
       expect(
         rows.filter((row) => row.thread_id !== stays),
         table,

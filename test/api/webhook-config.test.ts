@@ -104,16 +104,24 @@ test("each call leaves a record, without the secrets of its URL, for as long as 
   const db = database(server.data);
   const of = (run_id: string) => db.all("select * from webhook_deliveries where run_id = ? order by attempt", run_id);
   const target = url("");
-  expect(of(taken.run_id)).toMatchObject([{ attempt: 1, target, outcome: "delivered", status: 200, error: null }]);
-  expect(of(failing.run_id)[0]).toMatchObject({ attempt: 1, target, outcome: "retried", status: 503, error: null });
+  expect(await of(taken.run_id)).toMatchObject([
+    { attempt: 1, target, outcome: "delivered", status: 200, error: null },
+  ]);
+  expect((await of(failing.run_id))[0]).toMatchObject({
+    attempt: 1,
+    target,
+    outcome: "retried",
+    status: 503,
+    error: null,
+  });
   // A redirect is not followed: it would lead past the check of the address.
-  expect(of(moved.run_id)[0]).toMatchObject({ outcome: "retried", status: 302 });
-  expect(of(closed.run_id)[0]).toMatchObject({
+  expect((await of(moved.run_id))[0]).toMatchObject({ outcome: "retried", status: 302 });
+  expect((await of(closed.run_id))[0]).toMatchObject({
     outcome: "retried",
     status: null,
     error: expect.stringMatching(/connect/i),
   });
-  for (const row of db.all("select * from webhook_deliveries")) {
+  for (const row of await db.all("select * from webhook_deliveries")) {
     expect(row.started_at).toBeGreaterThan(Date.now() - 60_000);
     expect(row.duration_ms).toBeGreaterThanOrEqual(0);
   }
@@ -128,7 +136,7 @@ test("records older than the retention go", async () => {
   await new Api(server).background({ ...plain, webhook: url("/swept") });
   await callTo("/swept");
   const db = database(server.data);
-  await eventually(() => db.all("select 1 from webhook_deliveries").length === 0);
+  await eventually(async () => (await db.all("select 1 from webhook_deliveries")).length === 0);
   db.close();
 });
 

@@ -324,15 +324,15 @@ describe("properties", () => {
     const errors = server.logs().filter(({ level }) => Number(level) >= 50);
     expect(errors).toEqual([]);
     const db = database(temp.dir);
-    const runs = db.all("select run_id, thread_id, status from runs");
+    const runs = await db.all("select run_id, thread_id, status from runs");
     const unknown = runs.filter(({ run_id }) => !made.has(run_id));
     // The one run that the joiner test made for itself.
     expect(unknown).toHaveLength(1);
     const orphans = (table: string) =>
       db.all(`select thread_id from ${table} where thread_id not in (select thread_id from threads)`);
     for (const table of ["runs", "checkpoints", "checkpoint_blobs", "checkpoint_writes"])
-      expect([table, orphans(table)]).toEqual([table, []]);
-    const idle = db.all("select thread_id from threads where thread_id not in (select thread_id from runs)");
+      expect([table, await orphans(table)]).toEqual([table, []]);
+    const idle = await db.all("select thread_id from threads where thread_id not in (select thread_id from runs)");
     expect(idle.filter((row) => row.thread_id !== thread_id)).toEqual([]);
     expect(new Set(runs.map(({ status }) => status))).not.toContain("running");
     db.close();

@@ -13,7 +13,7 @@ describe("rows", () => {
   const DURABILITIES = ["sync", "async", "exit"] as const;
   const kept = new Map<string, string>();
   const counted = new Map<string, string>();
-  let rows: (sql: string, ...values: unknown[]) => Any[];
+  let rows: ReturnType<typeof database>["all"];
   let close: () => void;
 
   /** All runs happen first, then the server stops, then the tests look at what is in the file. */
@@ -60,29 +60,29 @@ describe("rows", () => {
   });
   afterAll(() => close?.());
 
-  test("on_completion delete, and nothing said: no thread, run, checkpoint or event row is left", () => {
-    const runs = rows("select metadata from runs").map(({ metadata }) => JSON.parse(metadata).test);
+  test("on_completion delete, and nothing said: no thread, run, checkpoint or event row is left", async () => {
+    const runs = (await rows("select metadata from runs")).map(({ metadata }) => JSON.parse(metadata).test);
     expect(runs).not.toContain("gone");
     expect(runs.filter((label) => label === "kept")).toHaveLength(4);
-    expect(rows("select count(*) as n from threads")).toEqual([{ n: 4 + counted.size + kept.size }]);
+    expect(await rows("select count(*) as n from threads")).toEqual([{ n: 4 + counted.size + kept.size }]);
     for (const table of BY_THREAD) {
-      const orphans = rows(`select * from ${table} where thread_id not in (select thread_id from threads)`);
+      const orphans = await rows(`select * from ${table} where thread_id not in (select thread_id from threads)`);
       expect([table, orphans]).toEqual([table, []]);
     }
     for (const table of ["event_logs", "event_chunks"]) {
-      const orphans = rows(`select * from ${table} where run_id not in (select run_id from runs)`);
+      const orphans = await rows(`select * from ${table} where run_id not in (select run_id from runs)`);
       expect([table, orphans]).toEqual([table, []]);
     }
   });
 
-  test("on_completion keep: thread, run and checkpoints stay", () => {
-    const runs = rows("select thread_id, status, metadata from runs").filter(
+  test("on_completion keep: thread, run and checkpoints stay", async () => {
+    const runs = (await rows("select thread_id, status, metadata from runs")).filter(
       ({ metadata }) => JSON.parse(metadata).test === "kept",
     );
     for (const { thread_id, status } of runs) {
       expect(status).toBe("success");
-      expect(rows("select status from threads where thread_id = ?", thread_id)).toEqual([{ status: "idle" }]);
-      expect(rows("select * from checkpoints where thread_id = ?", thread_id)).toHaveLength(4);
+      expect(await rows("select status from threads where thread_id = ?", thread_id)).toEqual([{ status: "idle" }]);
+      expect(await rows("select * from checkpoints where thread_id = ?", thread_id)).toHaveLength(4);
     }
     const ways = runs.map(({ metadata }) => JSON.parse(metadata).way).sort();
     expect(ways).toEqual(WAYS.flatMap(({ stateful, name }) => (stateful ? [] : [name])).sort());
@@ -94,15 +94,15 @@ describe("rows", () => {
     ["exit", 1],
     ["checkpoint_during true", 4],
     ["checkpoint_during false", 1],
-  ])("durability %s of a run of two steps: %i checkpoints", (how, count) => {
-    const found = rows("select checkpoint_id from checkpoints where thread_id = ?", counted.get(how));
+  ])("durability %s of a run of two steps: %i checkpoints", async (how, count) => {
+    const found = await rows("select checkpoint_id from checkpoints where thread_id = ?", counted.get(how));
     expect(found).toHaveLength(count);
   });
 
-  test("stream_resumable stores the events, and nothing else does", () => {
+  test("stream_resumable stores the events, and nothing else does", async () => {
     const events = (how: string) => rows("select * from event_chunks where run_id = ?", kept.get(how));
-    expect(events("stream_resumable false")).toEqual([]);
-    const [{ events: text }] = events("stream_resumable true");
+    expect(await events("stream_resumable false")).toEqual([]);
+    const [{ events: text }] = await events("stream_resumable true");
     expect(text).toContain('"metadata"');
   });
 });

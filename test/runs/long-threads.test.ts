@@ -28,7 +28,7 @@ test("the file grows with what is new, not with what is there", async () => {
     for (const round of numbers(3)) {
       for (const turn of numbers(20)) await say(api, thread_id, `turn ${round * 20 + turn}`);
       const db = database(temp.dir);
-      const [row] = db.all("select sum(length(value)) as bytes from checkpoint_blobs where channel = 'messages'");
+      const [row] = await db.all("select sum(length(value)) as bytes from checkpoint_blobs where channel = 'messages'");
       stored.push(Number(row?.bytes));
       db.close();
     }

@@ -129,9 +129,9 @@ test("the events of an ended run go after their time", async () => {
   const own = new Api(server);
   const body = { assistant_id: "plain", input: { value: 1 }, stream_resumable: true };
   const frames = await own.stream(body);
-  await eventually(() => {
+  await eventually(async () => {
     const db = database(server.data);
-    const rows = db.all("select run_id from event_logs union all select run_id from event_chunks");
+    const rows = await db.all("select run_id from event_logs union all select run_id from event_chunks");
     db.close();
     return rows.length === 0;
   });

@@ -8,19 +8,28 @@ import { KEEPING } from "../../src/storage/sealed-columns.ts";
 import { openSqlite } from "../../src/storage/sqlite.ts";
 import type { Storage } from "../../src/storage/storage.ts";
 import * as checkpoints from "../../src/storage/tables/checkpoints.ts";
+import * as encryption from "../../src/storage/tables/encryption.ts";
 import * as events from "../../src/storage/tables/events.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
 import * as threads from "../../src/storage/tables/threads.ts";
-import { NOW, newRun, openTemp, tempDir } from "./support.ts";
+import { onPostgres } from "../support/postgres.ts";
+import { eachDialect, NOW, newRun, openTemp, openTempPostgres, tempDir, tempPostgres } from "./support.ts";
 
 const KEY = Buffer.from("0123456789abcdef");
 const cipher = new Cipher({ key: KEY, old: [] });
 
-async function sealed(): Promise<{ storage: Storage; stored: (query: string) => Promise<unknown[]> }> {
+interface Sealed {
+  readonly storage: Storage;
+  /** What somebody sees who has the database and not the key. Queries are SQL of this test. */
+  readonly stored: (query: string) => Promise<unknown[]>;
+}
+
+const sealing = { cipher, jsonKeys: ["token"] };
+
+async function sealedFile(): Promise<Sealed> {
   const dir = tempDir();
-  const storage = await openSqlite({ dir, sealing: { cipher, jsonKeys: ["token"] } });
+  const storage = await openSqlite({ dir, sealing });
   const stored = async (query: string): Promise<unknown[]> => {
-    // Without a seal, as somebody with the file sees it. Queries are SQL of this test.
     await storage.close();
     const { default: Libsql } = await import("libsql");
     const db = new Libsql(`${dir}/skein.db`);
@@ -29,6 +38,12 @@ async function sealed(): Promise<{ storage: Storage; stored: (query: string) => 
     return rows;
   };
   return { storage, stored };
+}
+
+async function sealedPostgres(): Promise<Sealed> {
+  const uri = await tempPostgres();
+  const storage = await openTempPostgres({ uri, sealing });
+  return { storage, stored: (query) => onPostgres(uri, query) };
 }
 
 const thread = {
@@ -56,153 +71,193 @@ test("every table and column of the database says how it is kept", async () => {
   expect(rows.map(({ table, column }) => `${table}.${column}`).sort()).toEqual(columns.sort());
 });
 
-test("inserts, updates, expressions around a parameter, null", async () => {
-  const { storage, stored } = await sealed();
-  await storage.write((tx) =>
-    threads.insert(tx, { ...thread, ...times, metadata: { token: "a", b: [{ token: [1] }] } }),
-  );
-  await storage.write((tx) => threads.touch(tx, "t", { interrupts: '{"x":1}', updated_at: NOW }));
-  await storage.write((tx) => threads.touch(tx, "t", { values: '"v"', updated_at: NOW + 1 }));
-  await storage.write((tx) => runs.insert(tx, newRun({ thread_id: "t", metadata: { token: { deep: 1 }, shown: 2 } })));
-  const found = await storage.read((db) => threads.find(db, "t"));
-  expect(found).toMatchObject({ metadata: { token: "a", b: [{ token: [1] }] }, values: '"v"', interrupts: '{"x":1}' });
-  const [run] = await storage.read((db) => runs.listOfThread(db, "t", { limit: 1, offset: 0, status: null }));
-  expect(run).toMatchObject({
-    metadata: { token: { deep: 1 }, shown: 2 },
-    kwargs: { input: { text: "hi" } },
-    error: null,
+eachDialect((_, dialect) => {
+  const sealed = dialect === "sqlite" ? sealedFile : sealedPostgres;
+
+  test("inserts, updates, expressions around a parameter, null", async () => {
+    const { storage, stored } = await sealed();
+    await storage.write((tx) =>
+      threads.insert(tx, { ...thread, ...times, metadata: { token: "a", b: [{ token: [1] }] } }),
+    );
+    await storage.write((tx) => threads.touch(tx, "t", { interrupts: '{"x":1}', updated_at: NOW }));
+    await storage.write((tx) => threads.touch(tx, "t", { values: '"v"', updated_at: NOW + 1 }));
+    await storage.write((tx) =>
+      runs.insert(tx, newRun({ thread_id: "t", metadata: { token: { deep: 1 }, shown: 2 } })),
+    );
+    const found = await storage.read((db) => threads.find(db, "t"));
+    expect(found).toMatchObject({
+      metadata: { token: "a", b: [{ token: [1] }] },
+      values: '"v"',
+      interrupts: '{"x":1}',
+    });
+    const [run] = await storage.read((db) => runs.listOfThread(db, "t", { limit: 1, offset: 0, status: null }));
+    expect(run).toMatchObject({
+      metadata: { token: { deep: 1 }, shown: 2 },
+      kwargs: { input: { text: "hi" } },
+      error: null,
+    });
+    const [row] = (await stored(
+      "select t.*, v.*, r.kwargs, r.error, r.metadata as meta from threads t, thread_values v, runs r",
+    )) as Record<string, string>[];
+    for (const column of ["values", "interrupts", "kwargs"]) expect(row?.[column]).toMatch(/^skein-aes:/);
+    expect(row?.error).toBeNull();
+    expect(JSON.parse(row?.metadata ?? "")).toEqual({
+      token: expect.stringMatching(/^skein-aes:/),
+      b: [{ token: expect.stringMatching(/^skein-aes:/) }],
+    });
+    expect(JSON.parse(row?.meta ?? "")).toEqual({ token: expect.stringMatching(/^skein-aes:/), shown: 2 });
   });
-  const [row] = (await stored(
-    "select t.*, v.*, r.kwargs, r.error, r.metadata as meta from threads t, thread_values v, runs r",
-  )) as Record<string, string>[];
-  for (const column of ["values", "interrupts", "kwargs"]) expect(row?.[column]).toMatch(/^skein-aes:/);
-  expect(row?.error).toBeNull();
-  expect(JSON.parse(row?.metadata ?? "")).toEqual({
-    token: expect.stringMatching(/^skein-aes:/),
-    b: [{ token: expect.stringMatching(/^skein-aes:/) }],
+
+  test("an insert that selects: its own values are sealed, columns are copied as they are, conditions are left alone", async () => {
+    const { storage, stored } = await sealed();
+    await storage.write((tx) => threads.insert(tx, { ...thread, ...times, values: '"v"' }));
+    const put = prepared<{ thread_id: string; events: string }>((db, slots) =>
+      db
+        .insertInto("event_chunks")
+        .columns(["run_id", "first", "last", "events"])
+        .expression((eb) =>
+          eb
+            .selectFrom("threads")
+            .select((eb) => [
+              "thread_id",
+              eb.val(1).as("first"),
+              eb.val(2).as("last"),
+              eb.val(slots.events).as("events"),
+            ])
+            .where("thread_id", "=", slots.thread_id),
+        ),
+    );
+    await storage.write((tx) => put(tx, { thread_id: "t", events: "[3]" }));
+    await storage.write((tx) =>
+      tx
+        .insertInto("event_chunks")
+        .columns(["run_id", "first", "last", "events"])
+        .expression((eb) =>
+          eb
+            .selectFrom("event_chunks")
+            .select((eb) => ["run_id", eb.val(3).as("first"), "last", "events"])
+            .where("run_id", "=", "t"),
+        )
+        .execute(),
+    );
+    await storage.write((tx) =>
+      tx
+        .updateTable("threads")
+        .set({ interrupts: (eb) => eb.selectFrom("event_chunks").select("events").where("run_id", "=", "t").limit(1) })
+        .execute(),
+    );
+    expect((await storage.read((db) => events.read(db, "t", -1, 9))).map(({ events }) => events)).toEqual([
+      "[3]",
+      "[3]",
+    ]);
+    expect((await storage.read((db) => threads.find(db, "t")))?.interrupts).toBe("[3]");
+    const rows = (await stored("select events from event_chunks")) as { events: string }[];
+    for (const row of rows) expect(row.events).toMatch(/^skein-aes:/);
   });
-  expect(JSON.parse(row?.meta ?? "")).toEqual({ token: expect.stringMatching(/^skein-aes:/), shown: 2 });
-});
 
-test("an insert that selects: its own values are sealed, columns are copied as they are, conditions are left alone", async () => {
-  const { storage, stored } = await sealed();
-  await storage.write((tx) => threads.insert(tx, { ...thread, ...times, values: '"v"' }));
-  const put = prepared<{ thread_id: string; events: string }>((db, slots) =>
-    db
-      .insertInto("event_chunks")
-      .columns(["run_id", "first", "last", "events"])
-      .expression((eb) =>
-        eb
-          .selectFrom("threads")
-          .select((eb) => ["thread_id", eb.val(1).as("first"), eb.val(2).as("last"), eb.val(slots.events).as("events")])
-          .where("thread_id", "=", slots.thread_id),
-      ),
-  );
-  await storage.write((tx) => put(tx, { thread_id: "t", events: "[3]" }));
-  await storage.write((tx) =>
-    tx
-      .insertInto("event_chunks")
-      .columns(["run_id", "first", "last", "events"])
-      .expression((eb) =>
-        eb
-          .selectFrom("event_chunks")
-          .select((eb) => ["run_id", eb.val(3).as("first"), "last", "events"])
-          .where("run_id", "=", "t"),
-      )
-      .execute(),
-  );
-  await storage.write((tx) =>
-    tx
-      .updateTable("threads")
-      .set({ interrupts: (eb) => eb.selectFrom("event_chunks").select("events").where("run_id", "=", "t").limit(1) })
-      .execute(),
-  );
-  expect((await storage.read((db) => events.read(db, "t", -1, 9))).map(({ events }) => events)).toEqual(["[3]", "[3]"]);
-  expect((await storage.read((db) => threads.find(db, "t")))?.interrupts).toBe("[3]");
-  const rows = (await stored("select events from event_chunks")) as { events: string }[];
-  for (const row of rows) expect(row.events).toMatch(/^skein-aes:/);
-});
+  test("bytes come back as bytes, text as text, many rows at once", async () => {
+    const { storage } = await sealed();
+    const key = { thread_id: "t", checkpoint_ns: "", checkpoint_id: "c" };
+    const bytes = Buffer.from([0, 255, 1, 254]);
+    const values = Array.from({ length: 70 }, (_, n) =>
+      n % 2 === 0 ? (["bytes", bytes] as const) : (["json", `"é${n}"`] as const),
+    );
+    const blobs = values.map((value, n) => ({ channel: `c${n}`, version: "1", first: 0, value }));
+    const versions = Object.fromEntries(blobs.map(({ channel }) => [channel, ["1", 0] as const]));
+    const row = {
+      ...key,
+      parent_checkpoint_id: null,
+      metadata: "{}",
+      checkpoint: ["json", "{}"] as const,
+      blob_versions: versions,
+    };
+    await storage.write((tx) => checkpoints.put(tx, null, row, blobs));
+    const found = await storage.read((db) => checkpoints.get(db, key));
+    expect(found?.checkpoint).toEqual(["json", "{}"]);
+    expect(found?.blobs.map(({ value: [type, value] }) => [type, value])).toEqual(values);
+    await storage.close();
+  });
 
-test("bytes come back as bytes, text as text, many rows at once", async () => {
-  const { storage } = await sealed();
-  const key = { thread_id: "t", checkpoint_ns: "", checkpoint_id: "c" };
-  const bytes = Buffer.from([0, 255, 1, 254]);
-  const values = Array.from({ length: 70 }, (_, n) =>
-    n % 2 === 0 ? (["bytes", bytes] as const) : (["json", `"é${n}"`] as const),
-  );
-  const blobs = values.map((value, n) => ({ channel: `c${n}`, version: "1", first: 0, value }));
-  const versions = Object.fromEntries(blobs.map(({ channel }) => [channel, ["1", 0] as const]));
-  const row = {
-    ...key,
-    parent_checkpoint_id: null,
-    metadata: "{}",
-    checkpoint: ["json", "{}"] as const,
-    blob_versions: versions,
-  };
-  await storage.write((tx) => checkpoints.put(tx, null, row, blobs));
-  const found = await storage.read((db) => checkpoints.get(db, key));
-  expect(found?.checkpoint).toEqual(["json", "{}"]);
-  expect(found?.blobs.map(({ value: [type, value] }) => [type, value])).toEqual(values);
-  await storage.close();
-});
+  test("what is sealed cannot be searched, whichever way the query is built", async () => {
+    const { storage } = await sealed();
+    const search = (work: Parameters<typeof storage.read>[0]) => expect(storage.read(work)).rejects;
+    await search((db) =>
+      db
+        .selectFrom("thread_values")
+        .select("seq")
+        .where((eb) => jsonEquals(eb.ref("values"), "a", 1))
+        .execute(),
+    ).toThrow("values: cannot be searched");
+    await search((db) =>
+      db
+        .selectFrom("thread_values as t")
+        .select("t.seq")
+        .where((eb) => jsonEquals(eb.ref("t.values"), "a", 1))
+        .execute(),
+    ).toThrow("values: cannot be searched");
+    await search((db) =>
+      db
+        .selectFrom("store_items")
+        .select("key")
+        .where((eb) => eb.and(jsonFilter(eb.ref("store_items.value"), "a", { $gt: 1 })))
+        .execute(),
+    ).toThrow("filter: cannot be searched");
+    await search((db) =>
+      db
+        .selectFrom("assistants")
+        .select("name")
+        .where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), { a: { token: 1 } })))
+        .execute(),
+    ).toThrow("metadata.token: cannot be searched");
+    await search((db) =>
+      db
+        .selectFrom("store_items")
+        .select("key")
+        .where((eb) => eb.and(jsonFilter(eb.ref("store_items.value"), "token", { $ne: 1 })))
+        .execute(),
+    ).toThrow("cannot be searched");
+    await search((db) =>
+      sql`select 1 from thread_values as t where ${jsonEquals(sql.ref("t.values"), "a", 1)}`.execute(db),
+    ).toThrow("values: cannot be searched");
+    await search((db) =>
+      sql`select 1 from threads as t where ${jsonEquals(sql.ref("t.metadata"), "token", 1)}`.execute(db),
+    ).toThrow("metadata.token: cannot be searched");
+    expect(() => storage.checkSearch({ values: { a: 1 } })).toThrow("values: cannot be searched");
+    expect(() => storage.checkSearch({ metadata: { a: [{ token: 1 }] } })).toThrow(
+      "metadata.token: cannot be searched",
+    );
+    storage.checkSearch({ metadata: { a: 1 }, values: {} });
+    // What is not sealed can, and so can the fact that there is something.
+    await storage.read((db) =>
+      db
+        .selectFrom("assistants")
+        .select("name")
+        .where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), { a: 1 })))
+        .execute(),
+    );
+    await storage.read((db) => db.selectFrom("thread_values").select("seq").where("values", "is not", null).execute());
+    await storage.close();
+  });
 
-test("what is sealed cannot be searched, whichever way the query is built", async () => {
-  const { storage } = await sealed();
-  const search = (work: Parameters<typeof storage.read>[0]) => expect(storage.read(work)).rejects;
-  await search((db) =>
-    db
-      .selectFrom("thread_values")
-      .select("seq")
-      .where((eb) => jsonEquals(eb.ref("values"), "a", 1))
-      .execute(),
-  ).toThrow("values: cannot be searched");
-  await search((db) =>
-    db
-      .selectFrom("thread_values as t")
-      .select("t.seq")
-      .where((eb) => jsonEquals(eb.ref("t.values"), "a", 1))
-      .execute(),
-  ).toThrow("values: cannot be searched");
-  await search((db) =>
-    db
-      .selectFrom("store_items")
-      .select("key")
-      .where((eb) => eb.and(jsonFilter(eb.ref("store_items.value"), "a", { $gt: 1 })))
-      .execute(),
-  ).toThrow("filter: cannot be searched");
-  await search((db) =>
-    db
-      .selectFrom("assistants")
-      .select("name")
-      .where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), { a: { token: 1 } })))
-      .execute(),
-  ).toThrow("metadata.token: cannot be searched");
-  await search((db) =>
-    db
-      .selectFrom("store_items")
-      .select("key")
-      .where((eb) => eb.and(jsonFilter(eb.ref("store_items.value"), "token", { $ne: 1 })))
-      .execute(),
-  ).toThrow("cannot be searched");
-  await search((db) =>
-    sql`select 1 from thread_values as t where ${jsonEquals(sql.ref("t.values"), "a", 1)}`.execute(db),
-  ).toThrow("values: cannot be searched");
-  await search((db) =>
-    sql`select 1 from threads as t where ${jsonEquals(sql.ref("t.metadata"), "token", 1)}`.execute(db),
-  ).toThrow("metadata.token: cannot be searched");
-  expect(() => storage.checkSearch({ values: { a: 1 } })).toThrow("values: cannot be searched");
-  expect(() => storage.checkSearch({ metadata: { a: [{ token: 1 }] } })).toThrow("metadata.token: cannot be searched");
-  storage.checkSearch({ metadata: { a: 1 }, values: {} });
-  // What is not sealed can, and so can the fact that there is something.
-  await storage.read((db) =>
-    db
-      .selectFrom("assistants")
-      .select("name")
-      .where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), { a: 1 })))
-      .execute(),
-  );
-  await storage.read((db) => db.selectFrom("thread_values").select("seq").where("values", "is not", null).execute());
-  await storage.close();
+  test("data of before is sealed under the key of now, all of it", async () => {
+    const { storage, stored } = await sealed();
+    const made = [];
+    for (let n = 0; n < 30; n += 1)
+      made.push(await storage.write((tx) => runs.insert(tx, newRun({ thread_id: `${n}` }))));
+    const plain =
+      "insert into store_items (namespace, key, created_at, updated_at, value) values ('[\"n\"]', 'k', 1, 1, '{\"a\":1}')";
+    await storage.write((tx) => sql.raw(plain).execute(tx));
+    let place: encryption.Place | undefined = encryption.START;
+    while (place !== undefined) {
+      const from: encryption.Place = place;
+      place = await storage.write((tx) => encryption.resealSome(tx, from, 7));
+    }
+    for (const { run_id, kwargs } of made)
+      expect((await storage.read((db) => runs.find(db, run_id)))?.kwargs).toEqual(kwargs);
+    expect((await stored("select value from store_items")) as unknown).toMatchObject([
+      { value: expect.stringMatching(/^skein-aes:/) },
+    ]);
+  });
 });
 
 test("a sealed value that was changed does not open, and is no longer anything else either", () => {

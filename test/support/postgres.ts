@@ -6,20 +6,24 @@ import { requireOrSkip } from "./requirements.ts";
 
 export const POSTGRES = process.env.SKEIN_TEST_POSTGRES ?? "postgres://root@127.0.0.1:5432/postgres";
 
-/** Runs statements on a connection of their own. */
-export async function onPostgres(uri: string, ...statements: readonly string[]): Promise<pg.QueryResult[]> {
+/** Runs statements on a connection of their own; the rows of the last one. */
+export async function onPostgres<Row extends pg.QueryResultRow>(
+  uri: string,
+  ...statements: readonly string[]
+): Promise<Row[]> {
   const client = new pg.Client({ connectionString: uri });
   await client.connect();
   try {
-    const results: pg.QueryResult[] = [];
-    for (const statement of statements) results.push(await client.query(statement));
-    return results;
+    let rows: Row[] = [];
+    for (const statement of statements) rows = (await client.query<Row>(statement)).rows;
+    return rows;
   } finally {
     await client.end();
   }
 }
 
-async function missing(): Promise<string | undefined> {
+/** Why there is no PostgreSQL; undefined when there is. */
+export async function missing(): Promise<string | undefined> {
   try {
     await onPostgres(POSTGRES, "select 1");
     return undefined;
@@ -37,11 +41,12 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-/** An empty schema, which the URI makes the one in use: made in milliseconds. */
+/** An empty schema, which the URI makes the one in use: made in milliseconds. Its connections go by its name. */
 export async function freshSchema(): Promise<TestDatabase> {
   const name = `skein_${randomBytes(6).toString("hex")}`;
   await onPostgres(POSTGRES, `create schema ${name}`);
   const uri = new URL(POSTGRES);
   uri.searchParams.set("options", `-c search_path=${name}`);
+  uri.searchParams.set("application_name", name);
   return { uri: uri.href, drop: async () => void (await onPostgres(POSTGRES, `drop schema ${name} cascade`)) };
 }

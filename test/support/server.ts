@@ -43,7 +43,7 @@ process.on("exit", () => {
 });
 
 /** `SKEIN_TEST_DIALECT=postgres`: servers keep their data on PostgreSQL, a schema for each data folder. */
-const ON_POSTGRES = process.env.SKEIN_TEST_DIALECT === "postgres";
+export const ON_POSTGRES = process.env.SKEIN_TEST_DIALECT === "postgres";
 const schemas = new Map<string, TestDatabase>();
 if (ON_POSTGRES) afterAll(async () => void (await Promise.all([...schemas.values()].map((schema) => schema.drop()))));
 
@@ -51,9 +51,12 @@ async function databaseOf(data: string): Promise<Readonly<Record<string, string>
   if (!ON_POSTGRES) return {};
   const schema = schemas.get(data) ?? (await freshSchema());
   schemas.set(data, schema);
-  // Many servers share one PostgreSQL.
-  return { DATABASE_URI: schema.uri, LANGGRAPH_POSTGRES_POOL_MAX_SIZE: "4" };
+  // Many servers share one PostgreSQL; and what a killed one held is only free when its lease is over.
+  return { DATABASE_URI: schema.uri, LANGGRAPH_POSTGRES_POOL_MAX_SIZE: "4", SKEIN_LEASE_SECS: "3" };
 }
+
+/** Where the data of servers on this folder is; undefined when it is in the folder. */
+export const databaseUri = (data: string): string | undefined => schemas.get(data)?.uri;
 
 export async function startServer(options: ServerOptions = {}): Promise<TestServer> {
   if (!existsSync(CLI))

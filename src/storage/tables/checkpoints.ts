@@ -24,6 +24,7 @@ import {
   perDialect,
   text,
 } from "../expressions.ts";
+import { isShared } from "../locks.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { Tx } from "../storage.ts";
 
@@ -139,7 +140,9 @@ export async function putWrites(
     const keys = rows.map((row) => [row.thread_id, row.checkpoint_ns, row.checkpoint_id, row.task_id, row.idx]);
     await keepReplaced(tx, { keys: asList(keys), run_id });
   }
-  await replaceWrites(tx, rows);
+  // PostgreSQL replaces no row twice in one statement; of two writes in one place the last stays.
+  const last = isShared(tx) ? [...new Map(rows.map((row) => [`${row.task_id} ${row.idx}`, row])).values()] : rows;
+  await replaceWrites(tx, last);
 }
 
 const findExact = prepared<CheckpointKey, Row>((db, slots) =>
@@ -247,7 +250,9 @@ const deleteOfThread = (["checkpoints", "checkpoint_blobs", "checkpoint_writes",
 
 /** Deletes all checkpoints of a thread, its values and pending writes. */
 export async function removeThread(tx: Tx, thread_id: string): Promise<void> {
-  for (const remove of deleteOfThread) await remove(tx, { thread_id });
+  // A connection over the network takes them together.
+  if (isShared(tx)) await Promise.all(deleteOfThread.map((remove) => remove(tx, { thread_id })));
+  else for (const remove of deleteOfThread) await remove(tx, { thread_id });
 }
 
 const COPIED = {

@@ -3,7 +3,8 @@
  * search: few matches are fetched and sorted, many are met soon enough on a walk along the order asked for. A filter that
  * only rows can answer (values, objects, long texts) looks at rows in portions and lets others have the event loop between.
  *
- * PostgreSQL has no pairs but an index on the metadata as JSON, and chooses the way by its own statistics.
+ * PostgreSQL has no pairs but an index on the metadata as JSON. Its planner does not know how many threads such a condition
+ * leaves, so they are looked up first: few are sorted, and many are met soon enough on the walk.
  */
 import { type RawBuilder, type SqlBool, sql } from "kysely";
 import type { ThreadFilter, ThreadSearch, ThreadStatus } from "../../schemas/threads.ts";
@@ -96,7 +97,7 @@ async function planFor(db: Tx, { metadata, values, status, ids }: ThreadQuery): 
   const scalars = Object.fromEntries(members.filter(([, value]) => isScalar(value)));
   return {
     pairs,
-    metadata: indexed && Object.keys(scalars).length > 0 ? hasMembers(sql.ref("t.metadata"), scalars) : null,
+    metadata: indexed && Object.keys(scalars).length > 0 ? await byMetadata(db, scalars) : null,
     ids: ids ?? null,
     status: status ?? null,
     checks: [
@@ -104,6 +105,15 @@ async function planFor(db: Tx, { metadata, values, status, ids }: ThreadQuery): 
       ...jsonEqualsAll(sql.ref("v.values"), values ?? {}),
     ],
   };
+}
+
+async function byMetadata(db: Tx, scalars: Readonly<Record<string, unknown>>): Promise<RawBuilder<SqlBool>> {
+  const having = hasMembers(sql.ref("t.metadata"), scalars);
+  const { rows } = await sql<{ seq: number }>`select t.seq from threads as t where t.temporary = 0 and ${having}
+    limit ${SORTABLE + 1}`.execute(db);
+  return rows.length > SORTABLE
+    ? having
+    : sql<SqlBool>`t.seq = any (${`{${rows.map(({ seq }) => seq).join()}}`}::bigint[])`;
 }
 
 /** The pairs of a filter, the rarest first; null when one is nowhere. */

@@ -3,6 +3,7 @@ import type { Json } from "../../executor/protocol.ts";
 import type { ThreadStatus, TtlStrategy } from "../../schemas/threads.ts";
 import type { Database } from "../database.ts";
 import { hasMembers, integer, perDialect, text } from "../expressions.ts";
+import { isShared } from "../locks.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { ThreadRecord, ThreadTtl, Tx } from "../storage.ts";
 import * as checkpoints from "./checkpoints.ts";
@@ -261,8 +262,11 @@ const deleteRuns = prepared<{ thread_id: string }>((db, slots) =>
  * stay: readers may still follow them.
  */
 export async function remove(tx: Tx, thread_id: string, { hasCheckpoints = true } = {}): Promise<void> {
-  await deleteRow(tx, { thread_id });
-  await deleteRuns(tx, { thread_id });
+  if (isShared(tx)) await Promise.all([deleteRow(tx, { thread_id }), deleteRuns(tx, { thread_id })]);
+  else {
+    await deleteRow(tx, { thread_id });
+    await deleteRuns(tx, { thread_id });
+  }
   if (hasCheckpoints) await checkpoints.removeThread(tx, thread_id);
 }
 

@@ -6,15 +6,16 @@
  *   every new thread waits for.
  * - `runs_one_running`: no thread ever has two running runs, whatever a claim overlooks.
  * - `skein_json` reads JSON text that `jsonb` refuses: U+0000 and halves of surrogates, always escaped in what JavaScript
- *   writes, count as U+FFFD. It is inlined, so an index on it serves.
+ *   writes, count as U+FFFD. It is inlined, so an index on it serves; its body is bound when it is made, for indexes are built without
+ *   a search path.
  */
 import { type Kysely, type Migration, sql } from "kysely";
 
 const FUNCTIONS = [
-  `create function skein_json_careful(t text) returns jsonb language sql immutable parallel safe as $$
-    select regexp_replace(t, '(?<!\\\\)((?:\\\\\\\\)*)\\\\u(?:0000|d[89a-f][0-9a-f]{2})', '\\1\\\\ufffd', 'gi')::jsonb $$`,
-  `create function skein_json(t text) returns jsonb language sql immutable parallel safe as $$
-    select case when strpos(t, '\\u') > 0 then skein_json_careful(t) else t::jsonb end $$`,
+  `create function skein_json_careful(t text) returns jsonb language sql immutable parallel safe
+    return regexp_replace(t, '(?<!\\\\)((?:\\\\\\\\)*)\\\\u(?:0000|d[89a-f][0-9a-f]{2})', '\\1\\\\ufffd', 'gi')::jsonb`,
+  `create function skein_json(t text) returns jsonb language sql immutable parallel safe
+    return case when strpos(t, '\\u') > 0 then skein_json_careful(t) else t::jsonb end`,
 ];
 
 const TABLES = [
