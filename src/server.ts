@@ -171,12 +171,14 @@ async function assemble(
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
     onWebhook: () => webhooks.nudge(),
+    onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
   const isShared = database.dialect === "postgres";
   const queue = new Queue({
     storage: database,
     owner: `${hostname()}:${process.pid}:${uuid4()}`,
     slots: settings.jobs,
+    maxAttempts: settings.maxAttempts,
     leaseMs: settings.leaseMs,
     execute: (run, committed) => attempts.execute(run, committed),
     onExpired: (run) => attempts.expire(run),
@@ -204,7 +206,7 @@ async function assemble(
   const checkUrl = project.webhooks.enabled
     ? (url: string): void => checkWebhook(url, server_url, project.webhooks)
     : null;
-  const runService = new Runs({
+  const runService: Runs = new Runs({
     storage: database,
     logs,
     logger,

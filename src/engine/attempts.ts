@@ -3,8 +3,9 @@
  * `lifecycle.ts` says what an end means, `settle.ts` writes it; this file does one after the other and
  * tells readers when it is true.
  */
-import type { ErrorBody } from "../errors.ts";
-import type { CancelAction, Json, RunJob, Snapshot } from "../executor/protocol.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type ErrorBody, errorBody } from "../errors.ts";
+import type { CancelAction, Json, Members, RunJob, Snapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { NewRun, Storage } from "../storage/storage.ts";
@@ -13,11 +14,11 @@ import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import type { EventLog } from "../streaming/event-log.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
-import { firstOfAttempt } from "../streaming/run-log.ts";
+import { firstOfAttempt, type RunOutput } from "../streaming/run-log.ts";
 import type { ExecutorThread, RunHold } from "./executor-thread.ts";
 import { type AttemptEnd, type AttemptFacts, afterAttempt, type Ending, type NextStep } from "./lifecycle.ts";
 import type { ExecutorPool } from "./pool.ts";
-import { conclude } from "./settle.ts";
+import { type Concluded, conclude } from "./settle.ts";
 
 export interface AttemptsOptions {
   readonly storage: Storage;
@@ -32,6 +33,8 @@ export interface AttemptsOptions {
   readonly cancelGraceMs: number;
   /** A run was settled with a webhook in the outbox. */
   readonly onWebhook: () => void;
+  /** A thread shows nothing of its state until somebody has read it. */
+  readonly onUnshown: (thread_id: string) => void;
 }
 
 /** One attempt in hand. */
@@ -49,10 +52,15 @@ interface Attempt {
 }
 
 const LEFT_REMEMBERED = 10_000;
+/** Between tries to write down that an attempt was lost. */
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 5000;
 
 export class Attempts {
   readonly #options: AttemptsOptions;
   readonly #held = new Map<string, Attempt>();
+  /** Aborted when the process goes down and waits no longer. */
+  readonly #over = new AbortController();
   /** Runs that were on an executor thread when it died: they run alone next time. */
   readonly #suspects = new Set<string>();
   /** Checkpoints at which threads' last runs ended, and the executor thread that has the state at hand. Oldest first. */
@@ -68,21 +76,56 @@ export class Attempts {
   }
 
   /** Executes a claimed run and records its end. One that is still being written only makes ready until it is. */
-  async execute(run: NewRun, committed?: Promise<boolean>): Promise<"ended" | "requeued"> {
+  execute(run: NewRun, committed?: Promise<boolean>): Promise<"ended" | "requeued"> {
     const attempt = this.#hold(run, committed);
-    const log = await this.#openLog(run, run.fence === 1);
-    this.#options.logs.begin(log, run);
-    const end = attempt.cancel === null ? await this.#perform(attempt, log) : cancelledEarly;
-    if (committed !== undefined && !(await committed)) return this.#forget(run.run_id);
-    return this.#conclude(attempt, end, log);
+    return this.#toItsEnd(attempt, async () => {
+      const log = await this.#openLog(run, run.fence === 1);
+      this.#options.logs.begin(log, run);
+      const end = attempt.cancel === null ? await this.#perform(attempt, log) : cancelledEarly;
+      if (committed !== undefined && !(await committed)) return this.#forget(run.run_id);
+      return this.#conclude(attempt, end, log);
+    });
   }
 
   /** A run whose lease ran out: its process died with it. No executor thread is to blame, so it is no suspect. */
   async expire(run: NewRun): Promise<void> {
     const attempt = this.#hold(run);
-    const log = await this.#openLog(run, false);
-    this.#options.logs.begin(log, run);
-    await this.#conclude(attempt, { kind: "lost", reason: "the server process that held the run died" }, log);
+    await this.#toItsEnd(attempt, async () => {
+      const log = await this.#openLog(run, false);
+      this.#options.logs.begin(log, run);
+      return this.#conclude(attempt, { kind: "lost", reason: "the server process that held the run died" }, log);
+    });
+  }
+
+  /**
+   * Until the end of an attempt is written down the run is ours in the database, and we renew its lease. So when the database does
+   * not take what came of it, the attempt counts as lost, and that is tried to be written until it is, or the server stops.
+   */
+  async #toItsEnd(attempt: Attempt, work: () => Promise<"ended" | "requeued">): Promise<"ended" | "requeued"> {
+    try {
+      return await work();
+    } catch (error) {
+      if (attempt.committed !== undefined && !(await attempt.committed)) return this.#forget(attempt.run.run_id);
+      const end: AttemptEnd = {
+        kind: "lost",
+        reason: `the attempt could not be recorded: ${errorBody(error).message}`,
+      };
+      for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+        this.#options.logger.error({ err: error, run_id: attempt.run.run_id }, "an attempt was not recorded, will be");
+        await sleep(pause, undefined, { signal: this.#over.signal });
+        const ended = await this.#tryToEnd(attempt, end);
+        if (ended !== undefined) return ended;
+      }
+    }
+  }
+
+  async #tryToEnd(attempt: Attempt, end: AttemptEnd): Promise<"ended" | "requeued" | undefined> {
+    try {
+      return await this.#conclude(attempt, end, await this.#openLog(attempt.run, false));
+    } catch (error) {
+      this.#options.logger.warn({ err: error, run_id: attempt.run.run_id }, "the database does not take it yet");
+      return undefined;
+    }
   }
 
   /** The run has not come to be: nobody has heard of it. */
@@ -138,6 +181,7 @@ export class Attempts {
 
   /** Hands back every run still in hand, without spending its attempt: the process is going down. */
   abandonAll(): void {
+    this.#over.abort();
     for (const { abandon } of this.#held.values()) abandon({ kind: "drained" });
   }
 
@@ -253,15 +297,24 @@ export class Attempts {
     if (end.kind === "lost") this.#noteLoss(attempt, end.reason);
     const written = await this.#record(attempt, end, log);
     this.#held.delete(run.run_id);
-    if (written?.kind === "requeue") {
+    const next = written?.next;
+    if (next?.kind === "requeue") {
       this.#options.logs.handOver(log);
       return "requeued";
     }
     this.#suspects.delete(run.run_id);
-    if (written?.kind === "settle") this.#noteLeft(attempt, written.ending);
-    if (written !== undefined) this.#announce(run, written, log);
+    if (written?.unshown === true) this.#showAnew(run);
+    else if (next?.kind === "settle") this.#noteLeft(attempt, next.ending);
+    if (next !== undefined) this.#announce(run, next, log);
     else await this.#leave(attempt, log);
     return "ended";
+  }
+
+  /** The next run reads the thread's state from storage, and tells all of it. */
+  #showAnew({ run_id, thread_id }: NewRun): void {
+    this.#left.delete(thread_id);
+    this.#options.logger.warn({ run_id, thread_id }, "what the run left does not follow what its thread shows");
+    this.#options.onUnshown(thread_id);
   }
 
   /** The lease was lost: the run is gone, or another process has taken it over, and whoever follows it goes on there. */
@@ -284,17 +337,21 @@ export class Attempts {
    */
   async #record(
     { run, hold, cancel, timedOut }: Attempt,
-    end: AttemptEnd,
+    seen: AttemptEnd,
     log: EventLog,
-  ): Promise<NextStep | undefined> {
+  ): Promise<Concluded | undefined> {
     const { storage, maxAttempts } = this.#options;
+    const isShared = storage.dialect === "postgres";
+    // Events are stored under the lease, which the step below gives up.
+    await log.flush();
+    // Nothing keeps writes in order on PostgreSQL: what the attempt has written comes before its end.
+    if (isShared) await hold.writing;
+    const end = lostWithDatabase(seen, hold);
     const facts: AttemptFacts = { attempt: run.attempt, maxAttempts, cancel, timedOut };
     const decide = (promised: CancelAction | null): NextStep => {
       const next = afterAttempt(end, { ...facts, cancel: promised ?? cancel });
       return next.kind === "settle" ? { kind: "settle", ending: sound(next.ending, hold) } : next;
     };
-    // Events are stored under the lease, which the step below gives up.
-    await log.flush();
     const expected = afterAttempt(end, facts);
     if (expected.kind === "settle" && expected.ending.error !== null) {
       log.append([{ event: "error", data: JSON.stringify(expected.ending.error) }]);
@@ -303,11 +360,7 @@ export class Attempts {
     if (expected.kind === "requeue") await this.#options.logs.shown(log);
     // A run that leaves nothing behind and calls nobody has nothing for the disk to remember.
     const durable = expected.kind !== "settle" || !run.kwargs.temporary || run.kwargs.webhook !== null;
-    if (storage.dialect === "postgres") {
-      // Nothing keeps these in order there: what the attempt has written comes before its end.
-      await hold.writing;
-      await log.flush();
-    }
+    if (isShared) await log.flush();
     const concluded = storage.write((tx) => conclude(tx, run, hold, decide, storage.now()), { durable });
     const [written] = await Promise.all([concluded, log.flush()]);
     return written;
@@ -326,16 +379,27 @@ export class Attempts {
 }
 
 /** What `wait` answers: the output; the error in `__error__`; for a cancelled run the values it left. */
-export function finalOutput(output: Json | null, error: ErrorBody | null, snapshot: Snapshot | null): Json | null {
-  if (error !== null) return `{"__error__":${JSON.stringify(error)}}`;
-  return output ?? snapshot?.values ?? null;
+function finalOutput(output: Json | Members, error: ErrorBody | null, snapshot: Snapshot | null): RunOutput | null {
+  if (error !== null) return errorOutput(error);
+  if (typeof output === "string") return output;
+  const { values, checkpoint_id } = snapshot ?? { values: null, checkpoint_id: null };
+  if (values === null || typeof values === "string") return values;
+  return checkpoint_id === null ? null : { members: output, checkpoint_id };
 }
+
+export const errorOutput = (error: ErrorBody): Json => `{"__error__":${JSON.stringify(error)}}`;
 
 /** The end as the database can hold it: a run whose checkpoints could not be stored has failed, whatever its graph says. */
 function sound(ending: Ending, { failure }: RunHold): Ending {
   if (failure === undefined) return ending;
   return { status: "error", thread: "error", snapshot: null, output: null, error: failure };
 }
+
+/** A database that was away when it should have stored a checkpoint is no failure of the run: it goes on from the one before. */
+const lostWithDatabase = (end: AttemptEnd, { away }: RunHold): AttemptEnd =>
+  away === undefined || end.kind === "lost"
+    ? end
+    : { kind: "lost", reason: `its checkpoints could not be stored: ${away.message}` };
 
 const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
 

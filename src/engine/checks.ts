@@ -90,7 +90,7 @@ const mendLost: Mend = async (tx, { run_id, thread_id }, { now, lostAfterMs, max
   if (run === undefined) return undefined;
   const hold = { fence: run.fence, failure: undefined, hasStored: true };
   const reason = "the server process that held the run died";
-  const next = await conclude(
+  const concluded = await conclude(
     tx,
     run,
     hold,
@@ -101,6 +101,7 @@ const mendLost: Mend = async (tx, { run_id, thread_id }, { now, lostAfterMs, max
       ),
     now,
   );
+  const next = concluded?.next;
   if (next?.kind === "requeue") return "put back in the queue";
   return next?.kind === "settle" ? `ended as ${next.ending.status}` : "rolled back";
 };

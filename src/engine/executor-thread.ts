@@ -31,6 +31,8 @@ export interface RunHold {
   readonly fence: number;
   /** Set when a write failed: what comes after it must not be stored as if it had not. */
   failure: ErrorBody | undefined;
+  /** Set when that was because the database did not answer in time. */
+  away?: ErrorBody;
   /** The run may have checkpoints or writes in storage. */
   hasStored: boolean;
   /** The writes on their way to a database that does not keep their order. Never rejects. */

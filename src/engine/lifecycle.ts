@@ -1,6 +1,6 @@
 /** What an attempt's end means for its run and thread. Pure: the table of the run engine. */
 import type { ErrorBody } from "../errors.ts";
-import type { CancelAction, Json, Outcome, Snapshot } from "../executor/protocol.ts";
+import type { CancelAction, Json, Members, Outcome, Snapshot } from "../executor/protocol.ts";
 import type { RunStatus } from "../schemas/runs.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
 
@@ -20,7 +20,8 @@ export interface Ending {
   /** Status of the thread when no other run is in flight. */
   readonly thread: Exclude<ThreadStatus, "busy">;
   readonly snapshot: Snapshot | null;
-  readonly output: Json | null;
+  /** Names of the snapshot's values, or null for all of them, where these are the output. */
+  readonly output: Json | Members;
   readonly error: ErrorBody | null;
 }
 
@@ -91,7 +92,7 @@ function settle(
   status: Ending["status"],
   thread: Ending["thread"],
   snapshot: Snapshot | null,
-  output: Json | null,
+  output: Json | Members,
   error: ErrorBody | null,
 ): NextStep {
   return { kind: "settle", ending: { status, thread, snapshot, output, error } };

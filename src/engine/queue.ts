@@ -1,4 +1,8 @@
 /**
+ * A run that kills its process takes with it all that is in hand there. They are tried again, as it is: so a process has no
+ * more than one run at its last attempt in hand, and the culprit's last death ends none but itself. Runs that may be waiting for
+ * their last attempt are looked for when some have been handed back, when one has ended, and with each poll.
+ *
  * Claims runs that are ready and hands them to `execute`, at most `slots` at once. The queue itself is the
  * runs table; this is the part that wakes up: on a nudge, when a delayed run falls due, when a slot frees.
  */
@@ -10,6 +14,8 @@ export interface QueueOptions {
   readonly owner: string;
   readonly slots: number;
   readonly leaseMs: number;
+  /** Attempts of a run. */
+  readonly maxAttempts?: number;
   /**
    * Runs a claimed run to its end and records it. Must not reject. With `committed` the run is being written: its graph
    * waits for true, and with false it has never been.
@@ -43,6 +49,8 @@ export interface Slot {
 /** setTimeout takes at most this many milliseconds. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 const RETRY_MS = 1000;
+/** More attempts than any run has. */
+const COUNTLESS = 2 ** 31 - 1;
 
 export class Queue {
   readonly #options: QueueOptions;
@@ -52,6 +60,8 @@ export class Queue {
   /** Ready runs may wait for a slot: whoever is new queues behind them. */
   #backlog = true;
   #again = false;
+  #lastInHand = false;
+  #lastMayWait = true;
   /** How many runs the next claim may take. */
   #wanted = 0;
   readonly #waitingForSlot = new Set<() => void>();
@@ -69,7 +79,7 @@ export class Queue {
     this.#accepting = true;
     for (const resolve of this.#waitingForSlot) resolve();
     const { pollMs = null } = this.#options;
-    if (pollMs !== null) this.#poll = setInterval(() => this.nudge(), pollMs).unref();
+    if (pollMs !== null) this.#poll = setInterval(() => this.#nudgeAll(), pollMs).unref();
     this.#heartbeat = setInterval(() => void this.#beat(), this.#options.leaseMs / 3).unref();
     this.nudge();
   }
@@ -97,6 +107,11 @@ export class Queue {
   /** There may be work. Call it when the write that makes work is queued: the claim then shares its commit. */
   nudge(): void {
     this.#nudge(Number.POSITIVE_INFINITY);
+  }
+
+  #nudgeAll(): void {
+    this.#lastMayWait = true;
+    this.nudge();
   }
 
   #nudge(runs: number): void {
@@ -182,17 +197,40 @@ export class Queue {
 
   async #claim(limit: number): Promise<number> {
     const { storage, owner, leaseMs } = this.#options;
-    const { claimed, due } = await storage.write(
+    const seeksLast = this.#lastMayWait && !this.#lastInHand;
+    const { claimed, last, due } = await storage.write(
       async (tx) => {
         const now = storage.now();
-        const claimed = await runs.claim(tx, { owner, now, lease_ms: leaseMs, limit });
-        return { claimed, due: claimed.length < limit ? await runs.nextDue(tx, now) : undefined };
+        const request = { owner, now, lease_ms: leaseMs };
+        const below = this.#lastAttempt;
+        const last = seeksLast
+          ? await runs.claim(tx, { ...request, limit: 1, attempts: { from: below, below: COUNTLESS } })
+          : [];
+        const most = limit - last.length;
+        const claimed = most > 0 ? await runs.claim(tx, { ...request, limit: most, attempts: { from: 0, below } }) : [];
+        return { claimed, last, due: claimed.length < most ? await runs.nextDue(tx, now) : undefined };
       },
       { durable: false },
     );
+    if (seeksLast) this.#lastMayWait = false;
+    for (const run of last) this.#occupy(() => this.#executeLast(run));
     for (const run of claimed) this.#occupy(() => this.#execute(run));
     if (due !== undefined) this.#wakeIn(due - storage.now());
-    return claimed.length;
+    return claimed.length + last.length;
+  }
+
+  /** Attempts that a run has spent before its last. A run that has only one is like any other. */
+  get #lastAttempt(): number {
+    const { maxAttempts = 1 } = this.#options;
+    return maxAttempts > 1 ? maxAttempts - 1 : COUNTLESS;
+  }
+
+  async #executeLast(run: NewRun): Promise<"requeued" | "thread free"> {
+    this.#lastInHand = true;
+    const outcome = await this.#execute(run);
+    this.#lastInHand = false;
+    this.#lastMayWait = true;
+    return outcome === "requeued" ? outcome : "thread free";
   }
 
   /** Holds a slot while `work` lasts, then looks for runs that the slot, or the run's thread, kept waiting. */
@@ -201,6 +239,7 @@ export class Queue {
       this.#running.delete(over);
       for (const resolve of this.#waitingForSlot) resolve();
       this.#waitingForSlot.clear();
+      if (outcome === "requeued") this.#lastMayWait = true;
       if (!this.#accepting && outcome !== "ended") this.#options.onLeft();
       else if (this.#backlog || outcome !== "ended") this.nudge();
     });
@@ -242,7 +281,7 @@ export class Queue {
   async #reclaim(now: number): Promise<void> {
     const expired = await this.#options.storage.read((db) => runs.expired(db, now));
     for (const run of expired) await this.#options.onExpired(run);
-    if (expired.length > 0) this.nudge();
+    if (expired.length > 0) this.#nudgeAll();
   }
 
   /** Among several processes a lost run becomes ours, under a new token, before anything is decided about it. */
@@ -253,6 +292,6 @@ export class Queue {
       { urgent: true },
     );
     for (const run of taken) await onExpired(run);
-    if (taken.length > 0) this.nudge();
+    if (taken.length > 0) this.#nudgeAll();
   }
 }

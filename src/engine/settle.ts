@@ -2,7 +2,7 @@
  * The end of a run in one transaction: run row, thread status and values, checkpoints of a rollback, the
  * webhook to send, the end of its event log. Whoever commits it then tells the world.
  */
-import type { CancelAction, Json, Snapshot } from "../executor/protocol.ts";
+import type { CancelAction, Json, Snapshot, WholeSnapshot } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
 import { lockThread } from "../storage/locks.ts";
 import type { NewRun, Tx } from "../storage/storage.ts";
@@ -15,23 +15,33 @@ import type { RunHold } from "./executor-thread.ts";
 import type { Ending, NextStep } from "./lifecycle.ts";
 import { webhookFor } from "./webhook-payload.ts";
 
-/** Ends a run that is held under `run.fence`. False when the lease is lost: nothing is written. */
-async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now: number): Promise<boolean> {
+/** `lost`: the lease is, and nothing was written. `unshown`: the thread shows nothing until somebody has read its state. */
+type Written = "written" | "lost" | "unshown";
+
+/** Ends a run that is held under `run.fence`. */
+async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now: number): Promise<Written> {
   const checkpoint_id = ending.snapshot?.checkpoint_id ?? null;
   const { status, error } = ending;
   const { run_id, fence, thread_id } = run;
   const settled: NewRun = { ...run, status, updated_at: now, ended_at: now };
   if (run.kwargs.temporary) {
     // The thread goes with its run: there is no row to bring up to date.
-    if (!(await runs.removeHeld(tx, { run_id, fence }))) return false;
+    if (!(await runs.removeHeld(tx, { run_id, fence }))) return "lost";
     await leaveBehind(tx, settled, ending, now);
     await threads.remove(tx, thread_id, { hasCheckpoints: hold.hasStored });
-    return true;
+    return "written";
   }
-  if (!(await runs.settle(tx, run_id, fence, { status, error, checkpoint_id, now }))) return false;
+  if (!(await runs.settle(tx, run_id, fence, { status, error, checkpoint_id, now }))) return "lost";
+  const isShown = await updateThread(tx, thread_id, ending.thread, ending.snapshot, now);
   await leaveBehind(tx, settled, ending, now);
-  await updateThread(tx, thread_id, ending.thread, ending.snapshot, now);
-  return true;
+  return isShown ? "written" : "unshown";
+}
+
+/** What was written of an attempt's end. */
+export interface Concluded {
+  readonly next: NextStep;
+  /** The thread shows nothing until somebody has read its state: what the run left does not follow what was there. */
+  readonly unshown: boolean;
 }
 
 /**
@@ -44,26 +54,29 @@ export async function conclude(
   hold: RunHold,
   decide: (cancel: CancelAction | null) => NextStep,
   now: number,
-): Promise<NextStep | undefined> {
+): Promise<Concluded | undefined> {
   lockThread(tx, run.thread_id);
   // A temporary thread is gone either way.
   const cancel = run.kwargs.temporary ? undefined : (await runs.findLocked(tx, run.run_id))?.cancel_action;
   const next = decide(cancel ?? null);
-  return (await carryOut(tx, run, hold, next, now)) ? next : undefined;
+  const written = await carryOut(tx, run, hold, next, now);
+  return written === "lost" ? undefined : { next, unshown: written === "unshown" };
 }
 
-function carryOut(tx: Tx, run: NewRun, hold: RunHold, next: NextStep, now: number): Promise<boolean> {
+async function carryOut(tx: Tx, run: NewRun, hold: RunHold, next: NextStep, now: number): Promise<Written> {
   switch (next.kind) {
     case "settle":
       return settleRun(tx, run, hold, next.ending, now);
     case "erase":
-      return eraseRun(tx, run, run.fence, now);
+      return orLost(await eraseRun(tx, run, run.fence, now));
     case "requeue":
-      return runs.release(tx, run.run_id, run.fence, { now, spend_attempt: next.spendAttempt });
+      return orLost(await runs.release(tx, run.run_id, run.fence, { now, spend_attempt: next.spendAttempt }));
     default:
       return next satisfies never;
   }
 }
+
+const orLost = (written: boolean): Written => (written ? "written" : "lost");
 
 /** Ends a run that was never claimed (cancelled while pending). False when it is no longer pending. */
 export async function settlePendingRun(tx: Tx, run: NewRun, now: number): Promise<boolean> {
@@ -102,7 +115,7 @@ export async function removeEndedRun(tx: Tx, run: NewRun, now: number): Promise<
   const hasWritten = before !== null && (await checkpoints.hasWritten(tx, thread_id, before, run.run_id));
   await removeTraces(tx, run, now);
   if (!hasWritten && before === (await checkpoints.latestOf(tx, thread_id))) return false;
-  const nothing: Snapshot = { values: null, interrupts: "{}", interrupted: false, checkpoint_id: null };
+  const nothing: WholeSnapshot = { values: null, interrupts: "{}", interrupted: false, checkpoint_id: null };
   await updateThread(tx, thread_id, "idle", nothing, now);
   return true;
 }
@@ -138,23 +151,27 @@ async function leaveBehind(tx: Tx, run: NewRun, ending: Ending, now: number): Pr
   if (run.kwargs.resumable) await events.end(tx, run.run_id, now);
 }
 
-async function valuesFor(tx: Tx, run: NewRun, ending: Ending): Promise<Json | null> {
-  if (ending.snapshot !== null) return ending.snapshot.values;
+/** Those of a run that left none of its own, or told them in parts, are the thread's by now. */
+async function valuesFor(tx: Tx, run: NewRun, { snapshot }: Ending): Promise<Json | null> {
+  if (snapshot !== null && (snapshot.values === null || typeof snapshot.values === "string")) return snapshot.values;
   return (await threads.find(tx, run.thread_id))?.values ?? null;
 }
 
-/** A thread that a run has left: with others in flight it stays busy, and the next in line may go. */
+/**
+ * A thread that a run has left: with others in flight it stays busy, and the next in line may go. False when the values do
+ * not follow those that were there: the thread shows nothing now.
+ */
 export async function updateThread(
   tx: Tx,
   thread_id: string,
   rest: Exclude<ThreadStatus, "busy">,
   snapshot: Snapshot | null,
   now: number,
-): Promise<void> {
+): Promise<boolean> {
   const state =
     snapshot === null ? {} : { values: snapshot.values, interrupts: snapshot.interrupts, state_updated_at: now };
   const isBusy = (await runs.busyWith(tx, thread_id)) !== undefined;
-  await threads.touch(tx, thread_id, {
+  const put = await threads.touch(tx, thread_id, {
     status: isBusy ? "busy" : rest,
     rest_status: rest,
     updated_at: now,
@@ -162,8 +179,10 @@ export async function updateThread(
     ...state,
   });
   if (isBusy) await runs.promote(tx, thread_id, now);
+  return put !== "misfit";
 }
 
 /** A run left without a word on the thread's state. */
-export const restThread = async (tx: Tx, thread_id: string, now: number): Promise<void> =>
-  updateThread(tx, thread_id, await threads.restStatus(tx, thread_id), null, now);
+export async function restThread(tx: Tx, thread_id: string, now: number): Promise<void> {
+  await updateThread(tx, thread_id, await threads.restStatus(tx, thread_id), null, now);
+}

@@ -3,7 +3,7 @@
  * any transaction, so what it was worked out from is looked at again.
  */
 import { conflict, notFound } from "../errors.ts";
-import type { DraftWrite, Snapshot, StateChange } from "../executor/protocol.ts";
+import type { DraftWrite, StateChange, WholeSnapshot } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
 import { lockThread } from "../storage/locks.ts";
 import type { Tx } from "../storage/storage.ts";
@@ -61,10 +61,10 @@ export async function storeWrites(tx: Tx, writes: readonly DraftWrite[]): Promis
 }
 
 /** What a thread at rest shows of its state. */
-export function shownBy({ values, interrupts, interrupted }: Snapshot): {
+export function shownBy({ values, interrupts, interrupted }: WholeSnapshot): {
   readonly status: ThreadStatus;
-  readonly values: Snapshot["values"];
-  readonly interrupts: Snapshot["interrupts"];
+  readonly values: WholeSnapshot["values"];
+  readonly interrupts: WholeSnapshot["interrupts"];
 } {
   return { status: interrupted ? "interrupted" : "idle", values, interrupts };
 }

@@ -2,7 +2,7 @@
  * What executor threads ask of the database. Writes are fenced: in the same transaction, the run must
  * still be held under the fencing token of the attempt that asks.
  */
-import { type ErrorBody, errorBody } from "../errors.ts";
+import { type ErrorBody, errorBody, SkeinError } from "../errors.ts";
 import type { StorageCall } from "../executor/protocol.ts";
 import { isShared } from "../storage/locks.ts";
 import type { Storage, Tx } from "../storage/storage.ts";
@@ -83,8 +83,14 @@ async function applyOrMark(tx: Tx, requests: readonly WriteRequest[]): Promise<R
 }
 
 function mark(requests: readonly WriteRequest[], error: unknown): void {
-  for (const { hold } of requests) if (hold !== undefined) hold.failure ??= errorBody(error);
+  for (const { hold } of requests) {
+    if (hold === undefined) continue;
+    if (hold.failure === undefined && isAway(error)) hold.away = errorBody(error);
+    hold.failure ??= errorBody(error);
+  }
 }
+
+const isAway = (error: unknown): boolean => error instanceof SkeinError && error.kind === "unavailable";
 
 async function applyAll(tx: Tx, requests: readonly WriteRequest[]): Promise<ReadonlyMap<StorageRequest, Reply>> {
   const held = await heldRuns(tx, requests);

@@ -7,7 +7,7 @@
  */
 import type { CheckpointTuple } from "@langchain/langgraph-checkpoint";
 import type { LangGraph } from "./langgraph.ts";
-import { isUntouched } from "./lists.ts";
+import { isUntouched, sizeOfList } from "./lists.ts";
 import type { StoredForm } from "./saver.ts";
 
 export interface KeptThread {
@@ -15,12 +15,12 @@ export interface KeptThread {
   readonly langgraph: LangGraph;
   readonly tuple: CheckpointTuple;
   readonly forms: ReadonlyMap<string, StoredForm>;
+  /** Lists that the thread's values hold in parts, as they are in `forms`. */
+  readonly inParts: ReadonlySet<string>;
 }
 
 /** Characters of JSON that the kept states would have; the live objects take some times more memory. */
 const LIMIT = 8 * 1024 * 1024;
-/** What an item whose text nobody made is taken for. */
-const TYPICAL_ITEM = 300;
 
 export class KeptThreads {
   /** Oldest first. */
@@ -60,7 +60,7 @@ function sizeOf({ forms }: KeptThread): number {
   let size = 0;
   for (const form of forms.values()) {
     if ("inline" in form) size += form.inline.length;
-    else if ("list" in form) for (const print of form.list.prints) size += print?.length ?? TYPICAL_ITEM;
+    else if ("list" in form) size += sizeOfList(form.list);
   }
   return size;
 }

@@ -54,6 +54,20 @@ export function appendedItems(
   return value.slice(stored.length);
 }
 
+/** What an item whose text nobody made is taken for. */
+const TYPICAL_ITEM = 300;
+
+/** About how many characters of JSON the list has; what is above `enough` may not be counted. */
+export function sizeOfList({ prints }: StoredList, enough = Number.POSITIVE_INFINITY): number {
+  let size = 0;
+  for (let i = 0; i < prints.length && size < enough; i += 1) size += prints[i]?.length ?? TYPICAL_ITEM;
+  return size;
+}
+
+/** True when these are the items of the list. */
+export const hasItems = ({ items, length }: StoredList, value: readonly unknown[]): boolean =>
+  value.length === length && value.every((item, i) => item === items[i]);
+
 /** True while the watched end of a list says what it said: nobody has changed it in passing. */
 export function isUntouched({ items, prints, length }: StoredList): boolean {
   for (let i = Math.max(length - WATCHED, 0); i < length; i += 1) if (!saysTheSame(items[i], prints[i])) return false;

@@ -174,7 +174,7 @@ export interface StateChange {
   /** The checkpoint it makes. */
   readonly checkpoint: CheckpointKey & { readonly checkpoint_map: Readonly<Record<string, unknown>> | null };
   /** The thread's state afterwards. */
-  readonly snapshot: Snapshot;
+  readonly snapshot: WholeSnapshot;
 }
 
 export interface SeenLatest {
@@ -236,10 +236,31 @@ export interface WireEvent {
   readonly data: Json;
 }
 
-/** The thread's state as a run leaves it. */
+/** Values whose long lists are said apart: of a list that has grown since the thread's values were stored, only what is new. */
+export interface GrownValues {
+  /** All other values, as an object. */
+  readonly rest: Json;
+  readonly lists: readonly GrownList[];
+}
+
+/** A list's version and length say its items: where the thread's values have `from` items of this version, these follow. */
+export interface GrownList {
+  /** Name of the value. */
+  readonly member: string;
+  /** The version the list began with (executor/lists.ts). */
+  readonly version: string;
+  /** Items that are left out; 0 for none. */
+  readonly from: number;
+  /** Items of the whole list. */
+  readonly length: number;
+  /** JSON texts of the others, joined by commas; empty when there are none. */
+  readonly items: Json;
+}
+
+/** A state of a thread. */
 export interface Snapshot {
   /** All channel values, as `GET /threads/{id}` shows them; null when there is no checkpoint. */
-  readonly values: Json | null;
+  readonly values: Json | GrownValues | null;
   /** Task id → interrupts, as `GET /threads/{id}` shows them. */
   readonly interrupts: Json;
   /** True when the thread waits at a static or dynamic interrupt. */
@@ -247,12 +268,19 @@ export interface Snapshot {
   readonly checkpoint_id: string | null;
 }
 
+export interface WholeSnapshot extends Snapshot {
+  readonly values: Json | null;
+}
+
+/** Names of the snapshot's values that are the output; null for all. */
+export type Members = readonly string[] | null;
+
 /**
  * How an attempt ended. `output` is what `wait` answers: values of the output schema, with `__interrupt__` when
- * interrupted; null when they are the snapshot's values.
+ * interrupted. What the snapshot says already is not said again.
  */
 export type Outcome =
-  | { readonly kind: "success"; readonly snapshot: Snapshot; readonly output: Json | null }
+  | { readonly kind: "success"; readonly snapshot: Snapshot; readonly output: Json | Members }
   | { readonly kind: "interrupted"; readonly snapshot: Snapshot; readonly output: Json }
   /** A node's own error (not retried). */
   | {

@@ -8,9 +8,10 @@ import type { GraphConfig, GraphLike, InterruptLike, LangGraph, RunControlLike, 
 import type { ProjectGraph } from "./load.ts";
 import { createModes, type Modes } from "./modes.ts";
 import { type ExecutorPort, isFenced } from "./port.ts";
-import type { CancelAction, Outcome, RunJob, Snapshot, WireEvent } from "./protocol.ts";
+import type { CancelAction, Outcome, RunJob, Snapshot, WholeSnapshot, WireEvent } from "./protocol.ts";
 import { EXCLUDED_METADATA, makeSaver, type SaverRun, type SkeinSaver } from "./saver.ts";
 import { stateJson, toJson } from "./serialize.ts";
+import { listsInParts, saidOutput, shownValues } from "./shown.ts";
 import { makeStore } from "./store.ts";
 
 /** How long a cancelled graph may take to wind down before it is abandoned. */
@@ -125,7 +126,9 @@ class Attempt {
     if (this.#job.kwargs.temporary && outcome.kind !== "drained") this.#saver.discard();
     else this.#saver.flush();
     this.#saver.close();
-    if (outcome.kind === "success" && !this.#job.kwargs.temporary) this.#saver.keep();
+    if (outcome.kind === "success" && !this.#job.kwargs.temporary) {
+      this.#saver.keep(listsInParts(outcome.snapshot.values));
+    }
     return outcome;
   }
 
@@ -273,11 +276,10 @@ class Attempt {
       return { kind: "success", snapshot: NO_STATE, output: stateJson(outputOf(graph, last)) };
     }
     const state = await this.#state(graph);
-    const snapshot = snapshotOf(state);
+    const snapshot = this.#left(state);
     const values = outputOf(graph, last ?? state.values);
     if (!snapshot.interrupted) {
-      const said = snapshot.values !== null && sameMembers(values, state.values);
-      return { kind: "success", snapshot, output: said ? null : stateJson(values) };
+      return { kind: "success", snapshot, output: saidOutput(values, state.values, snapshot.values) };
     }
     const interrupts = pendingTasks(state).flatMap((task) => task.interrupts);
     const shown = typeof values === "object" && values !== null && !Array.isArray(values) ? values : {};
@@ -311,10 +313,17 @@ class Attempt {
         const opened = await this.#project.open({ configurable: {} });
         this.#graph = bind(opened, this.#project.langgraph, this.#saver, makeStore(this.#project, this.#port));
       }
-      return snapshotOf(await this.#state(this.#graph));
+      return this.#left(await this.#state(this.#graph));
     } catch {
       return null;
     }
+  }
+
+  /** A thread that goes with its run has no values that could grow; a webhook tells all of them. */
+  #left(state: StateLike): Snapshot {
+    const { temporary, webhook } = this.#job.kwargs;
+    if (temporary || checkpointIdOf(state) === null) return snapshotOf(state);
+    return { ...bareSnapshot(state), values: shownValues(state.values, this.#saver, { anew: webhook !== null }) };
   }
 
   /** At this checkpoint; without one, the latest. */
@@ -486,27 +495,21 @@ export function pendingTasks(state: StateLike): StateLike["tasks"] {
   return state.tasks.filter((task) => task.result === undefined || task.error !== undefined);
 }
 
-export function snapshotOf(state: StateLike): Snapshot {
-  const checkpoint_id = (state.config.configurable?.checkpoint_id as string | undefined) ?? null;
+const checkpointIdOf = (state: StateLike): string | null =>
+  (state.config.configurable?.checkpoint_id as string | undefined) ?? null;
+
+export function snapshotOf(state: StateLike): WholeSnapshot {
+  return { ...bareSnapshot(state), values: checkpointIdOf(state) === null ? null : stateJson(state.values) };
+}
+
+function bareSnapshot(state: StateLike): Omit<Snapshot, "values"> {
   const pending = pendingTasks(state);
   return {
-    values: checkpoint_id === null ? null : stateJson(state.values),
     interrupts: toJson(Object.fromEntries(pending.map((task) => [task.id, task.interrupts]))),
     interrupted: state.next.length > 0 || pending.some((task) => task.interrupts.length > 0),
-    checkpoint_id,
+    checkpoint_id: checkpointIdOf(state),
   };
 }
-
-/** True when both have the same members: to say a long state twice costs twice. */
-function sameMembers(a: unknown, b: unknown): boolean {
-  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
-  const [mine, theirs] = [a as Record<string, unknown>, b as Record<string, unknown>];
-  const keys = Object.keys(mine);
-  return keys.length === Object.keys(theirs).length && keys.every((key) => sameItems(mine[key], theirs[key]));
-}
-
-const sameItems = (a: unknown, b: unknown): boolean =>
-  a === b || (Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item, i) => item === b[i]));
 
 /** Of all values, those of the graph's output schema. */
 export function outputOf(graph: GraphLike, values: unknown): unknown {

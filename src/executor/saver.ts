@@ -20,9 +20,17 @@ import type {
   PendingWrite,
 } from "@langchain/langgraph-checkpoint";
 import type { Durability } from "../schemas/runs.ts";
-import type { KeptThreads } from "./kept-threads.ts";
+import type { KeptThread, KeptThreads } from "./kept-threads.ts";
 import type { LangGraph } from "./langgraph.ts";
-import { appendedItems, listAsLoaded, listAsStored, noteReturned, type StoredList } from "./lists.ts";
+import {
+  appendedItems,
+  hasItems,
+  listAsLoaded,
+  listAsStored,
+  noteReturned,
+  type StoredList,
+  sizeOfList,
+} from "./lists.ts";
 import type { StoragePort } from "./port.ts";
 import type {
   BlobRef,
@@ -59,10 +67,23 @@ export interface SkeinSaver extends BaseCheckpointSaver {
   discard(): void;
   /** Later writes vanish: what an abandoned node still sends must not reach a thread that has moved on. */
   close(): void;
-  /** Leaves the state for the thread's next run, where it has a form that lasts. */
-  keep(): void;
+  /**
+   * Leaves the state for the thread's next run, where it has a form that lasts. `inParts`: the lists of it that the
+   * thread's values are to hold in parts.
+   */
+  keep(inParts: ReadonlySet<string>): void;
+  /** How a value of the newest state may be told in parts; undefined when it is no long list, or not as it was stored. */
+  longList(member: string, value: readonly unknown[]): LongList | undefined;
 }
 
+/** A list that is stored in parts; `known` of its items the thread's values had in parts when the run began. */
+export interface LongList {
+  readonly version: string;
+  readonly known: number;
+}
+
+/** Lists from about this size on are worth parts of their own in the thread's values, characters. */
+const LONG_LIST = 16 * 1024;
 /** Channel values whose JSON is at most this long stay inside the checkpoint. */
 const INLINE_LIMIT = 256;
 /** Least time between two lots of checkpoint writes of an `async` run, milliseconds. */
@@ -171,6 +192,8 @@ function saverClass(langgraph: LangGraph): SaverClass {
     readonly #revived = new WeakMap<ChannelBlob, unknown>();
     readonly #writes = new Map<string, Map<string, RememberedWrite>>();
     #memory: Memory | undefined;
+    /** Lists as the thread's values held them in parts when the run began. */
+    #shown: ReadonlyMap<string, StoredList> = new Map();
     #closed = false;
     readonly #queue: WriteQueue;
 
@@ -197,13 +220,23 @@ function saverClass(langgraph: LangGraph): SaverClass {
       this.#closed = true;
     }
 
-    keep(): void {
+    keep(inParts: ReadonlySet<string>): void {
       const tuple = this.#memory?.tuple;
       if (this.#run === null || tuple === undefined || (tuple.pendingWrites?.length ?? 0) > 0) return;
       const { id } = tuple.checkpoint;
       const forms = this.#forms.get(formsKey("", id))?.byChannel;
       if (forms === undefined || this.#writes.has(id) || [...forms.values()].some((form) => "blob" in form)) return;
-      this.#kept?.keep(this.#run.thread_id, { langgraph, tuple, forms });
+      this.#kept?.keep(this.#run.thread_id, { langgraph, tuple, forms, inParts });
+    }
+
+    longList(member: string, value: readonly unknown[]): LongList | undefined {
+      const id = this.#memory?.tuple?.checkpoint.id;
+      const form = id === undefined ? undefined : this.#forms.get(formsKey("", id))?.byChannel.get(member);
+      if (form === undefined || !("list" in form) || !hasItems(form.list, value)) return undefined;
+      const { list: version, length } = form.list;
+      const before = this.#shown.get(member);
+      if (before?.list === version && before.length <= length) return { version, known: before.length };
+      return sizeOfList(form.list, LONG_LIST) < LONG_LIST ? undefined : { version, known: 0 };
     }
 
     /* ------------------------------------------------------------------------ reading */
@@ -235,6 +268,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
         else if ("inline" in form) channel_values[channel] = await this.#load(["json", form.inline]);
       }
       this.#remember(formsKey("", latest.known), { byChannel: new Map(kept.forms), isTip: true });
+      this.#shown = shownLists(kept);
       return { ...tuple, checkpoint: { ...tuple.checkpoint, channel_values } };
     }
 
@@ -551,6 +585,15 @@ function tupleOf(
  */
 const addsWrites = ({ writes }: StoredCheckpoint, isLatest: boolean): boolean =>
   isLatest ? writes.length > 0 : writes.some(({ task_id }) => task_id === NULL_TASK);
+
+function shownLists({ forms, inParts }: KeptThread): ReadonlyMap<string, StoredList> {
+  const lists = new Map<string, StoredList>();
+  for (const member of inParts) {
+    const form = forms.get(member);
+    if (form !== undefined && "list" in form) lists.set(member, form.list);
+  }
+  return lists;
+}
 
 const nothingStored = (): StoredForms => ({ byChannel: new Map(), isTip: false });
 

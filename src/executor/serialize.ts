@@ -54,14 +54,17 @@ export function stateJson(state: unknown): Json {
   return `{${members.join()}}`;
 }
 
-function listJson(items: readonly unknown[]): Json {
-  let text = "[";
-  for (let i = 0; i < items.length; i += 1) {
+const listJson = (items: readonly unknown[]): Json => `[${itemsJson(items, 0)}]`;
+
+/** Texts of a list's items from this place on, joined by commas. */
+export function itemsJson(items: readonly unknown[], from: number): Json {
+  let text = "";
+  for (let i = from; i < items.length; i += 1) {
     const item = items[i];
-    if (i > 0) text += ",";
+    if (i > from) text += ",";
     text += i < items.length - FRESH && isMessage(item) ? rememberedJson(item) : toJson(item);
   }
-  return `${text}]`;
+  return text;
 }
 
 /** A message's text, and the fields that change, if any does, as they were then. */
@@ -110,7 +113,7 @@ function rememberedJson(message: MessageLike): Json {
   return text;
 }
 
-function isPlainRecord(value: unknown): value is Record<string, unknown> {
+export function isPlainRecord(value: unknown): value is Record<string, unknown> {
   if (typeof value !== "object" || value === null || "toJSON" in value) return false;
   const prototype = Object.getPrototypeOf(value) as object | null;
   return prototype === Object.prototype || prototype === null;

@@ -1,6 +1,6 @@
 /** Runs: how they come to be, and how they are read, followed, waited for and cancelled. */
 import { v7 as uuid7 } from "uuid";
-import { finalOutput } from "../engine/attempts.ts";
+import { errorOutput } from "../engine/attempts.ts";
 import { type CancelEffect, cancelFound, cancelRun } from "../engine/cancellation.ts";
 import { decide } from "../engine/multitask.ts";
 import type { Slot } from "../engine/queue.ts";
@@ -8,7 +8,7 @@ import type { TakeTick } from "../engine/scheduler.ts";
 import { removeEndedRun, updateThread } from "../engine/settle.ts";
 import { runToWire } from "../engine/wire.ts";
 import { conflict, notFound, SkeinError, unavailable } from "../errors.ts";
-import type { CancelAction, Json, Question, Snapshot } from "../executor/protocol.ts";
+import type { CancelAction, Json, Question, WholeSnapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { Run, RunCreateStateful, RunCreateStateless, RunField, RunsCancel } from "../schemas/runs.ts";
@@ -18,13 +18,14 @@ import * as assistants from "../storage/tables/assistants.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
+import * as threadValues from "../storage/tables/thread-values.ts";
 import * as threads from "../storage/tables/threads.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import { follow, untilEnd } from "../streaming/follow.ts";
 import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
-import type { RunLog } from "../streaming/run-log.ts";
+import type { RunLog, RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunsPage, RunsService } from "./contract.ts";
@@ -130,7 +131,7 @@ export class Runs implements RunsService {
     if (typeof removed === "string") {
       logs.drop(run_id);
       signalGone([run_id]);
-      if (removed === "newest") await this.#showNewest(thread_id);
+      if (removed === "newest") await this.showNewest(thread_id);
       return;
     }
     await this.act([removed]);
@@ -152,9 +153,15 @@ export class Runs implements RunsService {
   async wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json> {
     const log = await this.#log(thread_id, run_id);
     await untilEnd(log, signal);
-    if (log.output !== null) return log.output;
+    const { thread_id: of, output } = log;
+    if (typeof output === "string") return output;
     signal.throwIfAborted();
-    return this.#storedOutput(run_id, log.isCut);
+    return (output && (await this.#shownOutput(of, output))) ?? this.#storedOutput(run_id, log.isCut);
+  }
+
+  /** Undefined when the thread has moved on since the run: the checkpoint has its output. */
+  #shownOutput(thread_id: string, { members, checkpoint_id }: Exclude<RunOutput, Json>): Promise<Json | undefined> {
+    return this.#options.storage.read((db) => threadValues.valuesAt(db, { thread_id, checkpoint_id }, members));
   }
 
   async cancel(thread_id: string, run_id: string, action: CancelAction, wait: boolean): Promise<void> {
@@ -264,8 +271,8 @@ export class Runs implements RunsService {
     });
   }
 
-  /** The newest checkpoint of the thread is another than before: what its row shows is brought up to date. */
-  async #showNewest(thread_id: string): Promise<void> {
+  /** The thread shows nothing, or another checkpoint than its newest: what its row shows is brought up to date. */
+  async showNewest(thread_id: string): Promise<void> {
     const { storage, logger } = this.#options;
     try {
       const { thread, newest } = await storage.read(async (db) => ({
@@ -283,8 +290,8 @@ export class Runs implements RunsService {
         await updateThread(tx, thread_id, rest, snapshot, storage.now());
       });
     } catch (error) {
-      // The deletion is done and stays done; `GET …/state` reads the checkpoint itself.
-      logger.error({ err: error, thread_id }, "showing the state before a deleted run failed");
+      // What came before is done and stays done; `GET …/state` reads the checkpoint itself.
+      logger.error({ err: error, thread_id }, "showing the newest state of a thread failed");
     }
   }
 
@@ -421,7 +428,7 @@ export class Runs implements RunsService {
     // It left no row: only the process that held it knew the output.
     if (run === undefined && isCut) throw unavailable(`run ${run_id} has ended; its output was not passed on`);
     if (run === undefined) return EMPTY;
-    if (run.error !== null) return finalOutput(null, run.error, null) ?? EMPTY;
+    if (run.error !== null) return errorOutput(run.error);
     if (run.checkpoint_id === null) return EMPTY;
     const { thread_id, graph_id, kwargs } = run;
     const config = { configurable: kwargs.config.configurable };
@@ -466,7 +473,7 @@ function ifGone(error: unknown): undefined {
 }
 
 /** What a thread shows of a state. */
-function shownState(json: Json): { rest: "idle" | "interrupted" | "error"; snapshot: Snapshot } {
+function shownState(json: Json): { rest: "idle" | "interrupted" | "error"; snapshot: WholeSnapshot } {
   const state = JSON.parse(json) as {
     readonly values: unknown;
     readonly next: readonly string[];

@@ -23,6 +23,7 @@ import type { Storage, ThreadRecord, ThreadTtl, Tx } from "../storage/storage.ts
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threadSearch from "../storage/tables/thread-search.ts";
+import * as threadValues from "../storage/tables/thread-values.ts";
 import * as threads from "../storage/tables/threads.ts";
 import type { ThreadsService } from "./contract.ts";
 import { valueAt } from "./extract.ts";
@@ -124,7 +125,7 @@ export class Threads implements ThreadsService {
       const { metadata, config, interrupts } = source;
       const copy = newThread(copy_id, restingStatus(source), metadata, now, { ttl: this.#defaultTtl(now) });
       await threads.insert(tx, { ...copy, config, interrupts });
-      await threads.copyValues(tx, thread_id, copy_id);
+      await threadValues.copy(tx, thread_id, copy_id);
       await checkpoints.copyThread(tx, thread_id, copy_id);
       const made = await threads.find(tx, copy_id);
       if (made === undefined) throw new Error("the copy of a thread is missing");

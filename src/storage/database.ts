@@ -50,6 +50,17 @@ export interface Database {
   thread_values: {
     seq: number;
     values: string | null;
+    /** JSON: the lists of the values that are in `thread_lists`, their version and length. Null: `values` is whole. */
+    lists: string | null;
+  };
+  /** Long lists of threads' values, in parts. */
+  thread_lists: {
+    seq: number;
+    member: string;
+    /** Place of the part's first item. */
+    first: number;
+    /** JSON texts of the items, joined by commas. */
+    items: string;
   };
   /** A member of threads' metadata, and how many threads have it. Kept by triggers. */
   metadata_pairs: {

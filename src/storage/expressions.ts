@@ -37,6 +37,13 @@ export const listed = (values: RawBuilder<unknown> | string): RawBuilder<string>
     sql<string>`(select jsonb_array_elements_text(cast(${values} as jsonb)))`,
   );
 
+/** The same for a list of numbers. */
+export const listedNumbers = (values: RawBuilder<unknown> | string): RawBuilder<number> =>
+  perDialect(
+    sql<number>`(select value from json_each(${values}))`,
+    sql<number>`(select cast(jsonb_array_elements_text(cast(${values} as jsonb)) as bigint))`,
+  );
+
 /** The same for a list of pairs, to be compared with two columns at once. */
 export const listedPairs = (values: string): RawBuilder<string> =>
   perDialect(
@@ -213,6 +220,16 @@ function isOperators(value: unknown): value is Record<string, unknown> {
   const keys = Object.keys(value);
   return keys.length > 0 && keys.every((key) => key.startsWith("$"));
 }
+
+/** The texts that a query gives, joined by commas in the order of another of its columns; null when it gives none. */
+export const joined = (query: RawBuilder<unknown>, text: string, order: string): RawBuilder<string | null> =>
+  perDialect(
+    sql<string | null>`(select group_concat(each.${sql.ref(text)}, ',')
+      from (select * from (${query}) order by ${sql.ref(order)}) as each)`,
+    sql<
+      string | null
+    >`(select string_agg(each.${sql.ref(text)}, ',' order by each.${sql.ref(order)}) from (${query}) as each)`,
+  );
 
 /** Number of elements of a JSON array. */
 export const lengthOf = (column: JsonColumn): RawBuilder<number> =>

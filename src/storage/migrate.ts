@@ -14,11 +14,14 @@ import { crons } from "./migrations/0006_crons.ts";
 import { store } from "./migrations/0007_store.ts";
 import { deliveries } from "./migrations/0008_deliveries.ts";
 import { growingLists } from "./migrations/0009_growing_lists.ts";
+import { growingValues } from "./migrations/0010_growing_values.ts";
 import { baseline } from "./migrations/postgres/0009_baseline.ts";
 import { StorageRefused } from "./refused.ts";
 
 /** From 0010 on, for both dialects. */
-const SHARED: Readonly<Record<string, Migration>> = {};
+const SHARED: Readonly<Record<string, Migration>> = {
+  "0010_growing_values": growingValues,
+};
 
 const ON_SQLITE: Readonly<Record<string, Migration>> = {
   "0001_init": init,

@@ -56,6 +56,13 @@ export const KEEPING: { readonly [T in keyof Database]: { readonly [C in keyof D
   thread_values: {
     seq: "plain",
     values: "text",
+    lists: "plain",
+  },
+  thread_lists: {
+    seq: "plain",
+    member: "plain",
+    first: "plain",
+    items: "text",
   },
   // Triggers copy what the metadata of threads has.
   metadata_pairs: {

@@ -8,9 +8,9 @@
  * their tail grows too big.
  */
 import { unavailable } from "../errors.ts";
-import type { Json, WireEvent } from "../executor/protocol.ts";
+import type { WireEvent } from "../executor/protocol.ts";
 import type { RunEvent } from "./events.ts";
-import { isGap, type RunLog } from "./run-log.ts";
+import { isGap, type RunLog, type RunOutput } from "./run-log.ts";
 
 /** Where a log keeps what does not stay in memory. Given by the engine; each write is fenced there. */
 export interface EventShelf {
@@ -54,7 +54,7 @@ export class EventLog implements RunLog {
   /** Events below this index are in storage. */
   #storedTo: number;
   #endedAt: number | undefined;
-  #output: Json | null = null;
+  #output: RunOutput | null = null;
   /** Where the log goes on: another process holds the run now. */
   #moved: RunLog | undefined;
   #leaveMoved: (() => void) | undefined;
@@ -82,7 +82,7 @@ export class EventLog implements RunLog {
   }
 
   /** What `wait` answers; null when the run left none (error, cancel). */
-  get output(): Json | null {
+  get output(): RunOutput | null {
     return this.#moved === undefined ? this.#output : this.#moved.output;
   }
 
@@ -134,7 +134,7 @@ export class EventLog implements RunLog {
   }
 
   /** No more events follow. Readers finish what is there and stop. */
-  end(output: Json | null): void {
+  end(output: RunOutput | null): void {
     this.#output = output;
     this.#endedAt ??= Date.now();
     this.#notify();

@@ -5,7 +5,7 @@
  */
 import type { Begun, Relay, ThreadNews, WhichRun } from "./broker.ts";
 import { EventLog, type EventShelf } from "./event-log.ts";
-import type { RunLog } from "./run-log.ts";
+import type { RunLog, RunOutput } from "./run-log.ts";
 import { ThreadWatch } from "./thread-watch.ts";
 
 export interface EventLogsOptions {
@@ -181,7 +181,7 @@ export class EventLogs {
   }
 
   /** Ends the log and starts its time in memory. */
-  end(log: EventLog, output: string | null): void {
+  end(log: EventLog, output: RunOutput | null): void {
     log.end(output);
     this.#ended.set(log, Date.now());
     this.#endedSize += weight(log);
@@ -298,4 +298,4 @@ function join(line: Line, log: RunLog): void {
   for (const watch of line.watches) watch.push(log);
 }
 
-const weight = (log: EventLog): number => log.size + (log.output?.length ?? 0) + 500;
+const weight = ({ size, output }: EventLog): number => size + (typeof output === "string" ? output.length : 0) + 500;

@@ -9,9 +9,9 @@
  * a call whose answer was lost is simply made again.
  */
 import { createHash } from "node:crypto";
-import type { Json } from "../executor/protocol.ts";
 import type { RunEvent } from "./events.ts";
 import type { RedisClient } from "./redis-links.ts";
+import type { RunOutput } from "./run-log.ts";
 
 /** Encryption at rest. */
 export interface Seal {
@@ -34,7 +34,7 @@ export interface LogState {
   readonly next: number;
   readonly size: number;
   readonly ended: boolean;
-  readonly output: Json | null;
+  readonly output: RunOutput | null;
 }
 
 export interface Chunk {
@@ -50,7 +50,7 @@ export interface Chunk {
   /** False: the log is there and this goes on behind it. */
   readonly isFirst: boolean;
   /** Nothing more follows. */
-  readonly end: { readonly output: Json | null } | null;
+  readonly end: { readonly output: RunOutput | null } | null;
   /** How long the log is kept when nothing is heard of it, milliseconds. */
   readonly ttlMs: number;
 }
@@ -120,7 +120,7 @@ export class Streams {
         `${chunk.ttlMs}`,
         `${this.#options.limit}`,
         this.channel(run_id),
-        end === null ? "" : `=${end.output === null ? "" : this.#sealed(end.output)}`,
+        end === null ? "" : `=${end.output === null ? "" : this.#sealed(textOf(end.output))}`,
         chunk.thread_id,
         `${chunk.place}`,
         chunk.resumable ? "1" : "",
@@ -229,7 +229,15 @@ export class Streams {
       next: Number(next),
       size: Number(size),
       ended: ended === "1",
-      output: output ? this.#unsealed(output) : null,
+      output: output ? outputOf(this.#unsealed(output)) : null,
     };
   }
 }
+
+/** Begins no JSON text: what follows is not the output itself but says where it is. */
+const REFERENCE = "@";
+
+const textOf = (output: RunOutput): string =>
+  typeof output === "string" ? output : `${REFERENCE}${JSON.stringify(output)}`;
+
+const outputOf = (text: string): RunOutput => (text.startsWith(REFERENCE) ? JSON.parse(text.slice(1)) : text);

@@ -9,12 +9,11 @@
  * database says has ended ends here too, after what can still be had.
  */
 import { unavailable } from "../errors.ts";
-import type { Json } from "../executor/protocol.ts";
 import type { LogElsewhere, WhichRun } from "./broker.ts";
 import type { EventLog } from "./event-log.ts";
 import type { RunEvent } from "./events.ts";
 import type { LogState } from "./redis-streams.ts";
-import { isGap } from "./run-log.ts";
+import { isGap, type RunOutput } from "./run-log.ts";
 
 export interface RemoteSource {
   /** A page of what Redis has. Rejects when Redis is away. */
@@ -45,7 +44,7 @@ export class RemoteLog implements LogElsewhere {
   #floor = -1;
   #cursor = -1;
   #ended = false;
-  #output: Json | null = null;
+  #output: RunOutput | null = null;
   #isCut = false;
   #listening: { stop(): void } | undefined;
   #pulling: Promise<void> | undefined;
@@ -69,7 +68,7 @@ export class RemoteLog implements LogElsewhere {
     return this.#local?.log.ended ?? this.#ended;
   }
 
-  get output(): Json | null {
+  get output(): RunOutput | null {
     return this.#local === undefined ? this.#output : this.#local.log.output;
   }
 
@@ -267,7 +266,7 @@ export class RemoteLog implements LogElsewhere {
     throw unavailable(`the events after ${after} of run ${this.run_id} are no longer kept`);
   }
 
-  #finish(output: Json | null): void {
+  #finish(output: RunOutput | null): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#output = output;

@@ -1,6 +1,9 @@
 /** The events of one run as whoever follows it reads them: held by this process, or by another. */
-import type { Json } from "../executor/protocol.ts";
+import type { Json, Members } from "../executor/protocol.ts";
 import type { RunEvent } from "./events.ts";
+
+/** What `wait` answers; where it is values of the thread, which may be long, only which, and at what checkpoint. */
+export type RunOutput = Json | { readonly members: Members; readonly checkpoint_id: string };
 
 export interface RunLog {
   readonly run_id: string;
@@ -10,7 +13,7 @@ export interface RunLog {
   /** No more events follow those that `read` gives now. */
   readonly ended: boolean;
   /** What `wait` answers; null when the run left none, or the log does not know. */
-  readonly output: Json | null;
+  readonly output: RunOutput | null;
   /** It ended without a word from whoever held the run: events, and the output, may be missing. */
   readonly isCut: boolean;
   /** Index the next event will get, or a smaller one where that is not known. */

@@ -6,7 +6,7 @@ import * as runs from "../../src/storage/tables/runs.ts";
 import { NOW, newRun, openTemp } from "../storage/support.ts";
 
 /** A queue whose runs end when they are told to. */
-async function queueOf(slots: number) {
+async function queueOf(slots: number, { maxAttempts = 1 } = {}) {
   const storage = await openTemp();
   const begun: string[] = [];
   const written = new Map<string, Promise<boolean> | undefined>();
@@ -16,6 +16,7 @@ async function queueOf(slots: number) {
     storage,
     owner: "me",
     slots,
+    maxAttempts,
     leaseMs: 60_000,
     execute: ({ run_id }: NewRun, committed?: Promise<boolean>) => {
       begun.push(run_id);
@@ -32,9 +33,9 @@ async function queueOf(slots: number) {
     for (const end of ends.values()) end("ended");
     await queue.stop();
   });
-  const insert = (kwargs: object = {}) =>
+  const insert = (kwargs: object = {}, attempt = 0) =>
     storage.write((tx) => {
-      const run = newRun({ created_at: NOW - 1e12, not_before: NOW - 1e12 });
+      const run = newRun({ created_at: NOW - 1e12, not_before: NOW - 1e12, attempt });
       return runs.insert(tx, { ...run, kwargs: { ...run.kwargs, ...kwargs } });
     });
   /** Resolves when this many runs have begun. */
@@ -124,4 +125,28 @@ test("no slots when the queue takes no more runs", async () => {
   await settled();
   await queue.stop();
   expect(queue.reserve()).toBeUndefined();
+});
+
+test("of runs at their last attempt one is in hand at a time; others go on beside it", async () => {
+  const { queue, begun, ends, insert, count, settled } = await queueOf(10, { maxAttempts: 3 });
+  await settled();
+  // Handed back twice, as runs are whose process died.
+  const [first, second] = [await insert({}, 2), await insert({}, 2)];
+  const [fresh, retried] = [await insert(), await insert({}, 1)];
+  const requeued = await insert();
+  queue.nudge();
+  await count(3);
+  await settled();
+  expect(new Set(begun)).toEqual(new Set([fresh, retried, requeued].map(({ run_id }) => run_id)));
+  // Whoever hands one back looks for those that may be waiting for their last attempt.
+  ends.get(requeued.run_id)?.("requeued");
+  await count(4);
+  await settled();
+  expect(begun.slice(3)).toEqual([first.run_id]);
+  queue.nudge();
+  await settled();
+  expect(begun).toHaveLength(4);
+  ends.get(first.run_id)?.("ended");
+  await count(5);
+  expect(begun.slice(4)).toEqual([second.run_id]);
 });

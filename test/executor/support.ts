@@ -262,5 +262,6 @@ export function harness(graphs: readonly GraphSpec[], storage = new MapStorage()
 /** The outcome with its output said, where it is that of the snapshot. */
 export function withOutput(outcome: Outcome): Outcome {
   if (outcome.kind !== "success" || outcome.output !== null) return outcome;
-  return { ...outcome, output: outcome.snapshot.values };
+  const { values } = outcome.snapshot;
+  return values === null || typeof values === "string" ? { ...outcome, output: values } : outcome;
 }

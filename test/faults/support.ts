@@ -62,6 +62,10 @@ export const nextNodes = (server: TestServer, thread_id: string, ...next: readon
 
 export const idsOf = (frames: readonly Frame[]): number[] => frames.map(({ id }) => Number(id));
 
+/** What frames say, without the heartbeats that came between them. */
+export const toldBy = (frames: readonly Frame[]): string[] =>
+  frames.map(({ id, event, data }) => `${id} ${event} ${data}`);
+
 /** The attempts that a stream's metadata events tell of. */
 export const attemptsOf = (frames: readonly Frame[]): number[] =>
   frames.filter(({ event }) => event === "metadata").map(({ data }) => JSON.parse(data ?? "").attempt);

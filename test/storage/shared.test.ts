@@ -5,7 +5,7 @@ import { cancelRun } from "../../src/engine/cancellation.ts";
 import { conclude } from "../../src/engine/settle.ts";
 import { newThread } from "../../src/services/runs.ts";
 import { lockThread } from "../../src/storage/locks.ts";
-import type { RunRecord, Storage, Tx } from "../../src/storage/storage.ts";
+import type { NewRun, RunRecord, Storage, Tx } from "../../src/storage/storage.ts";
 import * as crons from "../../src/storage/tables/crons.ts";
 import * as keys from "../../src/storage/tables/idempotency-keys.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
@@ -62,7 +62,7 @@ async function waits(storage: Storage, promise: Promise<unknown>): Promise<boole
   return !settled;
 }
 
-const insert = (storage: Storage, change: Partial<runs.NewRun> = {}): Promise<RunRecord> => {
+const insert = (storage: Storage, change: Partial<NewRun> = {}): Promise<RunRecord> => {
   const now = storage.now();
   const times = { not_before: now, created_at: now, updated_at: now };
   return storage.write((tx) => runs.insert(tx, newRun({ ...times, ...change })));

@@ -98,6 +98,10 @@ export class TestServer implements AsyncDisposable {
     return this.#child.pid;
   }
 
+  get isRunning(): boolean {
+    return this.#child !== undefined && running.has(this.#child);
+  }
+
   /** Settles when the current process ends, however it ends. */
   get exited(): Promise<Exit> {
     if (this.#exited === undefined) throw new Error("The server was not started");
@@ -140,7 +144,7 @@ export class TestServer implements AsyncDisposable {
 
   /** Asks politely (SIGTERM) and waits. A server that does not go is killed, and the test fails. */
   async stop(): Promise<Exit> {
-    if (!this.#isRunning()) return this.exited;
+    if (!this.isRunning) return this.exited;
     this.#child?.kill("SIGTERM");
     const exit = await within(STOP_MS, this.exited);
     if (exit !== undefined) return exit;
@@ -151,13 +155,13 @@ export class TestServer implements AsyncDisposable {
   /** The same data, the same port, a new process. A signal other than SIGTERM makes it a crash. */
   async restart(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
     if (signal === "SIGTERM") await this.stop();
-    else if (this.#isRunning()) await this.kill(signal);
+    else if (this.isRunning) await this.kill(signal);
     await this.start();
   }
 
   /** Ends the process at once, whatever still runs in it: a test that is about stopping calls `stop`. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#isRunning()) await this.kill("SIGKILL");
+    if (this.isRunning) await this.kill("SIGKILL");
     await this.#temp?.[Symbol.asyncDispose]();
   }
 
@@ -166,10 +170,6 @@ export class TestServer implements AsyncDisposable {
     const folder = typeof project === "string" ? project : project.dir;
     const port = this.#url === "" ? "0" : new URL(this.#url).port;
     return [command, "--config", folder, "--host", "127.0.0.1", "--port", port, "--data", this.data, ...args];
-  }
-
-  #isRunning(): boolean {
-    return this.#child !== undefined && running.has(this.#child);
   }
 
   async #listening(child: ChildProcess): Promise<string> {

@@ -230,17 +230,25 @@ export interface ClaimRequest {
   readonly lease_ms: number;
   readonly limit: number;
   readonly exclude_threads?: readonly string[];
+  /** Only runs that have spent at least `from` attempts and less than `below`; any when not given. */
+  readonly attempts?: { readonly from: number; readonly below: number };
 }
+
+/** More attempts than any run has. */
+const COUNTLESS = 2 ** 31 - 1;
+const ANY_ATTEMPT = { from: 0, below: COUNTLESS };
 
 const leaseEnd = (slots: { readonly expires: number; readonly lease_ms: number }): RawBuilder<number> =>
   perDialect(sql<number>`${slots.expires}`, sql<number>`${clock(null)} + ${integer(slots.lease_ms)}`);
+
+type ClaimSlots = Omit<ClaimRequest, "attempts"> & { excluded: string; expires: number; from: number; below: number };
 
 /**
  * Runs in order of creation, so the scan stops at `limit`; those behind others of their thread are not in its index. Two look-ups per candidate keep a thread's runs one at a time
  * and in order: nothing of the thread runs, and nothing older of it is ready. An older run that is delayed does not
  * hold up a younger one.
  */
-const claimReady = prepared<ClaimRequest & { excluded: string; expires: number }, Row>((db, slots) =>
+const claimReady = prepared<ClaimSlots, Row>((db, slots) =>
   db
     .updateTable("runs")
     .set((eb) => ({
@@ -259,6 +267,8 @@ const claimReady = prepared<ClaimRequest & { excluded: string; expires: number }
         .where("candidate.status", "=", PENDING)
         .where("candidate.behind", "=", sql.lit(0))
         .where(isDue("candidate", slots.now))
+        .where("candidate.attempt", ">=", slots.from)
+        .where("candidate.attempt", "<", slots.below)
         .where("candidate.thread_id", "not in", listed(slots.excluded))
         .where(({ not, exists, selectFrom }) =>
           not(
@@ -290,9 +300,10 @@ const claimReady = prepared<ClaimRequest & { excluded: string; expires: number }
 );
 
 /** Takes up to `limit` ready runs, oldest first, at most one per thread: each gets a lease, a new fencing token and spends an attempt. */
-export async function claim(tx: Tx, request: ClaimRequest): Promise<RunRecord[]> {
+export async function claim(tx: Tx, { attempts = ANY_ATTEMPT, ...request }: ClaimRequest): Promise<RunRecord[]> {
   const { rows } = await claimReady(tx, {
     ...request,
+    ...attempts,
     expires: request.now + request.lease_ms,
     excluded: asList(request.exclude_threads ?? []),
   });

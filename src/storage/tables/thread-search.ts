@@ -8,20 +8,11 @@
  */
 import { type RawBuilder, type SqlBool, sql } from "kysely";
 import type { ThreadFilter, ThreadSearch, ThreadStatus } from "../../schemas/threads.ts";
-import {
-  asList,
-  DRIVES,
-  eachOf,
-  hasMembers,
-  jsonEquals,
-  jsonEqualsAll,
-  listed,
-  numberOf,
-  pairValue,
-} from "../expressions.ts";
+import { asList, DRIVES, eachOf, hasMembers, jsonEquals, listed, numberOf, pairValue } from "../expressions.ts";
 import { isShared } from "../locks.ts";
 import type { ThreadRecord, Tx } from "../storage.ts";
-import { COLUMNS, toRecord } from "./threads.ts";
+import { valueEquals } from "./thread-values.ts";
+import { COLUMNS, withValues } from "./threads.ts";
 
 /** What to search for. Limit 10, last updated first, when the caller does not say. */
 export type ThreadQuery = ThreadFilter & Pick<ThreadSearch, "ids" | "limit" | "offset" | "sort_by" | "sort_order">;
@@ -102,7 +93,7 @@ async function planFor(db: Tx, { metadata, values, status, ids }: ThreadQuery): 
     status: status ?? null,
     checks: [
       ...unsure.map(([key, value]) => jsonEquals(sql.ref("t.metadata"), key, value)),
-      ...jsonEqualsAll(sql.ref("v.values"), values ?? {}),
+      ...Object.entries(values ?? {}).flatMap(([key, value]) => (value === undefined ? [] : [valueEquals(key, value)])),
     ],
   };
 }
@@ -250,13 +241,14 @@ async function checked(db: Tx, seqs: readonly number[], checks: Plan["checks"]):
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-type Row = Parameters<typeof toRecord>[0];
+type Row = Parameters<typeof withValues>[1][number];
 
 async function load(db: Tx, seqs: readonly number[], values: boolean): Promise<ThreadRecord[]> {
   if (seqs.length === 0) return [];
   const columns = sql.join(COLUMNS.map((column) => sql.ref(`t.${column}`)));
-  const { rows } = await sql<Row>`select ${columns}, ${values ? sql`v."values"` : sql`null as "values"`}
+  const shown = values ? sql`v."values", v.lists` : sql`null as "values", null as lists`;
+  const { rows } = await sql<Row>`select t.seq, ${columns}, ${shown}
     from ${eachOf(asList(seqs), "wanted")} ${DRIVES} threads as t on t.seq = ${numberOf("wanted.value")}
     ${values ? sql`left join thread_values as v on v.seq = t.seq` : sql``} order by wanted.key`.execute(db);
-  return rows.map(toRecord);
+  return withValues(db, rows);
 }

@@ -1,5 +1,5 @@
 import { type Selectable, type SqlBool, sql } from "kysely";
-import type { Json } from "../../executor/protocol.ts";
+import type { GrownValues, Json } from "../../executor/protocol.ts";
 import type { ThreadStatus, TtlStrategy } from "../../schemas/threads.ts";
 import type { Database } from "../database.ts";
 import { hasMembers, integer, perDialect, text } from "../expressions.ts";
@@ -7,6 +7,7 @@ import { isShared } from "../locks.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { ThreadRecord, ThreadTtl, Tx } from "../storage.ts";
 import * as checkpoints from "./checkpoints.ts";
+import * as shown from "./thread-values.ts";
 
 type Row = Omit<Selectable<Database["threads"]>, "seq" | "rest_status"> & { values: string | null };
 
@@ -34,23 +35,29 @@ export async function insert(tx: Tx, record: ThreadRecord): Promise<boolean> {
   const { values, ...row } = toRow(record);
   const rest_status = record.status === "busy" ? "idle" : record.status;
   if ((await insertNew(tx, [{ ...row, rest_status }])) === 0) return false;
-  if (values !== null) await setValues(tx, { thread_id: record.thread_id, values });
+  if (values !== null) await shown.put(tx, record.thread_id, values);
   return true;
 }
 
-const findById = prepared<{ id: string }, Row>((db, slots) =>
+const findById = prepared<{ id: string }, Row & shown.FoundValues>((db, slots) =>
   db
     .selectFrom("threads")
     .leftJoin("thread_values", "thread_values.seq", "threads.seq")
     .select(COLUMNS)
-    .select("thread_values.values")
+    .select(["threads.seq", "thread_values.values", "thread_values.lists"])
     .where("thread_id", "=", slots.id),
 );
 
 /** The thread, or undefined. */
 export async function find(db: Tx, thread_id: string): Promise<ThreadRecord | undefined> {
-  const [row] = (await findById(db, { id: thread_id })).rows;
-  return row && toRecord(row);
+  const [record] = await withValues(db, (await findById(db, { id: thread_id })).rows);
+  return record;
+}
+
+/** Threads as the layers above see them, their values whole. */
+export async function withValues(db: Tx, rows: readonly (Row & shown.FoundValues)[]): Promise<ThreadRecord[]> {
+  const values = await shown.wholeValues(db, rows);
+  return rows.map(({ seq: _, lists: __, ...row }, i) => toRecord({ ...row, values: values[i] ?? null }));
 }
 
 /** Ids of threads whose metadata names the assistant. */
@@ -85,7 +92,7 @@ export interface ThreadChange {
   /** The status once no run is in flight. Default: `status`, unless that is `busy`. */
   readonly rest_status?: Exclude<ThreadStatus, "busy">;
   readonly metadata?: Readonly<Record<string, unknown>>;
-  readonly values?: Json | null;
+  readonly values?: Json | GrownValues | null;
   readonly interrupts?: Json;
   readonly updated_at: number;
   /** When the values and interrupts were taken; kept only where these differ from what the thread has. */
@@ -134,24 +141,6 @@ const setMetadata = prepared<{ thread_id: string; metadata: string }>((db, slots
   db.updateTable("threads").set({ metadata: slots.metadata }).where("thread_id", "=", slots.thread_id),
 );
 
-const setValues = prepared<{ thread_id: string; values: Json | null }>((db, slots) =>
-  db
-    .insertInto("thread_values")
-    .columns(["seq", "values"])
-    .expression((eb) =>
-      eb
-        .selectFrom("threads")
-        .select((eb) => ["seq", eb.val(slots.values).as("values")])
-        .where("thread_id", "=", slots.thread_id),
-    )
-    .onConflict((conflict) =>
-      conflict
-        .column("seq")
-        .doUpdateSet((eb) => ({ values: eb.ref("excluded.values") }))
-        .whereRef("thread_values.values", "is distinct from", "excluded.values"),
-    ),
-);
-
 const setTtl = prepared<{ thread_id: string; strategy: string; minutes: number; expires_at: number | null }>(
   (db, slots) =>
     db
@@ -160,13 +149,13 @@ const setTtl = prepared<{ thread_id: string; strategy: string; minutes: number; 
       .where("thread_id", "=", slots.thread_id),
 );
 
-/** Changes the members given. */
-export async function touch(tx: Tx, thread_id: string, change: ThreadChange): Promise<void> {
+/** Changes the members given. Says how the values went, which are null after a misfit. */
+export async function touch(tx: Tx, thread_id: string, change: ThreadChange): Promise<shown.PutResult> {
   const { status = null, metadata, values, ttl } = change;
-  const changed = values === undefined ? 0n : (await setValues(tx, { thread_id, values })).numAffectedRows;
+  const put = values === undefined ? "same" : await shown.put(tx, thread_id, values);
   await touchRow(tx, {
     thread_id,
-    values_changed: changed === 0n ? 0 : 1,
+    values_changed: put === "same" ? 0 : 1,
     status,
     rest_status: change.rest_status ?? (status === "busy" ? null : status),
     interrupts: change.interrupts ?? null,
@@ -176,22 +165,7 @@ export async function touch(tx: Tx, thread_id: string, change: ThreadChange): Pr
   });
   if (metadata !== undefined) await setMetadata(tx, { thread_id, metadata: JSON.stringify(metadata) });
   if (ttl !== undefined) await setTtl(tx, { thread_id, ...ttl });
-}
-
-/** Gives `copy`, which has been inserted, the values of another thread. */
-export async function copyValues(tx: Tx, from: string, copy: string): Promise<void> {
-  await tx
-    .insertInto("thread_values")
-    .columns(["seq", "values"])
-    .expression((eb) =>
-      eb
-        .selectFrom(["threads as copy", "threads as source"])
-        .innerJoin("thread_values as v", "v.seq", "source.seq")
-        .select(["copy.seq", "v.values"])
-        .where("copy.thread_id", "=", copy)
-        .where("source.thread_id", "=", from),
-    )
-    .execute();
+  return put;
 }
 
 export interface Expired {
@@ -281,7 +255,7 @@ const toRow = ({ ttl, ...record }: ThreadRecord): Row => ({
 });
 
 /** A row of this table, with its values, as the layers above see it. */
-export function toRecord({ ttl_strategy, ttl_minutes, expires_at, ...row }: Row): ThreadRecord {
+function toRecord({ ttl_strategy, ttl_minutes, expires_at, ...row }: Row): ThreadRecord {
   return {
     ...row,
     status: row.status as ThreadStatus,
