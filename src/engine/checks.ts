@@ -287,6 +287,26 @@ const pairCheck = (name: string, says: string, table: string, find: Check["find"
 
 const OWNED: readonly Check[] = [
   owned("thread-values-without-thread", "values are of a thread that is not there", "thread_values", "seq", "threads"),
+  {
+    name: "thread-lists-without-values",
+    says: "parts of lists are named by no thread's values",
+    walk: { table: "thread_lists", column: "seq" },
+    find: upkeep.strayParts,
+    mend: async (tx, { key, thread_id }) => {
+      if (thread_id != null) lockThread(tx, thread_id);
+      const count = await upkeep.removeStrayParts(tx, key);
+      return count === 0 ? undefined : removed(count);
+    },
+    by: "reconciler",
+  },
+  {
+    name: "thread-values-without-lists",
+    says: "a thread's values name lists that are not there",
+    walk: { table: "thread_values", column: "seq" },
+    find: upkeep.missingParts,
+    remedy: "its checkpoints have the state: run the thread, or update its state",
+    by: "doctor",
+  },
   owned("events-without-log", "events are of a log that is not there", "event_chunks", "run_id", "event_logs"),
   {
     name: "log-not-ended",

@@ -26,6 +26,7 @@ export const MOVED = [
   ["assistant_versions", ["assistant_id", "version"]],
   ["threads", ["seq"]],
   ["thread_values", ["seq"]],
+  ["thread_lists", ["seq", "member", "first"]],
   ["runs", ["seq"]],
   ["checkpoints", ["thread_id", "checkpoint_ns", "checkpoint_id"]],
   ["checkpoint_blobs", ["thread_id", "checkpoint_ns", "channel", "version", "first"]],
