@@ -2,6 +2,7 @@
 /** The commands of `skein`. */
 import { Command } from "commander";
 import getPort, { portNumbers } from "get-port";
+import { type DockerfileFlags, dockerfile } from "./commands/dockerfile.ts";
 import { type DoctorFlags, doctor } from "./commands/doctor.ts";
 import { type MoveFlags, move } from "./commands/move.ts";
 import { type CompatFlags, compat, NoDocumentError } from "./compat/command.ts";
@@ -35,6 +36,7 @@ async function main(): Promise<void> {
   addMigrateCommand(program);
   addDoctorCommand(program);
   addMoveCommand(program);
+  addDockerfileCommand(program);
   addCompatCommand(program);
   await program.parseAsync();
 }
@@ -98,6 +100,15 @@ function addMoveCommand(program: Command): void {
     .requiredOption("--to <place>", "folder of the database, or postgres://…")
     .option("--json", "print what was moved as JSON")
     .action((flags: MoveFlags) => answer((print) => move(flags, print)));
+}
+
+function addDockerfileCommand(program: Command): void {
+  program
+    .command("dockerfile")
+    .description("Print a Dockerfile for the project, or write it with a .dockerignore.")
+    .argument("[path]", "file to write")
+    .option("--config <path>", "langgraph.json, or its folder", ".")
+    .action((path: string | undefined, flags: DockerfileFlags) => answer((print) => dockerfile(flags, path, print)));
 }
 
 /** A command that prints, and ends with an exit code. */

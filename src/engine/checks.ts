@@ -214,7 +214,7 @@ const strayWrites = (["checkpoint_writes", "replaced_writes"] as const).map((tab
   return {
     name: `${table.replaceAll("_", "-")}-without-checkpoint`,
     says: `${table} are of checkpoints that are not there`,
-    walk: BY_THREAD,
+    walk: { table, column: "thread_id" },
     find,
     mend: onThread(find, async (tx, thread_id) => removed(await upkeep.removeStrayWrites(tx, table, thread_id))),
     by: "reconciler",
@@ -227,7 +227,7 @@ const CHECKPOINTS: readonly Check[] = [
   {
     name: "values-without-checkpoint",
     says: "values, or parts of lists, are named by no checkpoint",
-    walk: BY_THREAD,
+    walk: { table: "checkpoint_blobs", column: "thread_id" },
     find: upkeep.unnamedValues,
     mend: onThread(upkeep.unnamedValues, async (tx, thread_id) =>
       removed(await upkeep.removeUnnamedValues(tx, thread_id)),
@@ -237,7 +237,7 @@ const CHECKPOINTS: readonly Check[] = [
   {
     name: "checkpoint-without-values",
     says: "checkpoints name values that are not there",
-    walk: BY_THREAD,
+    walk: { table: "checkpoints", column: "thread_id" },
     find: upkeep.missingValues,
     remedy: "restore the database from a backup, or delete the thread",
     by: "doctor",
@@ -271,11 +271,6 @@ async function endLog(tx: Tx, run_id: string, now: number): Promise<string> {
   return "ended";
 }
 
-const findPairs =
-  (find: typeof upkeep.miscounted): Check["find"] =>
-  (db, stretch) =>
-    find(db, stretch);
-
 const pairCheck = (name: string, says: string, table: string, find: Check["find"]): Check => ({
   name,
   says,
@@ -292,13 +287,26 @@ const pairCheck = (name: string, says: string, table: string, find: Check["find"
 
 const OWNED: readonly Check[] = [
   owned("thread-values-without-thread", "values are of a thread that is not there", "thread_values", "seq", "threads"),
-  owned(
-    "thread-lists-without-values",
-    "lists of values are of a thread that shows none",
-    "thread_lists",
-    "seq",
-    "thread_values",
-  ),
+  {
+    name: "thread-lists-without-values",
+    says: "parts of lists are named by no thread's values",
+    walk: { table: "thread_lists", column: "seq" },
+    find: upkeep.strayParts,
+    mend: async (tx, { key, thread_id }) => {
+      if (thread_id != null) lockThread(tx, thread_id);
+      const count = await upkeep.removeStrayParts(tx, key);
+      return count === 0 ? undefined : removed(count);
+    },
+    by: "reconciler",
+  },
+  {
+    name: "thread-values-without-lists",
+    says: "a thread's values name lists that are not there",
+    walk: { table: "thread_values", column: "seq" },
+    find: upkeep.missingParts,
+    remedy: "its checkpoints have the state: run the thread, or update its state",
+    by: "doctor",
+  },
   owned("events-without-log", "events are of a log that is not there", "event_chunks", "run_id", "event_logs"),
   {
     name: "log-not-ended",
@@ -345,13 +353,8 @@ const OWNED: readonly Check[] = [
     // A graph that is missing for one start must not cost its crons.
     by: "doctor",
   },
-  pairCheck(
-    "pairs-miscounted",
-    "a count of threads by metadata is wrong",
-    "metadata_pairs",
-    findPairs(upkeep.miscounted),
-  ),
-  pairCheck("pairs-without-owner", "entries of metadata are of nobody", "thread_pairs", findPairs(upkeep.strayPairs)),
+  pairCheck("pairs-miscounted", "a count of threads by metadata is wrong", "metadata_pairs", upkeep.miscounted),
+  pairCheck("pairs-without-owner", "entries of metadata are of nobody", "thread_pairs", upkeep.strayPairs),
 ];
 
 /* ----------------------------------------------------------------------------------- overdue */

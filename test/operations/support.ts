@@ -152,6 +152,8 @@ export interface Diagnosis {
 export interface Populated {
   readonly threads: readonly string[];
   readonly chat: string;
+  /** Its messages are in parts. */
+  readonly long: string;
   readonly waiting: string;
   readonly resumable: { readonly thread_id: string; readonly run_id: string };
   readonly delayed: { readonly thread_id: string; readonly run_id: string };
@@ -177,6 +179,10 @@ export async function populate({ url }: TestServer): Promise<Populated> {
 
   const chat = await thread({ metadata: { owner: 'ä\u0001 "quoted"', n: 1.5, deep: { list: [1, null] } } });
   for (const word of ["one", "two", "dog €", "four"]) await run(chat, "chat", human(word));
+  const long = await thread();
+  const many = (n: number) =>
+    Array.from({ length: n }, (_, i) => ({ role: "user", content: `message ${i} ${"x".repeat(200)}` }));
+  for (const n of [150, 1, 60]) await run(long, "chat", { messages: many(n) });
   const edited = await thread({ ttl: { strategy: "keep_latest", ttl: 90.5 } });
   for (const word of ["hello", "edit", "again", "remove"]) await run(edited, "editing", human(word));
   const nested = await thread();
@@ -252,6 +258,7 @@ export async function populate({ url }: TestServer): Promise<Populated> {
   return {
     threads: all.map(({ thread_id }) => thread_id).sort(),
     chat,
+    long,
     waiting,
     resumable,
     delayed: { thread_id: later, run_id: delayed.run_id },

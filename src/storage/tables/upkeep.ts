@@ -215,6 +215,40 @@ export const missingValues: Find = (db, stretch) =>
       where b.thread_id is null group by named.thread_id order by named.thread_id`,
   );
 
+/* ------------------------------------------------------------------------ values of threads */
+
+const listsOf = perDialect(sql`json_each(v.lists) as named`, sql`lateral jsonb_each(cast(v.lists as jsonb)) as named`);
+
+const IS_STRAY_PART = sql<SqlBool>`not exists (select 1 from thread_values as v cross join ${listsOf}
+  where v.seq = part.seq and named.key = part.member)`;
+
+/** Parts of lists that no thread's values name. By `seq`. */
+export const strayParts: Find = (db, stretch) =>
+  rowsOf(
+    db,
+    sql<Found>`select part.seq as key, min(threads.thread_id) as thread_id, count(*) as total
+      from thread_lists as part left join threads on threads.seq = part.seq
+      where ${within("part.seq", stretch)} and ${IS_STRAY_PART} group by part.seq order by part.seq`,
+  );
+
+/** Deletes them; returns how many. */
+export async function removeStrayParts(tx: Tx, seq: Key): Promise<number> {
+  const { numAffectedRows } =
+    await sql`delete from thread_lists as part where seq = ${seq} and ${IS_STRAY_PART}`.execute(tx);
+  return Number(numAffectedRows);
+}
+
+/** Threads whose values name lists that are not there. By `seq`. */
+export const missingParts: Find = (db, stretch) =>
+  rowsOf(
+    db,
+    sql<Found>`select v.seq as key, threads.thread_id, count(*) as total from thread_values as v
+      join threads on threads.seq = v.seq cross join ${listsOf}
+      where ${within("v.seq", stretch)} and not exists (select 1 from thread_lists as part
+        where part.seq = v.seq and part.member = named.key and part."first" = 0)
+      group by v.seq, threads.thread_id order by v.seq`,
+  );
+
 /* ----------------------------------------------------------------------- what goes with others */
 
 /** Rows of `table` whose owner is not there, by the column that names it. */
