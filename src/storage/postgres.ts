@@ -3,7 +3,9 @@
  *
  * A write is one transaction (READ COMMITTED, with the locks of `locks.ts`). What it promises:
  *
- * - The promise settles after COMMIT was confirmed; `durable: false` does not wait for the server's disk (`synchronous_commit=off`).
+ * - The promise settles after COMMIT was confirmed; also with `durable: false`. The server can crash and
+ *   come back under processes that live on: if it forgot a claim, another process would get the same token; if it forgot a
+ *   checkpoint, the next one would name a parent that is not there.
  * - When the transaction breaks before COMMIT (a deadlock, a restart, a cut line), nothing of it is there and the work is done
  *   again, for `RETRY_MS` at most; then the error is `unavailable`.
  * - When the line breaks during COMMIT, the server is asked what became of the transaction (`pg_xact_status` of the number it had
@@ -209,16 +211,12 @@ class PostgresStorage implements Storage {
     }
   }
 
-  async #transact<T>(
-    work: (tx: Tx) => Promise<T>,
-    { durable = true, onCommitted }: WriteOptions,
-    pool: pg.Pool,
-  ): Promise<T> {
+  async #transact<T>(work: (tx: Tx) => Promise<T>, { onCommitted }: WriteOptions, pool: pg.Pool): Promise<T> {
     const client = await pool.connect();
     let broken = false;
     try {
       const transaction = this.#transactionOn(client);
-      transaction.begin(durable);
+      transaction.begin();
       let result: T;
       try {
         result = await work(transaction.tx);
@@ -400,11 +398,11 @@ class Transaction {
   }
 
   /** Nothing is sent yet. */
-  begin(durable: boolean): void {
+  begin(): void {
     this.#begun = false;
     this.#isOver = false;
     this.#number = undefined;
-    this.#ahead = durable ? [] : [{ text: "set local synchronous_commit = off", values: [] }];
+    this.#ahead = [];
   }
 
   /** A transaction that asked for nothing has nothing to commit. */
