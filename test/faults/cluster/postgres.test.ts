@@ -102,8 +102,6 @@ test("it crashes and recovers under load", async () => {
   expect(idsOf(frames)).toEqual(upTo(frames.length));
   await expectWell(cluster());
   await expectKept(cluster(), load);
-  // Its process lived, so whether a node ran again depends on whether its lease was over.
-  expect(startsOf(log, "held").three).toBe(1);
 });
 
 test("it crashes when nothing but a claim and checkpoints were written: no two processes hold the run by one token", async () => {
