@@ -3,6 +3,7 @@
 import { Command } from "commander";
 import getPort, { portNumbers } from "get-port";
 import { type DoctorFlags, doctor } from "./commands/doctor.ts";
+import { type MoveFlags, move } from "./commands/move.ts";
 import { type CompatFlags, compat, NoDocumentError } from "./compat/command.ts";
 import {
   ConfigError,
@@ -33,6 +34,7 @@ async function main(): Promise<void> {
   addServeCommand(program, "worker", "Execute runs that other processes take in; serves only /ok, /metrics and /info.");
   addMigrateCommand(program);
   addDoctorCommand(program);
+  addMoveCommand(program);
   addCompatCommand(program);
   await program.parseAsync();
 }
@@ -86,6 +88,16 @@ function addDoctorCommand(program: Command): void {
     .option("--waiting <seconds>", "how long a run may wait before that is wrong (default 300)")
     .option("--json", "print the findings as JSON")
     .action((flags: DoctorFlags) => answer((print) => doctor(flags, print)));
+}
+
+function addMoveCommand(program: Command): void {
+  program
+    .command("move")
+    .description("Take a database that no server works on to an empty place: a file to PostgreSQL, or back.")
+    .requiredOption("--from <place>", "folder of the database, or postgres://…")
+    .requiredOption("--to <place>", "folder of the database, or postgres://…")
+    .option("--json", "print what was moved as JSON")
+    .action((flags: MoveFlags) => answer((print) => move(flags, print)));
 }
 
 /** A command that prints, and ends with an exit code. */

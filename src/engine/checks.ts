@@ -292,6 +292,13 @@ const pairCheck = (name: string, says: string, table: string, find: Check["find"
 
 const OWNED: readonly Check[] = [
   owned("thread-values-without-thread", "values are of a thread that is not there", "thread_values", "seq", "threads"),
+  owned(
+    "thread-lists-without-values",
+    "lists of values are of a thread that shows none",
+    "thread_lists",
+    "seq",
+    "thread_values",
+  ),
   owned("events-without-log", "events are of a log that is not there", "event_chunks", "run_id", "event_logs"),
   {
     name: "log-not-ended",

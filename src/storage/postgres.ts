@@ -76,7 +76,8 @@ function bytesOf(hex: string): Buffer {
 /** int8 and numeric as numbers, for what we store stays below 2^53; bytea. */
 const PARSERS: Readonly<Record<number, (text: string) => unknown>> = { 20: Number, 1700: Number, 17: bytesOf };
 
-const types = {
+/** How values of columns are read. */
+export const types = {
   getTypeParser: ((oid: number, format?: "text" | "binary") =>
     PARSERS[oid] ?? pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
 };
@@ -473,7 +474,7 @@ function opened(result: pg.QueryResult, open: ((value: unknown) => unknown) | un
 }
 
 /** For logs and messages. */
-function withoutPassword(uri: string): string {
+export function withoutPassword(uri: string): string {
   if (!URL.canParse(uri)) return "postgres";
   const url = new URL(uri);
   url.password = "";

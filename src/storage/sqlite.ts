@@ -61,7 +61,8 @@ export async function openSqlite({
   const applied: string[] = [];
   try {
     removeUnfinished(file);
-    if (!inspect(file)) await createWhole(file, async (connection) => void applied.push(...(await build(connection))));
+    if (!inspect(file))
+      await createWhole(file, async (connection) => void applied.push(...(await buildSchema(connection))));
     const storage = await refuseCorrupt(file, () => open(file, lock, sealing, onError, applied));
     if (applied.length > 0) onMigrated(applied);
     return storage;
@@ -71,7 +72,8 @@ export async function openSqlite({
   }
 }
 
-async function build(connection: LibsqlConnection): Promise<readonly string[]> {
+/** The schema in an empty file. Names of the migrations. */
+export async function buildSchema(connection: LibsqlConnection): Promise<readonly string[]> {
   // Must come before the first table.
   connection.exec("PRAGMA auto_vacuum=INCREMENTAL");
   return migrate(connection, kyselyOn(connection, null));

@@ -232,6 +232,11 @@ const BREAKS: readonly Break[] = [
     id: () => 987_654,
   },
   {
+    check: "thread-lists-without-values",
+    by: () => [`insert into thread_lists (seq, member, "first", items) values (987654, 'm', 0, '1')`],
+    id: () => 987_654,
+  },
+  {
     check: "events-without-log",
     by: () => [`insert into event_chunks (run_id, "first", "last", events) values ('${RUN}', 0, 0, '[]')`],
     id: () => RUN,
@@ -448,29 +453,32 @@ describe.each(["sqlite", "postgres"] as const)("on %s", (dialect) => {
   });
 
   test("while a server runs: looking is harmless, and the server mends by itself", async () => {
-    await using server = await place.start(graphs, { SKEIN_RECONCILE_SECS: "0.1" });
-    const before = await place.doctor(graphs);
+    // A database of its own: SQLite in this process has had the other one open, which a server must not share.
+    await using served = await Place.make(dialect);
+    await using server = await served.start(graphs, { SKEIN_RECONCILE_SECS: "0.1" });
+    const own = await populate(server);
+    const before = await served.doctor(graphs);
     expect(before).toMatchObject({ ok: true, served: dialect === "sqlite", findings: [] });
     if (dialect === "sqlite") {
-      const refused = await place.skein("doctor", graphs, "--fix");
+      const refused = await served.skein("doctor", graphs, "--fix");
       expect(refused.code).toBe(1);
       expect(refused.err).toContain("a server works on");
     } else {
-      await place.sql(busy(made.waiting));
-      await place.doctor(graphs, "--fix");
-      expect((await place.doctor(graphs)).findings).toEqual([]);
+      await served.sql(busy(own.waiting));
+      await served.doctor(graphs, "--fix");
+      expect((await served.doctor(graphs)).findings).toEqual([]);
     }
-    await place.sql(busy(made.waiting), runOn(made.chat, { behind: 1 }), busy(made.chat));
+    await served.sql(busy(own.waiting), runOn(own.chat, { behind: 1 }), busy(own.chat));
     const status = async (thread_id: string) => (await ok(http(server.url).get(`/threads/${thread_id}`))).status;
-    await eventually(async () => (await status(made.waiting)) === "interrupted");
+    await eventually(async () => (await status(own.waiting)) === "interrupted");
     // Promoted, claimed, and run to its end.
     await eventually(
-      async () => (await ok(http(server.url).get(`/threads/${made.chat}/runs/${RUN}`))).status === "success",
+      async () => (await ok(http(server.url).get(`/threads/${own.chat}/runs/${RUN}`))).status === "success",
     );
     const said = server.logs().filter(({ check }) => check !== undefined);
     expect(said.map(({ check }) => check)).toContain("run-behind-nobody");
     expect(said.every(({ done }) => typeof done === "string")).toBe(true);
     await server.stop();
-    expect((await place.doctor(graphs)).findings).toEqual([]);
+    expect((await served.doctor(graphs)).findings).toEqual([]);
   });
 });

@@ -46,8 +46,12 @@ export function skein(args: readonly string[], env: Readonly<Record<string, stri
   const { PATH = "", HOME = "" } = process.env;
   const child = spawn(process.execPath, [join(ROOT, "dist", "cli.js"), ...args], { env: { PATH, HOME, ...env } });
   const text = { out: "", err: "" };
-  child.stdout.setEncoding("utf8").on("data", (more: string) => void (text.out += more));
-  child.stderr.setEncoding("utf8").on("data", (more: string) => void (text.err += more));
+  child.stdout.setEncoding("utf8").on("data", (more: string) => {
+    text.out += more;
+  });
+  child.stderr.setEncoding("utf8").on("data", (more: string) => {
+    text.err += more;
+  });
   const done = new Promise<CliResult>((resolve) => {
     child.once("close", (code, signal) => resolve({ code, signal, ...text }));
   });
@@ -111,10 +115,9 @@ export class Place implements AsyncDisposable {
   }
 
   /** Runs statements, whatever constraints say; rows of the last one. */
-  async sql<T>(...statements: readonly string[]): Promise<T[]> {
+  async sql<T extends object>(...statements: readonly string[]): Promise<T[]> {
     if (this.dialect === "postgres") {
-      const results = await onPostgres(this.uri, "set session_replication_role = replica", ...statements);
-      return (results.at(-1)?.rows ?? []) as T[];
+      return onPostgres(this.uri, "set session_replication_role = replica", ...statements);
     }
     const db = new Libsql(join(this.data, "skein.db"));
     try {

@@ -1,0 +1,254 @@
+/** `skein move`: a file to PostgreSQL and back, whole or not at all. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import pg from "pg";
+import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { DERIVED, MOVED } from "../../src/storage/move.ts";
+import { KEEPING } from "../../src/storage/sealed-columns.ts";
+import { http, ok } from "../support/http.ts";
+import { requirePostgres } from "../support/postgres.ts";
+import type { TempDir } from "../support/project.ts";
+import { eventually, type TestServer } from "../support/server.ts";
+import { openSse } from "../support/sse.ts";
+import { makeProject, Place, type Populated, populate, skein } from "./support.ts";
+
+interface Moved {
+  readonly tables: readonly { readonly table: string; readonly rows: number; readonly checksum: string }[];
+}
+
+/** Moves with an empty environment: no key, no configuration. */
+async function move(from: Place, to: Place): Promise<Moved> {
+  const { code, out, err } = await skein(["move", "--from", from.name, "--to", to.name, "--json"]).done;
+  if (code !== 0) throw new Error(`skein move ended with ${code}: ${err}`);
+  return JSON.parse(out) as Moved;
+}
+
+const rowsOf = ({ tables }: Moved): Record<string, number> =>
+  Object.fromEntries(tables.map(({ table, rows }) => [table, rows]));
+
+/** What clients see of everything that was made. */
+async function seen({ url }: TestServer, { threads, resumable, delayed }: Populated): Promise<unknown> {
+  const get = async (path: string) => (await http(url).get(path)).body;
+  const post = async (path: string, body: unknown) => (await http(url).post(path, body)).body;
+  const ofThread = async (thread_id: string) => [
+    await get(`/threads/${thread_id}`),
+    await get(`/threads/${thread_id}/history?limit=100`),
+    await get(`/threads/${thread_id}/runs`),
+    (await http(url).get(`/threads/${thread_id}/state?subgraphs=true`)).body,
+  ];
+  await using stream = await openSse(`${url}/threads/${resumable.thread_id}/runs/${resumable.run_id}/stream`, {
+    lastEventId: "1",
+  });
+  return {
+    threads: await Promise.all(threads.map(ofThread)),
+    search: await post("/threads/search", { metadata: { n: 1.5 }, sort_by: "thread_id" }),
+    events: (await stream.rest()).map(({ id, event, data }) => [id, event, data]),
+    assistants: await post("/assistants/search", { limit: 100, sort_by: "assistant_id" }),
+    crons: await post("/runs/crons/search", { limit: 100, sort_by: "cron_id" }),
+    delayed: await get(`/threads/${delayed.thread_id}/runs/${delayed.run_id}`),
+    items: await post("/store/items/search", { namespace_prefix: [], limit: 100 }),
+    near: rounded(await post("/store/items/search", { namespace_prefix: [], query: "puppy" })),
+  };
+}
+
+/** SQLite compares in 32 bits, PostgreSQL in 64. */
+const rounded = ({ items }: { items: { score: number }[] }) =>
+  items.map((item) => ({ ...item, score: item.score.toFixed(5) }));
+
+const env = { RESUMABLE_STREAM_TTL_SECONDS: "3600" };
+
+test("every table is moved, or made anew by the database", () => {
+  expect([...MOVED.map(([table]) => table), ...DERIVED].sort()).toEqual(Object.keys(KEEPING).sort());
+});
+
+describe.each([
+  ["plain", {}],
+  ["encrypted", { LANGGRAPH_AES_KEY: "0123456789abcdef0123456789abcdef" }],
+] as const)("a database that is %s", (_kind, key) => {
+  let graphs: TempDir;
+  let ready: Promise<void> | undefined;
+  let made: Populated;
+  let before: unknown;
+  const places: Place[] = [];
+  let [file, server, back] = [] as unknown as [Place, Place, Place];
+
+  async function makeAll(): Promise<void> {
+    graphs = await makeProject();
+    for (const dialect of ["sqlite", "postgres", "sqlite"] as const) places.push(await Place.make(dialect));
+    [file, server, back] = places as [Place, Place, Place];
+    await using running = await file.start(graphs, { ...env, ...key });
+    made = await populate(running);
+    before = await seen(running, made);
+    await running.stop();
+  }
+  beforeEach(async (context) => {
+    await requirePostgres(context);
+    ready ??= makeAll();
+    await ready;
+  });
+  afterAll(async () => {
+    for (const place of places) await place[Symbol.asyncDispose]();
+    await graphs?.[Symbol.asyncDispose]();
+  });
+
+  test("goes to PostgreSQL and back with every row, and answers as before", async () => {
+    const there = await move(file, server);
+    expect(Object.values(rowsOf(there)).filter((rows) => rows > 0).length).toBeGreaterThan(12);
+    const andBack = await move(server, back);
+    expect(andBack.tables).toEqual(there.tables);
+    // A third place, from the source that is as it was.
+    for (const place of [server, back]) {
+      const { findings } = JSON.parse(
+        (await skein(["doctor", "--config", graphs.dir, "--data", place.data, "--json"], { ...place.env, ...key }).done)
+          .out,
+      );
+      expect(findings).toEqual([]);
+      await using running = await place.start(graphs, { ...env, ...key });
+      expect(await seen(running, made)).toEqual(before);
+      await goesOn(running, made);
+      await running.stop();
+    }
+  });
+});
+
+/** Threads, interrupts, numbering and crons work on. */
+async function goesOn({ url }: TestServer, { chat, waiting, cron_id }: Populated): Promise<void> {
+  const api = http(url);
+  const turn = { assistant_id: "chat", input: { messages: [{ role: "user", content: "and now?" }] } };
+  const { messages } = await ok(api.post(`/threads/${chat}/runs/wait`, turn));
+  expect(messages.at(-1).content).toBe("You said: and now?");
+  const resumed = await ok(
+    api.post(`/threads/${waiting}/runs/wait`, { assistant_id: "hitl", command: { resume: "yes" } }),
+  );
+  expect(resumed).toMatchObject({ answers: { person: "yes" }, done: "person" });
+  const { thread_id } = await ok(api.post("/threads", { metadata: { new: true } }));
+  await ok(api.post(`/threads/${thread_id}/runs/wait`, turn));
+  expect(await ok(api.post("/threads/search", { metadata: { new: true } }))).toHaveLength(1);
+  await ok(api.put("/store/items", { namespace: ["new"], key: "wolf", value: { text: "a wolf" } }));
+  expect((await ok(api.post("/store/items/search", { namespace_prefix: ["new"], query: "dog" }))).items).toHaveLength(
+    1,
+  );
+  const { cron_id: found } = (await ok(api.post("/runs/crons/search", { limit: 100 }))).find(
+    (cron: { cron_id: string }) => cron.cron_id === cron_id,
+  );
+  expect(found).toBe(cron_id);
+}
+
+describe("a move that cannot be", () => {
+  let graphs: TempDir;
+  let file: Place;
+  let ready: Promise<void> | undefined;
+
+  async function makeAll(): Promise<void> {
+    graphs = await makeProject();
+    file = await Place.make("sqlite");
+    await using running = await file.start(graphs);
+    const api = http(running.url);
+    await ok(api.put("/store/items", { namespace: ["a"], key: "b", value: { text: "dog" } }));
+    for (let n = 0; n < 5; n++) await ok(api.post("/threads", { metadata: { n } }));
+    await running.stop();
+  }
+  beforeEach(async (context) => {
+    await requirePostgres(context);
+    ready ??= makeAll();
+    await ready;
+  });
+  afterAll(async () => {
+    await file?.[Symbol.asyncDispose]();
+    await graphs?.[Symbol.asyncDispose]();
+  });
+
+  const refused = async (from: string, to: string): Promise<string> => {
+    const { code, err } = await skein(["move", "--from", from, "--to", to]).done;
+    expect(code).toBe(1);
+    return err;
+  };
+  const isEmpty = async (place: Place): Promise<boolean> => {
+    if (place.dialect === "sqlite") return !existsSync(join(place.data, "skein.db"));
+    const counts = MOVED.map(([table]) => `(select count(*) from ${table})`).join(" + ");
+    const [row] = await place.sql<{ total: string }>(`select ${counts} as total`);
+    return Number(row?.total) === 0;
+  };
+
+  test("a target that has data is left alone", async () => {
+    await using server = await Place.make("postgres");
+    await using other = await Place.make("sqlite");
+    await move(file, server);
+    expect(await refused(file.name, server.name)).toContain("There is data in");
+    await move(server, other);
+    expect(await refused(server.name, other.name)).toContain("There is data in");
+    expect(await refused(file.name, file.name)).toContain("--from and --to are both");
+  });
+
+  test("a source that is served, is not there or is older is refused", async () => {
+    await using server = await Place.make("postgres");
+    await using running = await file.start(graphs);
+    expect(await refused(file.name, server.name)).toContain("Another Skein process serves the folder");
+    await running.stop();
+    expect(await refused(join(file.data, "nowhere"), server.name)).toContain("There is no database");
+    expect(await refused(server.name, join(file.data, "new"))).toContain("Run `skein migrate` on it first");
+    expect(await refused("postgres://root@127.0.0.1:1/none", join(file.data, "new"))).toContain("cannot be used");
+
+    await using busy = await Place.make("postgres");
+    await using working = await busy.start(graphs);
+    await ok(http(working.url).post("/runs", { assistant_id: "slow", input: { delay_ms: 60_000 } }));
+    await eventually(async () => (await busy.sql("select 1 from runs where status = 'running'")).length > 0);
+    expect(await refused(busy.name, join(file.data, "new"))).toContain("1 runs have live leases");
+  });
+
+  test("what the target cannot hold is said, and nothing is left there", async () => {
+    await using odd = await Place.make("sqlite");
+    await using server = await Place.make("postgres");
+    await using middle = await Place.make("postgres");
+    await move(file, middle);
+    await move(middle, odd);
+    await odd.sql(`update store_items set ttl = 'no number'`);
+    const err = await refused(odd.name, server.name);
+    expect(err).toContain("Nothing was moved. The table store_items");
+    expect(await isEmpty(server)).toBe(true);
+    await move(file, server);
+  });
+
+  test("killed on the way to PostgreSQL it leaves nothing, and can be done again", async () => {
+    await using server = await Place.make("postgres");
+    await server.skein("migrate", graphs);
+    const killed = await stuckOn(server, skeinMove(file, server));
+    expect(killed.signal).toBe("SIGKILL");
+    await eventually(() => isEmpty(server));
+    expect(rowsOf(await move(file, server))).toMatchObject({ threads: 5, store_items: 1 });
+  });
+
+  test("killed on the way to a file it leaves nothing, and can be done again", async () => {
+    await using server = await Place.make("postgres");
+    await using target = await Place.make("sqlite");
+    await move(file, server);
+    const killed = await stuckOn(server, skeinMove(server, target));
+    expect(killed.signal).toBe("SIGKILL");
+    expect(await isEmpty(target)).toBe(true);
+    expect(rowsOf(await move(server, target))).toMatchObject({ threads: 5, store_items: 1 });
+    await using running = await target.start(graphs);
+    expect(await ok(http(running.url).post("/threads/search", { limit: 100 }))).toHaveLength(5);
+  });
+
+  const skeinMove = (from: Place, to: Place) => () => skein(["move", "--from", from.name, "--to", to.name]);
+
+  /** Lets a move get as far as the store, whose table is locked, and kills it there. */
+  async function stuckOn({ uri }: Place, start: () => ReturnType<typeof skein>) {
+    const holder = new pg.Client({ connectionString: uri });
+    await holder.connect();
+    try {
+      await holder.query("begin");
+      await holder.query("lock table store_items in access exclusive mode");
+      const { rows } = await holder.query("select 'store_items'::regclass::oid as oid");
+      const moving = start();
+      await eventually(async () => {
+        const waits = "select 1 from pg_locks where relation = $1 and not granted";
+        return (await holder.query(waits, [rows[0].oid])).rows.length > 0;
+      });
+      moving.kill();
+      return await moving.done;
+    } finally {
+      await holder.end();
+    }
+  }
+});
