@@ -3,13 +3,15 @@
  *
  * A write is one transaction (READ COMMITTED, with the locks of `locks.ts`). What it promises:
  *
- * - The promise settles after COMMIT was confirmed; `durable: false` does not wait for the server's disk (`synchronous_commit=off`).
+ * - The promise settles after COMMIT was confirmed; also with `durable: false`. The server can crash and
+ *   come back under processes that live on: if it forgot a claim, another process would get the same token; if it forgot a
+ *   checkpoint, the next one would name a parent that is not there.
  * - When the transaction breaks before COMMIT (a deadlock, a restart, a cut line), nothing of it is there and the work is done
  *   again, for `RETRY_MS` at most; then the error is `unavailable`.
  * - When the line breaks during COMMIT, the server is asked what became of the transaction (`pg_xact_status` of the number it had
- *   told at its beginning). Committed counts as committed, aborted is done again. Only when the server cannot be asked for
- *   `RETRY_MS` is the answer `unavailable` although the write may be there: a client that repeats with an Idempotency-Key
- *   gets what the first request made.
+ *   told at its beginning). Committed counts as committed, aborted is done again. Only when the server has crashed meanwhile, or
+ *   cannot be asked for `RETRY_MS`, is the answer `unavailable` although the write may be there: a client that repeats with an
+ *   Idempotency-Key gets what the first request made.
  *
  * BEGIN, that number and the locks are sent together with the first statement, without waiting for each other (node-postgres'
  * pipelining): a transaction costs a round trip for each statement and one for COMMIT.
@@ -52,6 +54,8 @@ const POOL_MAX = 20;
 const STATEMENT_TIMEOUT_MS = 30_000;
 /** How long trouble that may pass is waited for. */
 const RETRY_MS = 8000;
+/** Our idea of the database's clock is not further off. */
+const CLOCK_MARGIN_MS = 2000;
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 1000;
 /** A free connection, or a new one, comes within this time. */
@@ -210,16 +214,13 @@ class PostgresStorage implements Storage {
     }
   }
 
-  async #transact<T>(
-    work: (tx: Tx) => Promise<T>,
-    { durable = true, onCommitted }: WriteOptions,
-    pool: pg.Pool,
-  ): Promise<T> {
+  async #transact<T>(work: (tx: Tx) => Promise<T>, { onCommitted }: WriteOptions, pool: pg.Pool): Promise<T> {
     const client = await pool.connect();
     let broken = false;
     try {
       const transaction = this.#transactionOn(client);
-      transaction.begin(durable);
+      transaction.begin();
+      const since = this.#clock.now();
       let result: T;
       try {
         result = await work(transaction.tx);
@@ -227,7 +228,7 @@ class PostgresStorage implements Storage {
         await transaction.rollback();
         throw error;
       }
-      await this.#commit(transaction);
+      await this.#commit(transaction, since);
       onCommitted?.();
       return result;
     } catch (error) {
@@ -238,30 +239,42 @@ class PostgresStorage implements Storage {
     }
   }
 
-  async #commit(transaction: Transaction): Promise<void> {
+  async #commit(transaction: Transaction, since: number): Promise<void> {
     try {
       await transaction.commit();
     } catch (error) {
-      if (!isLost(error) || (await this.#becameOf(transaction.number)) !== "committed") throw error;
+      if (!isLost(error) || (await this.#becameOf(transaction.number, since)) !== "committed") throw error;
     }
   }
 
-  /** What became of a transaction whose COMMIT was not confirmed. Rejects with `unavailable` when nobody can say. */
-  async #becameOf(number: string | undefined): Promise<"committed" | "aborted"> {
+  /**
+   * What became of a transaction, begun at `since` by the database's clock, whose COMMIT was not confirmed. Rejects with
+   * `unavailable` when nobody can say.
+   */
+  async #becameOf(number: string | undefined, since: number): Promise<"committed" | "aborted"> {
     if (number === undefined) return "aborted";
     const end = performance.now() + (this.#options.retryMs ?? RETRY_MS);
     for (let pause = FIRST_PAUSE_MS; performance.now() < end; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
-      const status = await this.#statusOf(number);
+      const status = await this.#statusOf(number, since);
       if (status === "committed" || status === "aborted") return status;
+      if (status === "ambiguous") break;
       await sleep(pause);
     }
     throw unavailable("the connection to the database broke while it was storing; it may or may not have stored it");
   }
 
-  /** Undefined when the server cannot be asked now. */
-  async #statusOf(number: string): Promise<string | null | undefined> {
+  /**
+   * Undefined when the server cannot be asked now. A server that crashed may give the number of a transaction it has forgotten to
+   * another: a commit under that number says nothing. Recovery begins the statistics anew, which is how we know of it.
+   */
+  async #statusOf(number: string, since: number): Promise<string | null | undefined> {
     try {
-      const { rows } = await this.#pool.query("select pg_xact_status($1::text::xid8) as status", [number]);
+      const { rows } = await this.#pool.query(
+        `select case when stats_reset >= to_timestamp($2::double precision / 1000) and status = 'committed'
+          then 'ambiguous' else status end as status
+          from pg_stat_bgwriter, pg_xact_status($1::text::xid8) as status`,
+        [number, since - CLOCK_MARGIN_MS],
+      );
       return rows[0]?.status;
     } catch (error) {
       if (isPassing(error)) return undefined;
@@ -401,11 +414,11 @@ class Transaction {
   }
 
   /** Nothing is sent yet. */
-  begin(durable: boolean): void {
+  begin(): void {
     this.#begun = false;
     this.#isOver = false;
     this.#number = undefined;
-    this.#ahead = durable ? [] : [{ text: "set local synchronous_commit = off", values: [] }];
+    this.#ahead = [];
   }
 
   /** A transaction that asked for nothing has nothing to commit. */

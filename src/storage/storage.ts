@@ -5,7 +5,7 @@
  * - `write` runs its work in one transaction. On SQLite, writes that arrive together share one commit
  *   (group commit); each keeps its own savepoint, so one that throws takes back only its own changes.
  *   The promise settles after the commit: what a caller acknowledges afterwards survives `kill -9`,
- *   and a power cut too unless the write asked for `durable: false`.
+ *   and a power cut too unless the write asked for `durable: false` (SQLite only).
  * - On PostgreSQL writes run side by side, each in a transaction of its own: `locks.ts` keeps those apart that decide the same thing.
  *   A work whose transaction broke without being committed is done again, so it must be right to run it twice.
  * - Inside `write`, `await` nothing but queries of the given `tx`: the work must not wait for the world.
