@@ -25,7 +25,7 @@ import {
 import { counterOf } from "./wire-counter.mjs";
 
 const SHAPES = ["one", "split"];
-const IDLE = { streams: 1_000, holdMs: 25_000, settleMs: 4_000, watchMs: 10_000 };
+const IDLE = { streams: 1_000, holdMs: 18_000, settleMs: 3_000, watchMs: 6_000 };
 const SETTLE_MS = 1_000;
 
 /** What each load is counted in. */
