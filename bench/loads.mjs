@@ -33,7 +33,10 @@ export const loads = {
   },
   tokens: {
     warmUp: (target) => tokenRates(target, TOKEN_STREAMS.warmUp),
-    measure: async (target) => ({ rate: median(await tokenRates(target, TOKEN_STREAMS.measured)) }),
+    measure: async (target) => ({
+      rate: median(await tokenRates(target, TOKEN_STREAMS.measured)),
+      events: TOKEN_STREAMS.measured * TOKENS,
+    }),
   },
   held: {
     warmUp: (target) => holdAll(target, HOLD_MS.warmUp),
@@ -47,6 +50,7 @@ export const loads = {
     measure: async (target) => ({
       async: median(await stepTimes(target, "async", STEP_RUNS.measured)),
       sync: median(await stepTimes(target, "sync", STEP_RUNS.measured)),
+      supersteps: 2 * STEP_RUNS.measured * STEPS,
     }),
   },
 };
@@ -112,13 +116,13 @@ async function stepTimes(target, durability, count) {
   return times;
 }
 
-async function timed(action) {
+export async function timed(action) {
   const started = performance.now();
   const value = await action();
   return { ms: performance.now() - started, value };
 }
 
-function expect(condition, message) {
+export function expect(condition, message) {
   if (!condition) throw new Error(message);
 }
 

@@ -1,4 +1,4 @@
-/** The two processes under measurement: how they are started, asked and stopped, and that none is left behind. */
+/** The processes under measurement: how they are started, asked and stopped, and that none is left behind. */
 import { fork, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { platform, tmpdir } from "node:os";
@@ -28,15 +28,18 @@ process.on("exit", () => {
 });
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(130));
 
-/** The built server on a free port, and an empty database unless `data` names one to keep. Both kinds of process put loads on themselves by `run`. */
-export async function startServer({ profile = false, data: given } = {}) {
+/**
+ * The built server on a free port, and an empty database unless `data` names one to keep. Both kinds of process put loads on
+ * themselves by `run`. `command` and `env` make it one of several that share a database (cluster.mjs).
+ */
+export async function startServer({ profile = false, data: given, command = ["start"], env = {} } = {}) {
   if (!existsSync(CLI)) throw new Error(`${CLI} is missing: run \`npm run build\` first`);
   const data = given ?? tempFolder("skein-bench-data-");
-  const args = [CLI, "start", "--config", PROJECT, "--host", "127.0.0.1", "--port", "0", "--data", data];
+  const args = [CLI, ...command, "--config", PROJECT, "--host", "127.0.0.1", "--port", "0", "--data", data];
   const started = performance.now();
   const child = adopt(
     spawn(process.execPath, [...args, "--jobs", String(JOBS)], {
-      env: environment(profile),
+      env: { ...environment(profile), ...env },
       stdio: ["ignore", "pipe", "pipe", profile ? "ipc" : "ignore"],
     }),
   );

@@ -8,7 +8,7 @@ const atLeast = (least) => ({ text: `>= ${least}`, met: (value) => value >= leas
  * One row each: `of` picks the number from what a section measured, on either side. `ratio` and `server` are the targets of
  * the ratio and of the server's own number.
  */
-const ROWS = [
+export const ROWS = [
   { id: "latency_p50", section: "latency", label: "stream, p50", unit: "ms", of: (m) => m.p50, ratio: atMost(1.8) },
   { id: "latency_p95", section: "latency", label: "stream, p95", unit: "ms", of: (m) => m.p95 },
   { id: "first_byte_p50", section: "latency", label: "stream, first byte p50", unit: "ms", of: (m) => m.first },
@@ -108,7 +108,7 @@ export function scaleTableOf(rows) {
   return markdown(["", "server", "target", ""], body, [1]);
 }
 
-function markdown(head, body, rightColumns) {
+export function markdown(head, body, rightColumns) {
   const widths = head.map((title, column) => Math.max(3, title.length, ...body.map((cells) => cells[column].length)));
   const right = new Set(rightColumns);
   const line = (cells) =>
@@ -117,7 +117,7 @@ function markdown(head, body, rightColumns) {
   return [line(head), rule, ...body.map(line)].join("\n");
 }
 
-function number(value) {
+export function number(value) {
   if (Number.isNaN(value)) return "n/a";
   return value >= 100 ? Math.round(value).toLocaleString("en-US") : String(Number(value.toFixed(2)));
 }

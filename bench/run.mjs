@@ -15,9 +15,11 @@ import { cpuMs, JOBS, residentMb, startInProcess, startServer, tempFolder } from
 import { printProfiles, profiled } from "./profile.mjs";
 import { rowsOf, scaleTableOf, tableOf } from "./report.mjs";
 import { scale } from "./scale.mjs";
+import { shared } from "./shared.mjs";
+import { sharedTablesOf } from "./shared-report.mjs";
 
 const SIDES = ["server", "inProcess"];
-const SECTIONS = [...Object.keys(loads), "memory", "start", "scale"];
+const SECTIONS = [...Object.keys(loads), "memory", "start", "scale", "shared"];
 /** After the start, until memory counts as idle. */
 const SETTLE_MS = 1_000;
 
@@ -44,7 +46,7 @@ async function bench({ sections, rounds: count, json, profiles }) {
   describeMachine(count);
   if (profiles) console.log("Profiling: the profiler slows both sides, so do not quote these numbers.\n");
   const rounds = [];
-  const compared = sections.filter((section) => section !== "scale");
+  const compared = sections.filter((section) => !["scale", "shared"].includes(section));
   for (let index = 0; compared.length > 0 && index < count; index++) {
     rounds.push(await round(index, compared, profiles && join(profiles, `round-${index + 1}`)));
   }
@@ -52,9 +54,19 @@ async function bench({ sections, rounds: count, json, profiles }) {
   if (rows.length > 0) console.log(`\n${tableOf(rows)}\n`);
   const scaled = sections.includes("scale") ? await scale() : [];
   if (scaled.length > 0) console.log(`\n${scaleTableOf(scaled)}\n`);
+  const onServers = sections.includes("shared") ? await shared({ rounds: count, profiles }) : undefined;
+  if (onServers && !profiles) console.log(`\n${sharedTablesOf(onServers)}\n`);
   for (const failure of firstFailures(rounds)) console.log(`a held stream failed: ${failure}`);
   console.log(`load average ${loadText()}, ${((performance.now() - started) / 1_000).toFixed(0)} s in all`);
-  if (json) writeJson(json, { ...machine(), rounds: count, profiled: profiles !== undefined, rows, scale: scaled });
+  if (json)
+    writeJson(json, {
+      ...machine(),
+      rounds: count,
+      profiled: profiles !== undefined,
+      rows,
+      scale: scaled,
+      shared: onServers,
+    });
 }
 
 function writeJson(file, value) {
