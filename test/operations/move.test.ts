@@ -91,7 +91,8 @@ describe.each([
     await graphs?.[Symbol.asyncDispose]();
   });
 
-  test("goes to PostgreSQL and back with every row, and answers as before", async () => {
+  // Three places and a dozen processes, one after the other.
+  test("goes to PostgreSQL and back with every row, and answers as before", { timeout: 240_000 }, async () => {
     const there = await move(file, server);
     expect(Object.values(rowsOf(there)).filter((rows) => rows > 0).length).toBeGreaterThan(12);
     const andBack = await move(server, back);
