@@ -91,7 +91,8 @@ describe.each([
     await graphs?.[Symbol.asyncDispose]();
   });
 
-  test("goes to PostgreSQL and back with every row, and answers as before", async () => {
+  // Three places and a dozen processes, one after the other.
+  test("goes to PostgreSQL and back with every row, and answers as before", { timeout: 240_000 }, async () => {
     const there = await move(file, server);
     expect(Object.values(rowsOf(there)).filter((rows) => rows > 0).length).toBeGreaterThan(12);
     const andBack = await move(server, back);
@@ -180,7 +181,7 @@ describe("a move that cannot be", () => {
     expect(await refused(file.name, file.name)).toContain("--from and --to are both");
   });
 
-  test("a source that is served, is not there or is older is refused", async () => {
+  test("a file that is served, is not there or is older is refused", async () => {
     await using server = await Place.make("postgres");
     await using running = await file.start(graphs);
     expect(await refused(file.name, server.name)).toContain("Another Skein process serves the folder");
@@ -188,7 +189,9 @@ describe("a move that cannot be", () => {
     expect(await refused(join(file.data, "nowhere"), server.name)).toContain("There is no database");
     expect(await refused(server.name, join(file.data, "new"))).toContain("Run `skein migrate` on it first");
     expect(await refused("postgres://root@127.0.0.1:1/none", join(file.data, "new"))).toContain("cannot be used");
+  });
 
+  test("a PostgreSQL source on which runs are worked is refused", async () => {
     await using busy = await Place.make("postgres");
     await using working = await busy.start(graphs);
     await ok(http(working.url).post("/runs", { assistant_id: "slow", input: { delay_ms: 60_000 } }));

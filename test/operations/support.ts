@@ -115,9 +115,9 @@ export class Place implements AsyncDisposable {
   }
 
   /** Runs statements, whatever constraints say; rows of the last one. */
-  async sql<T extends object>(...statements: readonly string[]): Promise<T[]> {
+  async sql<T extends Record<string, unknown>>(...statements: readonly string[]): Promise<T[]> {
     if (this.dialect === "postgres") {
-      return onPostgres(this.uri, "set session_replication_role = replica", ...statements);
+      return onPostgres<T>(this.uri, "set session_replication_role = replica", ...statements);
     }
     const db = new Libsql(join(this.data, "skein.db"));
     try {
