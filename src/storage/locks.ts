@@ -27,6 +27,8 @@ export const isShared = (db: Tx): boolean => db.getExecutor().adapter instanceof
 
 const EXCLUSIVE = "select pg_advisory_xact_lock(hashtextextended($1, 0))";
 const SHARED = "select pg_advisory_xact_lock_shared(hashtextextended($1, 0))";
+/** The statements that take locks. */
+export const LOCKS: ReadonlySet<string> = new Set([EXCLUSIVE, SHARED]);
 
 /** To be taken first in every transaction that decides something about a thread, its runs or its state. */
 export function lockThread(tx: Tx, thread_id: string): void {

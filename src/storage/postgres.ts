@@ -25,7 +25,8 @@ import { kyselyOver } from "./dialect.ts";
 import { agreeOnKeys } from "./encryption-keys.ts";
 import { locksBy } from "./locks.ts";
 import { migratePostgres } from "./migrate.ts";
-import { asSkeinError, isLost, isPassing } from "./postgres-errors.ts";
+import { Plans, STALE_PLAN } from "./plans.ts";
+import { asSkeinError, codeOf, isLost, isPassing } from "./postgres-errors.ts";
 import { StorageRefused } from "./refused.ts";
 import { opener, refuseSearch, type Sealing } from "./sealing.ts";
 import { SharedClock } from "./shared-clock.ts";
@@ -105,6 +106,7 @@ class PostgresStorage implements Storage {
   readonly #adapter = new PostgresAdapter();
   readonly #db: Kysely<Database>;
   readonly #transactions = new WeakMap<pg.PoolClient, Transaction>();
+  readonly #plans = new Plans();
   readonly #clock: SharedClock;
   readonly #open: ((value: unknown) => unknown) | undefined;
   /** Works in hand: closing waits for them. */
@@ -207,6 +209,7 @@ class PostgresStorage implements Storage {
       try {
         return await attempt();
       } catch (error) {
+        if (codeOf(error) === STALE_PLAN) this.#plans.forget();
         if (!isPassing(error) || performance.now() + pause > end) throw asSkeinError(error);
         // Two that got in each other's way do not come back at the same time.
         await sleep(pause * (0.5 + Math.random() / 2));
@@ -285,7 +288,7 @@ class PostgresStorage implements Storage {
   #transactionOn(client: pg.PoolClient): Transaction {
     const known = this.#transactions.get(client);
     if (known !== undefined) return known;
-    const made = new Transaction(client, this.#open, (connect) =>
+    const made = new Transaction(client, this.#plans, this.#open, (connect) =>
       kyselyOver(connect, this.#adapter, this.#options.sealing ?? null),
     );
     this.#transactions.set(client, made);
@@ -298,7 +301,7 @@ class PostgresStorage implements Storage {
     let broken = false;
     const query = async (text: string, values: readonly unknown[]) => {
       try {
-        return opened(await client.query(text, values as unknown[]), this.#open);
+        return opened(await client.query(this.#plans.query(text, values)), this.#open);
       } catch (error) {
         broken = isLost(error);
         throw error;
@@ -385,6 +388,7 @@ function distanceFunction(schema: string | undefined): string {
 class Transaction {
   readonly tx: Tx;
   readonly #client: pg.PoolClient;
+  readonly #plans: Plans;
   readonly #open: ((value: unknown) => unknown) | undefined;
   /** Sent together with the next statement. */
   #ahead: { readonly text: string; readonly values: readonly unknown[] }[] = [];
@@ -395,10 +399,12 @@ class Transaction {
 
   constructor(
     client: pg.PoolClient,
+    plans: Plans,
     open: ((value: unknown) => unknown) | undefined,
     handle: (connect: () => Promise<PostgresPoolClient>) => Tx,
   ) {
     this.#client = client;
+    this.#plans = plans;
     this.#open = open;
     const connection = {
       query: (text: string, values: readonly unknown[]) => this.#query(text, values),
@@ -440,7 +446,7 @@ class Transaction {
   async #query(text: string, values: readonly unknown[]): Promise<pg.QueryResult> {
     if (this.#isOver) throw new Error("the transaction of this query is over");
     const before = this.#sendAhead();
-    const result = this.#client.query(text, values as unknown[]);
+    const result = this.#client.query(this.#plans.query(text, values));
     if (before === undefined) return opened(await result, this.#open);
     // The first error is the one that says why.
     result.catch(() => undefined);
@@ -462,7 +468,7 @@ class Transaction {
         }),
       );
     }
-    for (const { text, values } of ahead) sent.push(this.#client.query(text, values as unknown[]));
+    for (const { text, values } of ahead) sent.push(this.#client.query(this.#plans.query(text, values)));
     return Promise.all(sent);
   }
 }

@@ -40,6 +40,12 @@ export function runDirectly(db: Tx, run: DirectQuery): void {
   direct.set(db.getExecutor().adapter, run);
 }
 
+/** SQL of the queries here: few texts, used over and over. */
+const texts = new Set<string>();
+
+/** Whether a text is one of a prepared query's, so that a database server gains from keeping its plan. */
+export const isPrepared = (text: string): boolean => texts.has(text);
+
 /** A query with named parameters, compiled at its first use for each database. */
 export function prepared<P extends object, O = unknown>(
   build: (db: Tx, slots: P) => Compilable<O>,
@@ -47,12 +53,18 @@ export function prepared<P extends object, O = unknown>(
   const compiled = new WeakMap<object, CompiledQuery<O>>();
   return async (db, values) => {
     const { adapter } = db.getExecutor();
-    const template = compiled.get(adapter) ?? build(db, SLOTS as P).compile();
+    const template = compiled.get(adapter) ?? compile(build(db, SLOTS as P));
     compiled.set(adapter, template);
     const query = { ...template, parameters: fill(template.parameters, values as Record<string, unknown>) };
     const run = direct.get(adapter);
     return run === undefined ? db.executeQuery(query) : (run(query) as QueryResult<O>);
   };
+}
+
+function compile<O>(query: Compilable<O>): CompiledQuery<O> {
+  const compiled = query.compile();
+  texts.add(compiled.sql);
+  return compiled;
 }
 
 const fill = (parameters: readonly unknown[], values: Readonly<Record<string, unknown>>): unknown[] =>

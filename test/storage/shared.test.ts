@@ -1,11 +1,13 @@
 /** What only a database that several processes share has to get right. Two storages are two processes as far as it can tell. */
 import { randomUUID } from "node:crypto";
+import { sql } from "kysely";
 import { beforeEach, describe, expect, test } from "vitest";
 import { cancelRun } from "../../src/engine/cancellation.ts";
 import { conclude } from "../../src/engine/settle.ts";
 import { newThread } from "../../src/services/runs.ts";
 import { lockThread } from "../../src/storage/locks.ts";
 import type { NewRun, RunRecord, Storage, Tx } from "../../src/storage/storage.ts";
+import * as assistants from "../../src/storage/tables/assistants.ts";
 import * as crons from "../../src/storage/tables/crons.ts";
 import * as keys from "../../src/storage/tables/idempotency-keys.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
@@ -347,6 +349,24 @@ test("threads that are made together with equal metadata do not wait for each ot
   expect(await b.write((tx) => threads.insert(tx, thread(randomUUID())))).toBe(true);
   making.commit();
   await making.done;
+});
+
+describe("kept plans", () => {
+  test("a statement is planned once for a connection, and anew after another process has changed the table", async () => {
+    const uri = await tempPostgres();
+    const storage = await openTempPostgres({ uri });
+    const look = () =>
+      storage.write(async (tx) => {
+        const found = await assistants.find(tx, randomUUID());
+        const { rows } = await sql<{ n: number }>`select count(*)::int as n from pg_prepared_statements
+          where statement like '%from "assistants"%'`.execute(tx);
+        return { found, plans: rows[0]?.n };
+      });
+    for (let time = 0; time < 8; time++) expect(await look()).toEqual({ found: undefined, plans: 1 });
+    await onPostgres(uri, "alter table assistants add column of_a_later_version text");
+    // The plan of before is refused, and the work done again with one that is new.
+    expect(await look()).toEqual({ found: undefined, plans: 2 });
+  });
 });
 
 describe("a broken line", () => {
