@@ -10,7 +10,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { missing, POSTGRES, REDIS, startCluster } from "./cluster.mjs";
 import { loads } from "./loads.mjs";
 import { cpuMeter, findServers, perUnit, redisCommands, sum } from "./meters.mjs";
-import { residentMb, startInProcess, startServer } from "./processes.mjs";
+import { JOBS, residentMb, startInProcess, startServer } from "./processes.mjs";
 import { printProfiles, profiled } from "./profile.mjs";
 import {
   client,
@@ -25,7 +25,7 @@ import {
 import { counterOf } from "./wire-counter.mjs";
 
 const SHAPES = ["one", "split"];
-const IDLE = { streams: 1_000, holdMs: 18_000, settleMs: 3_000, watchMs: 6_000 };
+const IDLE = { holdMs: 18_000, settleMs: 3_000, watchMs: 6_000 };
 const SETTLE_MS = 1_000;
 
 /** What each load is counted in. */
@@ -50,9 +50,8 @@ export async function shared({ rounds: count, profiles }) {
     rounds.push(await round(index, { cpu, profiles: profiles && join(profiles, `shared-${index + 1}`) }));
   }
   if (profiles) return { rounds, costs: {}, counts: {} };
-  const costs = [];
-  for (let index = 0; index < count; index++) costs.push(await eachShape((shape) => costsOf(shape, cpu)));
-  return { rounds, costs, counts: await eachShape(countsOf) };
+  // Once: they are no ratios, and each is the work of hundreds of requests.
+  return { rounds, costs: [await eachShape((shape) => costsOf(shape, cpu))], counts: await eachShape(countsOf) };
 }
 
 async function eachShape(work) {
@@ -128,10 +127,12 @@ async function costsOf(shape, cpu) {
   try {
     const { processes } = cluster;
     const idleMb = await memoryOf(processes);
-    const threads = await threadsWithState(api);
     const requests = (work) => requestRate(work, (run) => metered(cpu, processes, run, ({ requests }) => requests));
+    const idle = await idleStreams(cluster, api, cpu, idleMb);
+    const threads = await threadsWithState(api);
     const result = {
       idleMb,
+      idle,
       starts: await metered(
         cpu,
         processes,
@@ -146,7 +147,6 @@ async function costsOf(shape, cpu) {
       ),
       createThread: await requests(() => createThread(api)),
       readState: await requests(() => readState(api, threads)),
-      idle: await idleStreams(cluster, api, cpu),
     };
     console.log(
       `costs, ${shape}: start ${result.starts.numbers.p50.toFixed(2)} ms, event ${result.eventDelays.numbers.p50.toFixed(2)} ms, POST /threads ${result.createThread.numbers.rate.toFixed(0)}/s, state ${result.readState.numbers.rate.toFixed(0)}/s`,
@@ -163,18 +163,17 @@ async function memoryOf({ server, workers }) {
   return { server: sum(server.map(residentMb)), workers: sum(workers.map(residentMb)) };
 }
 
-/** Streams of runs that wait: what they hold, and what they cost while nothing happens. */
-async function idleStreams({ processes, database }, api, cpu) {
-  // The first hold only opens connections and compiles code.
-  await (await holdStreams(api, IDLE.streams, 100)).end();
-  const before = await memoryOf(processes);
+/** Streams of runs that wait: what they cost while nothing happens. Their memory is what the processes have grown since they started, warm code included. */
+async function idleStreams({ processes, database }, api, cpu, idleMb) {
+  // As many as can be executed at once.
+  const streams = JOBS * Math.max(processes.workers.length, 1);
   const quiet = await metered(
     cpu,
     processes,
     () => delay(IDLE.watchMs),
     () => IDLE.watchMs / 1_000,
   );
-  const held = await holdStreams(api, IDLE.streams, IDLE.holdMs);
+  const held = await holdStreams(api, streams, IDLE.holdMs);
   await delay(IDLE.settleMs);
   const busy = await metered(
     cpu,
@@ -185,18 +184,18 @@ async function idleStreams({ processes, database }, api, cpu) {
   const during = await memoryOf(processes);
   const redisBytes = await database.redisBytes();
   await held.end();
-  const perStream = (part) => ((during[part] - before[part]) * 1_024) / IDLE.streams;
+  const perStream = (part) => ((during[part] - idleMb[part]) * 1_024) / streams;
   return {
-    streams: IDLE.streams,
-    kb: { server: perStream("server"), workers: perStream("workers"), redis: redisBytes / 1_024 / IDLE.streams },
+    streams,
+    kb: { server: perStream("server"), workers: perStream("workers"), redis: redisBytes / 1_024 / streams },
     quiet: quiet.cpu,
-    cpuPerThousand: perUnit(quiet.cpu, busy.cpu, IDLE.streams / 1_000),
+    cpuPerThousand: perUnit(quiet.cpu, busy.cpu, streams / 1_000),
   };
 }
 
 /* ----------------------------------------------------------------------------------- counting */
 
-const COUNTED = { runs: 200, requests: 200, idleMs: 10_000 };
+const COUNTED = { runs: 200, requests: 200, idleMs: 5_000 };
 
 async function countsOf(shape) {
   const [postgres, redis] = [await counterOf(POSTGRES), await counterOf(REDIS)];
