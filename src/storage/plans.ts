@@ -1,5 +1,5 @@
 /**
- * Which statements PostgreSQL keeps, parsed and planned, on each connection: those of prepared queries, and locks. They halve
+ * Which statements PostgreSQL keeps, parsed and planned, on each connection: those of prepared queries, and locks. They take a third to a half off
  * what a run costs the server. Texts that are made as they are needed (searches) are not kept: there is no end of them.
  *
  * A migration by a newer process makes kept plans stale: what they return would change. The first one that fails makes all
