@@ -3,6 +3,7 @@
  *
  * A message to another thread costs more than most events, so events wait a few milliseconds for company; what somebody
  * waits for (an end, an answer, a call) takes along everything that is ready, at the end of the same turn of the event loop.
+ * A graph may give event after event without ever letting the loop turn: then the event that has waited too long takes itself.
  */
 import type { ErrorBody } from "../errors.ts";
 import type { FromExecutor, StorageCall, StorageReply, WireEvent } from "./protocol.ts";
@@ -33,6 +34,8 @@ export function createPort(send: (batch: readonly FromExecutor[]) => void): Exec
   let open = new Map<string, { events: WireEvent[]; bytes: number }>();
   let leaving = false;
   let timer: NodeJS.Timeout | undefined;
+  /** When the first of what gathers came. */
+  let since = 0;
   let nextId = 1;
   const waiting = new Map<number, Waiting>();
 
@@ -40,6 +43,7 @@ export function createPort(send: (batch: readonly FromExecutor[]) => void): Exec
     leaving = false;
     clearTimeout(timer);
     timer = undefined;
+    if (outbox.length === 0) return;
     const batch = outbox;
     outbox = [];
     open = new Map();
@@ -56,8 +60,12 @@ export function createPort(send: (batch: readonly FromExecutor[]) => void): Exec
   };
   /** For messages that can wait for company. */
   const gather = (message: FromExecutor): void => {
+    if (outbox.length === 0) since = performance.now();
     outbox.push(message);
     if (!leaving) timer ??= setTimeout(flush, GATHER_MS);
+  };
+  const flushOverdue = (): void => {
+    if (performance.now() - since >= GATHER_MS) flush();
   };
 
   return {
@@ -68,6 +76,7 @@ export function createPort(send: (batch: readonly FromExecutor[]) => void): Exec
       if (group !== undefined) {
         group.events.push(event);
         group.bytes += bytes;
+        flushOverdue();
         return bytes;
       }
       const started = { type: "events" as const, run_id, events: [event], bytes };

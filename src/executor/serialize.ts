@@ -212,13 +212,13 @@ function plainMessage(message: MessageLike, above: Ancestors): Record<string, un
   const fields = message as unknown as Record<string, unknown>;
   const result: Record<string, unknown> = {};
   for (const key of Object.keys(message.lc_kwargs)) {
+    if (key === "type") continue;
     const value = key in fields ? fields[key] : message.lc_kwargs[key];
     if (value === undefined || typeof value === "function") continue;
     result[snakeCase(key)] = typeof value === "object" || typeof value === "bigint" ? plain(value, above) : value;
   }
   // An id given after construction (LangGraph's handlers do) is not among the fields.
   if (result.id === undefined && message.id !== undefined) result.id = message.id;
-  delete result.type;
   result.type = message._getType();
   return result;
 }

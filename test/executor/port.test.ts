@@ -1,0 +1,33 @@
+/** What leaves an executor thread, and when. */
+import { expect, it } from "vitest";
+import { createPort } from "../../src/executor/port.ts";
+import type { FromExecutor } from "../../src/executor/protocol.ts";
+
+const idsOf = (batches: readonly (readonly FromExecutor[])[]): string[] =>
+  batches.flat().flatMap((message) => (message.type === "events" ? message.events.map(({ data }) => data) : []));
+
+it("events leave while a graph gives one after the other and the event loop never turns", async () => {
+  const batches: (readonly FromExecutor[])[] = [];
+  const port = createPort((batch) => batches.push(batch));
+  let count = 0;
+  // Nothing but microtasks, until something has left.
+  while (batches.length < 3) {
+    port.event("run", { event: "custom", data: String(count) });
+    count += 1;
+    await Promise.resolve();
+  }
+  expect(idsOf(batches)).toHaveLength(count);
+  port.event("run", { event: "custom", data: String(count) });
+  port.post({ type: "finished", run_id: "run", outcome: { kind: "drained" } });
+  while (batches.at(-1)?.at(-1)?.type !== "finished") await new Promise((resolve) => setImmediate(resolve));
+  expect(idsOf(batches)).toEqual(Array.from({ length: count + 1 }, (_, id) => String(id)));
+});
+
+it("events that come together leave together", async () => {
+  const batches: (readonly FromExecutor[])[] = [];
+  const port = createPort((batch) => batches.push(batch));
+  for (const data of ["0", "1", "2"]) port.event("run", { event: "custom", data });
+  while (batches.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  expect(batches).toHaveLength(1);
+  expect(idsOf(batches)).toEqual(["0", "1", "2"]);
+});
