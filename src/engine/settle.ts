@@ -26,9 +26,9 @@ async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now
   const settled: NewRun = { ...run, status, updated_at: now, ended_at: now };
   if (run.kwargs.temporary) {
     // The thread goes with its run: there is no row to bring up to date.
-    if (!(await runs.removeHeld(tx, { run_id, fence }))) return "lost";
+    if (!(await runs.removeHeld(tx, { run_id, fence, thread_id }))) return "lost";
     await leaveBehind(tx, settled, ending, now);
-    await threads.remove(tx, thread_id, { hasCheckpoints: hold.hasStored });
+    await threads.remove(tx, thread_id, { hasRuns: false, hasCheckpoints: hold.hasStored });
     return "written";
   }
   if (!(await runs.settle(tx, run_id, fence, { status, error, checkpoint_id, now }))) return "lost";

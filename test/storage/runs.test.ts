@@ -9,7 +9,7 @@ const insert = (storage: Storage, change: Partial<NewRun> = {}): Promise<RunReco
 const claim = (storage: Storage, request: Partial<runs.ClaimRequest> = {}): Promise<RunRecord[]> =>
   storage.write((tx) => runs.claim(tx, { owner: "me", now: NOW, lease_ms: 1000, limit: 10, ...request }));
 
-const ids = (records: readonly RunRecord[]): string[] => records.map((run) => run.run_id);
+const ids = (records: readonly Pick<RunRecord, "run_id">[]): string[] => records.map((run) => run.run_id);
 
 const settlement = { status: "success", error: null, checkpoint_id: "cp", now: NOW + 5 } as const;
 
@@ -86,7 +86,6 @@ eachDialect((openTemp, dialect) => {
     // It ends however a run can end, and the next in line is looked at.
     const ends: ((tx: Tx, run: RunRecord) => Promise<unknown>)[] = [
       (tx, run) => runs.settle(tx, run.run_id, 1, settlement),
-      (tx, run) => runs.removeHeld(tx, { run_id: run.run_id, fence: 1 }),
       (tx, run) => runs.remove(tx, run.run_id),
     ];
     for (const [at, end] of ends.entries()) {
@@ -105,6 +104,24 @@ eachDialect((openTemp, dialect) => {
     await insert(storage, { thread_id: "t" });
     const other = await insert(storage, { thread_id: "u" });
     expect(ids(await claim(storage, { exclude_threads: ["t", 'odd"name'] }))).toEqual([other.run_id]);
+  });
+
+  test("a run that leaves no row takes all of its thread along, under its own token only", async () => {
+    const storage = await openTemp();
+    const { run_id } = await insert(storage, { thread_id: "t" });
+    const waiting = await insert(storage, { thread_id: "t" });
+    const other = await insert(storage, { thread_id: "u" });
+    await claim(storage);
+    const remove = (fence: number) => storage.write((tx) => runs.removeHeld(tx, { run_id, thread_id: "t", fence }));
+    const left = async () => {
+      const found = await storage.read((db) => db.selectFrom("runs").select("run_id").orderBy("seq").execute());
+      return ids(found);
+    };
+    expect(await remove(2)).toBe(false);
+    expect(await left()).toEqual([run_id, waiting.run_id, other.run_id]);
+    expect(await remove(1)).toBe(true);
+    expect(await left()).toEqual([other.run_id]);
+    expect(await remove(1)).toBe(false);
   });
 
   test("a stale token writes nothing", async () => {

@@ -459,16 +459,23 @@ export async function isHeld(tx: Tx, run_id: string, fence: number): Promise<boo
   return (await heldOf(tx, [{ run_id, fence }])).has(run_id);
 }
 
-const deleteHeld = prepared<Held>((db, slots) =>
+const deleteHeld = prepared<Held & { thread_id: string }>((db, slots) =>
   db
     .deleteFrom("runs")
-    .where("run_id", "=", slots.run_id)
-    .where("fence", "=", slots.fence)
-    .where("status", "=", RUNNING),
+    .where("thread_id", "=", slots.thread_id)
+    .where(({ exists, selectFrom }) =>
+      exists(
+        selectFrom("runs as held")
+          .select("held.seq")
+          .where("held.run_id", "=", slots.run_id)
+          .where("held.fence", "=", slots.fence)
+          .where("held.status", "=", RUNNING),
+      ),
+    ),
 );
 
-/** Ends a running run that leaves no row; false, and nothing deleted, when the token is stale. */
-export async function removeHeld(tx: Tx, held: Held): Promise<boolean> {
+/** Ends a running run whose thread goes with it: no run of the thread is left. False, and nothing deleted, when the token is stale. */
+export async function removeHeld(tx: Tx, held: Held & { readonly thread_id: string }): Promise<boolean> {
   return changed(await deleteHeld(tx, held));
 }
 

@@ -232,14 +232,15 @@ const deleteRuns = prepared<{ thread_id: string }>((db, slots) =>
 );
 
 /**
- * Deletes the thread with its runs and all its checkpoints; who knows that it has none saves the look. Event logs
+ * Deletes the thread with its runs and all its checkpoints; who knows that it has none saves the looks. Event logs
  * stay: readers may still follow them.
  */
-export async function remove(tx: Tx, thread_id: string, { hasCheckpoints = true } = {}): Promise<void> {
-  if (isShared(tx)) await Promise.all([deleteRow(tx, { thread_id }), deleteRuns(tx, { thread_id })]);
+export async function remove(tx: Tx, thread_id: string, { hasRuns = true, hasCheckpoints = true } = {}): Promise<void> {
+  const runs = (): Promise<unknown> => deleteRuns(tx, { thread_id });
+  if (isShared(tx)) await Promise.all([deleteRow(tx, { thread_id }), ...(hasRuns ? [runs()] : [])]);
   else {
     await deleteRow(tx, { thread_id });
-    await deleteRuns(tx, { thread_id });
+    if (hasRuns) await runs();
   }
   if (hasCheckpoints) await checkpoints.removeThread(tx, thread_id);
 }
