@@ -32,6 +32,12 @@ import { opener, refuseSearch, type Sealing } from "./sealing.ts";
 import { SharedClock } from "./shared-clock.ts";
 import type { Search, Storage, Tx, WriteOptions } from "./storage.ts";
 
+/**
+ * SQLSTATE of a question about a transaction number that lies in the future: a server that has crashed forgot that it gave it out, so
+ * nothing under it ever reached its log.
+ */
+const NOT_GIVEN_OUT = "22023";
+
 export interface PostgresOptions {
   /** `postgres://user:password@host:port/database`, with the parameters that libpq knows. */
   readonly uri: string;
@@ -281,6 +287,7 @@ class PostgresStorage implements Storage {
       return rows[0]?.status;
     } catch (error) {
       if (isPassing(error)) return undefined;
+      if (codeOf(error) === NOT_GIVEN_OUT) return "aborted";
       throw error;
     }
   }
