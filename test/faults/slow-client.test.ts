@@ -31,6 +31,8 @@ async function deafClient(server: TestServer, path: string): Promise<Socket> {
 
 test.runIf(process.platform === "linux").each([false, true])(
   "200 MB that nobody reads (stream_resumable: %s)",
+  // Resident memory also has what three collectors have not got to yet: what is kept for the client is there every time.
+  { retry: 2 },
   async (stream_resumable) => {
     await using talker = await project({ "talk.mjs": TALKER });
     await using server = await startServer({ project: talker, args: ["--threads", "1"] });
@@ -46,15 +48,15 @@ test.runIf(process.platform === "linux").each([false, true])(
     };
     // Heaps grow to their working size first: that is not what is measured.
     for (const _ of upTo(2)) await ended(server, (await say(COUNT, `${log}.warm`)).run, 60_000);
-    // The measure of a run that nobody follows.
-    const alone = await say(COUNT);
-    await ended(server, alone.run, 60_000);
-
-    const before = rssOf(server);
     let peak = 0;
     const watch = setInterval(() => {
       peak = Math.max(peak, rssOf(server));
     }, 20);
+    // The measure of a run that nobody follows, in time and in memory: its own garbage is no part of what a client costs.
+    const alone = await say(COUNT);
+    await ended(server, alone.run, 60_000);
+    const before = Math.max(peak, rssOf(server));
+    peak = before;
     const { run, path } = await say(COUNT);
     const deaf = await deafClient(server, `${path}/stream`);
     const others: number[] = [];
