@@ -455,7 +455,8 @@ test("a request line that is too long is refused in JSON", async () => {
 const OUTLIVING = ["event_logs"];
 
 test("the server is alive, and every row belongs to something", async () => {
-  expect(await api.get("/ok?check_db=1")).toMatchObject({ ok: true });
+  const { broker: _, ...health } = await api.get("/ok?check_db=1");
+  expect(health).toEqual({ ok: true });
   if (server === undefined) return;
   expect(server.logs().filter(({ level }) => Number(level) >= 50)).toEqual([]);
   expect((await server.stop()).code).toBe(0);

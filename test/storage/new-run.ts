@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { NewRun } from "../../src/storage/storage.ts";
+import type { NewRun, ThreadRecord } from "../../src/storage/storage.ts";
 
 export const NOW = 1_800_000_000_000;
 
@@ -42,3 +42,18 @@ export function newRun(change: Partial<NewRun> = {}): NewRun {
     ...change,
   };
 }
+
+export const newThread = (thread_id: string, change: Partial<ThreadRecord> = {}): ThreadRecord => ({
+  thread_id,
+  status: "idle",
+  temporary: false,
+  ttl: null,
+  metadata: {},
+  config: {},
+  values: null,
+  interrupts: "{}",
+  created_at: NOW,
+  updated_at: NOW,
+  state_updated_at: NOW,
+  ...change,
+});

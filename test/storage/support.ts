@@ -51,4 +51,4 @@ export async function openTemp(dir = tempDir()): Promise<Storage> {
   return storage;
 }
 
-export { NOW, newRun } from "./new-run.ts";
+export { NOW, newRun, newThread } from "./new-run.ts";

@@ -4,28 +4,14 @@ import { expect, test } from "vitest";
 import type { GrownList, GrownValues, Json } from "../../src/executor/protocol.ts";
 import { Cipher } from "../../src/storage/cipher.ts";
 import { openSqlite } from "../../src/storage/sqlite.ts";
-import type { Storage, ThreadRecord } from "../../src/storage/storage.ts";
+import type { Storage } from "../../src/storage/storage.ts";
 import * as checkpoints from "../../src/storage/tables/checkpoints.ts";
 import * as encryption from "../../src/storage/tables/encryption.ts";
 import * as threadSearch from "../../src/storage/tables/thread-search.ts";
 import * as threadValues from "../../src/storage/tables/thread-values.ts";
 import * as threads from "../../src/storage/tables/threads.ts";
 import { requirePostgres } from "../support/postgres.ts";
-import { eachDialect, NOW, openTemp, openTempPostgres, tempDir } from "./support.ts";
-
-const thread = (thread_id: string): ThreadRecord => ({
-  thread_id,
-  status: "idle",
-  temporary: false,
-  ttl: null,
-  metadata: {},
-  config: {},
-  values: null,
-  interrupts: "{}",
-  created_at: NOW,
-  updated_at: NOW,
-  state_updated_at: NOW,
-});
+import { eachDialect, NOW, openTemp, openTempPostgres, tempDir, newThread as thread } from "./support.ts";
 
 const cipher = new Cipher({ key: Buffer.from("0123456789abcdef"), old: [] });
 const openSealed = (dir: string): Promise<Storage> => openSqlite({ dir, sealing: { cipher, jsonKeys: [] } });

@@ -9,22 +9,7 @@ import type { Storage, ThreadRecord } from "../../src/storage/storage.ts";
 import * as checkpoints from "../../src/storage/tables/checkpoints.ts";
 import * as threadSearch from "../../src/storage/tables/thread-search.ts";
 import * as threads from "../../src/storage/tables/threads.ts";
-import { eachDialect, NOW, openTemp, tempDir } from "./support.ts";
-
-const thread = (thread_id: string, change: Partial<ThreadRecord> = {}): ThreadRecord => ({
-  thread_id,
-  status: "idle",
-  temporary: false,
-  ttl: null,
-  metadata: {},
-  config: {},
-  values: null,
-  interrupts: "{}",
-  created_at: NOW,
-  updated_at: NOW,
-  state_updated_at: NOW,
-  ...change,
-});
+import { eachDialect, NOW, openTemp, tempDir, newThread as thread } from "./support.ts";
 
 const insert = (storage: Storage, record: ThreadRecord) => storage.write((tx) => threads.insert(tx, record));
 

@@ -3,12 +3,15 @@ import { expect } from "vitest";
 import { behaviour, refused } from "../kit.ts";
 
 behaviour("system.ok", async ({ api }) => {
-  expect(await api.get("/ok")).toMatchObject({ ok: true });
+  expect(await api.get("/ok")).toEqual({ ok: true });
 });
 
 behaviour("system.ok.database", async ({ api }) => {
-  for (const value of ["1", "true", "0", "false"])
-    expect(await api.get(`/ok?check_db=${value}`)).toMatchObject({ ok: true });
+  for (const value of ["1", "true", "0", "false"]) {
+    // Where processes share a database it may also say how they hear of each other.
+    const { broker: _, ...rest } = await api.get(`/ok?check_db=${value}`);
+    expect(rest).toEqual({ ok: true });
+  }
 });
 
 behaviour("system.ok.bad-flag", async ({ api }) => {
