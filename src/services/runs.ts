@@ -643,8 +643,23 @@ export function newThread(
   status: ThreadRecord["status"],
   metadata: Readonly<Record<string, unknown>>,
   now: number,
-  { temporary = false, ttl = null }: { readonly temporary?: boolean; readonly ttl?: ThreadRecord["ttl"] } = {},
+  {
+    temporary = false,
+    protocol = false,
+    ttl = null,
+  }: Partial<Pick<ThreadRecord, "temporary" | "protocol" | "ttl">> = {},
 ): ThreadRecord {
   const times = { created_at: now, updated_at: now, state_updated_at: now };
-  return { thread_id, status, temporary, metadata, config: {}, values: null, interrupts: "{}", ttl, ...times };
+  return {
+    thread_id,
+    status,
+    temporary,
+    protocol,
+    metadata,
+    config: {},
+    values: null,
+    interrupts: "{}",
+    ttl,
+    ...times,
+  };
 }

@@ -50,6 +50,7 @@ const thread = {
   thread_id: "t",
   status: "idle",
   temporary: false,
+  protocol: false,
   ttl: null,
   metadata: {},
   config: {},
