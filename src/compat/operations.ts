@@ -25,7 +25,16 @@ export interface Value {
 }
 export type Fields = Readonly<Record<string, Value>>;
 
-export const TAGS = ["Assistants", "Threads", "Thread Runs", "Stateless Runs", "Crons", "Store", "System"] as const;
+export const TAGS = [
+  "Assistants",
+  "Threads",
+  "Thread Runs",
+  "Stateless Runs",
+  "Crons",
+  "Store",
+  "Streaming",
+  "System",
+] as const;
 export type Tag = (typeof TAGS)[number];
 
 export interface ListedOperation {
