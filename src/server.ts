@@ -28,6 +28,7 @@ import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
 import { factsOf } from "./services/facts.ts";
 import { sweepKeys } from "./services/idempotency.ts";
+import { Protocol } from "./services/protocol/service.ts";
 import { Runs } from "./services/runs.ts";
 import { LongTermStore } from "./services/store.ts";
 import { System } from "./services/system.ts";
@@ -252,6 +253,21 @@ async function assemble(
     scheduler.nudge();
     broker.tell({ kind: "crons" });
   };
+  const threadService = new Threads({
+    storage: database,
+    states: new ThreadStates({ storage: database, ask, workOut }),
+    ttl: ttl.defaults,
+    onRemoved: stopRemoved,
+  });
+  const protocol: Protocol = new Protocol({
+    storage: database,
+    logs,
+    runs: runService,
+    threads: threadService,
+    metrics,
+    command: (_, { id, method }) =>
+      Promise.resolve({ type: "error", id, error: "unknown_command", message: `unknown method ${method}` }),
+  });
   const services: Services = {
     assistants: new Assistants({
       storage: database,
@@ -261,13 +277,9 @@ async function assemble(
       onCancelled: (effects) => runService.act(effects),
       onRemoved: stopRemoved,
     }),
-    threads: new Threads({
-      storage: database,
-      states: new ThreadStates({ storage: database, ask, workOut }),
-      ttl: ttl.defaults,
-      onRemoved: stopRemoved,
-    }),
+    threads: threadService,
     runs: runService,
+    protocol,
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
     system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),

@@ -13,6 +13,7 @@ import type {
 } from "../schemas/assistants.ts";
 import type { CheckpointConfig } from "../schemas/common.ts";
 import type { Cron, CronCreate, CronFilter, CronPatch, CronSearch, ThreadCronCreate } from "../schemas/crons.ts";
+import type { EventStreamRequest, ProtocolCommand, ProtocolResponse } from "../schemas/protocol.ts";
 import type {
   Run,
   RunCreateStateful,
@@ -27,6 +28,7 @@ import type { ThreadStateSearch, ThreadStateUpdate, ThreadStateUpdateResponse } 
 import type { Thread, ThreadCreate, ThreadFilter, ThreadPatch, ThreadPrune, ThreadSearch } from "../schemas/threads.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import type { ThreadPosition } from "../streaming/follow-thread.ts";
+import type { ProtocolFrame } from "../streaming/protocol/frames.ts";
 import type { Repeatable } from "./idempotency.ts";
 
 export interface AssistantsService {
@@ -127,6 +129,21 @@ export interface RunsService {
   cancelOnDisconnect(run_id: string): void;
 }
 
+/** Streaming v2. */
+export interface ProtocolService {
+  /**
+   * The events of a thread's runs, those that are kept and then live, until the signal fires or the thread is deleted. A thread that
+   * does not exist yet is waited for. When it resolves, runs that are made on the thread from now on are made to be seen there.
+   */
+  events(
+    thread_id: string,
+    ask: EventStreamRequest,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<readonly ProtocolFrame[]>>;
+  /** Never rejects: what goes wrong is an answer too. */
+  command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse>;
+}
+
 export interface CronsService {
   create(request: CronCreate): Promise<Cron>;
   createOnThread(thread_id: string, request: ThreadCronCreate): Promise<Cron>;
@@ -162,6 +179,7 @@ export interface Services {
   readonly assistants: AssistantsService;
   readonly threads: ThreadsService;
   readonly runs: RunsService;
+  readonly protocol: ProtocolService;
   readonly crons: CronsService;
   readonly store: StoreService;
   readonly system: SystemService;
