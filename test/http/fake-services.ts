@@ -328,6 +328,12 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
         return 1;
       },
     },
+    protocol: {
+      async command(thread_id, command, repeatable) {
+        record("protocol.command", thread_id, command, repeatable);
+        return { type: "success", id: command.id, result: {}, meta: { thread_id } };
+      },
+    },
     store: {
       async put(request) {
         record("store.put", request);
