@@ -6,6 +6,7 @@ import type { Services } from "../services/contract.ts";
 import { cors } from "./cors.ts";
 import { errorResponse } from "./errors.ts";
 import { assistantRoutes } from "./routes/assistants.ts";
+import { commandRoutes } from "./routes/commands.ts";
 import { cronRoutes } from "./routes/crons.ts";
 import { runRoutes } from "./routes/runs.ts";
 import { statelessRunRoutes } from "./routes/stateless-runs.ts";
@@ -56,6 +57,7 @@ export function createApp({ services, settings, logger, observe, rooms = "all" }
     statelessRunRoutes(room);
     cronRoutes(room);
     storeRoutes(room);
+    commandRoutes(room);
   }
   systemRoutes(room, settings);
 

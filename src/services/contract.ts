@@ -101,12 +101,23 @@ export interface RunsPage {
   readonly select: readonly RunField[] | null;
 }
 
+/** A run that a command of streaming v2 makes. */
+export interface RunOrigin {
+  readonly protocol: true;
+  /** What was asked for, as the client wrote it: a repeat is told by it. */
+  readonly asked: unknown;
+  /** The input is the answer where the thread waits for one. */
+  readonly inputMayResume?: boolean;
+  /** Interrupts that must wait on the thread when the run is made. Not found: others do. Conflict: none does. */
+  readonly mustWait?: readonly string[];
+}
+
 export interface RunsService {
   /**
    * The only way a run comes to be. Stateful when `thread_id` is given. With `repeatable`, the same request again gets
    * the same run; so it is for the others.
    */
-  create(thread_id: string, request: RunCreateStateful, repeatable?: Repeatable): Promise<Run>;
+  create(thread_id: string, request: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run>;
   createStateless(request: RunCreateStateless, repeatable?: Repeatable): Promise<Run>;
   /** All or none. */
   createBatch(requests: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]>;

@@ -96,3 +96,64 @@ describe("refusals", () => {
     expect(answer.status).toBe(422);
   });
 });
+
+const command = (thread_id: string, method: string, params: Body): Promise<Any> =>
+  api.post(`/threads/${thread_id}/commands`, { id: 1, method, params });
+
+describe("runs of commands", () => {
+  test("live and again, every channel of a chat", async () => {
+    const thread_id = randomUUID();
+    await using live = await open(thread_id);
+    const started = await command(thread_id, "run.start", {
+      assistant_id: "chat",
+      input: { messages: [{ role: "user", content: "hello" }] },
+    });
+    expect(started.type).toBe("success");
+    const frames = await live.until(isEnd);
+    expect(said(frames)[0]).toBe("running");
+    expect(new Set(said(frames))).toEqual(
+      new Set(["running", "values", "checkpoints", "updates", "tasks", "messages", "completed"]),
+    );
+    expect(event(frames[0]).event_id).toContain(`synth:${started.result.run_id}:`);
+    await using again = await open(thread_id);
+    expect((await again.until(isEnd)).map(({ raw }) => raw)).toEqual(frames.map(({ raw }) => raw));
+    await using messages = await open(thread_id, { channels: ["messages", "lifecycle"] });
+    expect((await messages.until(isEnd)).map(({ raw }) => raw)).toEqual(
+      frames.filter(({ event }) => event === "messages" || event === "lifecycle").map(({ raw }) => raw),
+    );
+  });
+
+  test("an interrupt is asked, answered and over", async () => {
+    const thread_id = randomUUID();
+    await using live = await open(thread_id, { channels: ["input", "lifecycle"] });
+    await command(thread_id, "run.start", { assistant_id: "hitl", input: {} });
+    const first = await live.until(isEnd);
+    expect(said(first)).toEqual(["running", "input.requested", "interrupted"]);
+    const asked = event(first[1]);
+    const { interrupt_id } = asked.params.data;
+    const answer = await command(thread_id, "input.respond", { interrupt_id, response: "yes" });
+    expect(answer).toMatchObject({ type: "success" });
+    expect(answer.meta.applied_through_seq).toBeGreaterThanOrEqual(asked.seq);
+    const second = await live.until(isEnd);
+    expect(said(second)).toEqual(["running", "input.answered", "completed"]);
+    expect(answer.meta.applied_through_seq).toBeLessThan(event(second[0]).seq);
+  });
+
+  test("a run of REST on a watched thread has all of it beside its own modes", async () => {
+    const thread_id = randomUUID();
+    await using live = await open(thread_id);
+    const rest = await api.stream(
+      {
+        assistant_id: "chat",
+        input: { messages: [{ role: "user", content: "hello" }] },
+        if_not_exists: "create",
+        stream_mode: "values",
+      },
+      `/threads/${thread_id}/runs/stream`,
+    );
+    expect(rest.map(({ event: name }) => name).filter((name) => name?.startsWith("@"))).toEqual([]);
+    expect(new Set(said(await live.until(isEnd)))).toEqual(
+      new Set(["running", "values", "checkpoints", "updates", "tasks", "messages", "completed"]),
+    );
+  });
+});

@@ -308,9 +308,9 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
           yield* script.frames ?? [];
         })();
       },
-      async command(thread_id, command) {
-        record("protocol.command", thread_id, command);
-        return { type: "success", id: command.id, result: {} };
+      async command(thread_id, command, repeatable) {
+        record("protocol.command", thread_id, command, repeatable);
+        return { type: "success", id: command.id, result: {}, meta: { thread_id } };
       },
     },
     crons: {
