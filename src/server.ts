@@ -21,8 +21,10 @@ import type { GraphSpec, Json, LoadedGraph, Question, StateChange, UpdateQuestio
 import { Types } from "./graphs/type-schemas.ts";
 import { createApp, type Rooms } from "./http/app.ts";
 import { type Listening, listen } from "./http/listen.ts";
+import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
+import type { AgentTree } from "./schemas/protocol.ts";
 import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
 import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
@@ -261,13 +263,14 @@ async function assemble(
     ttl: ttl.defaults,
     onRemoved: stopRemoved,
   });
+  const tree = (thread_id: string, run_id: string | undefined): Promise<AgentTree> =>
+    agentTree({ storage: database, load: (id, after) => shelf.load(id, after) }, thread_id, run_id);
   const commands: Commands = new Commands({
     storage: database,
     runs: runService,
     threads: threadService,
     logger,
-    tree: (thread_id, run_id) =>
-      agentTree({ storage: database, load: (id, after) => shelf.load(id, after) }, thread_id, run_id),
+    tree,
     appliedThrough: (thread_id) => protocol.appliedThrough(thread_id),
   });
   const protocol: Protocol = new Protocol({
@@ -276,6 +279,8 @@ async function assemble(
     runs: runService,
     threads: threadService,
     metrics,
+    tree,
+    onError: (error) => onError(error, "a stream of events"),
     command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable),
   });
   const services: Services = {
@@ -308,12 +313,19 @@ async function assemble(
       observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
       rooms,
     });
+  const upgrades = (): Upgrades =>
+    createUpgrades({
+      protocol,
+      corsOrigins: settings.corsOrigins,
+      maxBodyBytes: settings.maxBodyBytes,
+      logger,
+    });
   const isWorker = settings.role === "worker";
   const at = { host: settings.host, port: settings.port };
-  const listening: Listening = await listen(appOf(isWorker ? "system" : "all"), at);
+  const listening: Listening = await listen(appOf(isWorker ? "system" : "all"), at, isWorker ? undefined : upgrades());
   stack.push(() => listening.close(0));
   // Graphs may call the server they run in; a worker serves them and nobody else.
-  const own = isWorker ? await listen(appOf("all"), { host: "127.0.0.1", port: 0 }) : listening;
+  const own = isWorker ? await listen(appOf("all"), { host: "127.0.0.1", port: 0 }, upgrades()) : listening;
   stack.push(() => own.close(0));
   server_url = own.url;
   pool.listening(server_url);

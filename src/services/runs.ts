@@ -22,9 +22,10 @@ import * as threadValues from "../storage/tables/thread-values.ts";
 import * as threads from "../storage/tables/threads.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
-import { follow, untilEnd } from "../streaming/follow.ts";
+import { untilEnd } from "../streaming/follow.ts";
 import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
+import { followModes } from "../streaming/protocol/as-modes.ts";
 import type { RunLog, RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
@@ -147,7 +148,12 @@ export class Runs implements RunsService {
     options: FollowOptions,
   ): Promise<AsyncIterable<readonly RunEvent[]>> {
     const log = await this.#log(thread_id, run_id);
-    return follow(log, { after: options.after, signal: options.signal, wants: eventFilter(options.modes) });
+    return followModes(log, {
+      after: options.after,
+      signal: options.signal,
+      wants: eventFilter(options.modes),
+      isNative: (id) => this.#isNative(id),
+    });
   }
 
   async wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json> {
@@ -226,6 +232,7 @@ export class Runs implements RunsService {
       stored: (place) => this.#olderRuns(thread_id, place),
       open: (run_id) => this.#log(thread_id, run_id).catch(ifGone),
       stateAfter: (run_id) => this.#stateAfter(thread_id, run_id),
+      isNative: (run_id) => this.#isNative(run_id),
     });
   }
 
@@ -264,6 +271,12 @@ export class Runs implements RunsService {
       }
       return kept;
     });
+  }
+
+  /** Made by a command of streaming v2: modes have no events of their own. */
+  async #isNative(run_id: string): Promise<boolean> {
+    const run = await this.#options.storage.read((db) => runs.find(db, run_id));
+    return run?.kwargs.protocol === "native";
   }
 
   /** The thread's state as the run left it; null when the thread went with its run. */
