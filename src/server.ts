@@ -29,6 +29,7 @@ import { Crons } from "./services/crons.ts";
 import { factsOf } from "./services/facts.ts";
 import { sweepKeys } from "./services/idempotency.ts";
 import { Commands } from "./services/protocol/commands.ts";
+import { Protocol } from "./services/protocol/service.ts";
 import { agentTree } from "./services/protocol/tree.ts";
 import { Runs } from "./services/runs.ts";
 import { LongTermStore } from "./services/store.ts";
@@ -260,14 +261,22 @@ async function assemble(
     ttl: ttl.defaults,
     onRemoved: stopRemoved,
   });
-  const commands = new Commands({
+  const commands: Commands = new Commands({
     storage: database,
     runs: runService,
     threads: threadService,
     logger,
     tree: (thread_id, run_id) =>
       agentTree({ storage: database, load: (id, after) => shelf.load(id, after) }, thread_id, run_id),
-    appliedThrough: () => Promise.resolve(database.now() * 1000 - 1),
+    appliedThrough: (thread_id) => protocol.appliedThrough(thread_id),
+  });
+  const protocol: Protocol = new Protocol({
+    storage: database,
+    logs,
+    runs: runService,
+    threads: threadService,
+    metrics,
+    command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable),
   });
   const services: Services = {
     assistants: new Assistants({
@@ -280,9 +289,9 @@ async function assemble(
     }),
     threads: threadService,
     runs: runService,
+    protocol,
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
-    protocol: { command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable) },
     system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
   };
 

@@ -12,6 +12,7 @@ import { runRoutes } from "./routes/runs.ts";
 import { statelessRunRoutes } from "./routes/stateless-runs.ts";
 import { storeRoutes } from "./routes/store.ts";
 import { systemRoutes } from "./routes/system.ts";
+import { threadEventRoutes } from "./routes/thread-events.ts";
 import { threadStateRoutes } from "./routes/thread-states.ts";
 import { threadStreamRoutes } from "./routes/thread-stream.ts";
 import { threadRoutes } from "./routes/threads.ts";
@@ -50,6 +51,7 @@ export function createApp({ services, settings, logger, observe, rooms = "all" }
     assistantRoutes(room);
     threadRoutes(room);
     threadStreamRoutes(room);
+    threadEventRoutes(room);
     threadStateRoutes(room);
     runRoutes(room);
     statelessRunRoutes(room);

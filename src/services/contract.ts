@@ -13,7 +13,7 @@ import type {
 } from "../schemas/assistants.ts";
 import type { CheckpointConfig } from "../schemas/common.ts";
 import type { Cron, CronCreate, CronFilter, CronPatch, CronSearch, ThreadCronCreate } from "../schemas/crons.ts";
-import type { ProtocolCommand, ProtocolResponse } from "../schemas/protocol.ts";
+import type { EventStreamRequest, ProtocolCommand, ProtocolResponse } from "../schemas/protocol.ts";
 import type {
   Run,
   RunCreateStateful,
@@ -28,6 +28,7 @@ import type { ThreadStateSearch, ThreadStateUpdate, ThreadStateUpdateResponse } 
 import type { Thread, ThreadCreate, ThreadFilter, ThreadPatch, ThreadPrune, ThreadSearch } from "../schemas/threads.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import type { ThreadPosition } from "../streaming/follow-thread.ts";
+import type { ProtocolFrame } from "../streaming/protocol/frames.ts";
 import type { Repeatable } from "./idempotency.ts";
 
 export interface AssistantsService {
@@ -139,6 +140,21 @@ export interface RunsService {
   cancelOnDisconnect(run_id: string): void;
 }
 
+/** Streaming v2. */
+export interface ProtocolService {
+  /**
+   * The events of a thread's runs, those that are kept and then live, until the signal fires or the thread is deleted. A thread that
+   * does not exist yet is waited for. When it resolves, runs that are made on the thread from now on are made to be seen there.
+   */
+  events(
+    thread_id: string,
+    ask: EventStreamRequest,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<readonly ProtocolFrame[]>>;
+  /** Never rejects: what goes wrong is an answer too. */
+  command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse>;
+}
+
 export interface CronsService {
   create(request: CronCreate): Promise<Cron>;
   createOnThread(thread_id: string, request: ThreadCronCreate): Promise<Cron>;
@@ -159,11 +175,6 @@ export interface StoreService {
   namespaces(request: StoreListNamespaces): Promise<readonly (readonly string[])[]>;
 }
 
-export interface ProtocolService {
-  /** Carries out a command of streaming v2 on a thread. Never rejects: errors are answers. */
-  command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse>;
-}
-
 export interface SystemService {
   /** Throws when the database does not answer. */
   checkDatabase(): Promise<void>;
@@ -179,8 +190,8 @@ export interface Services {
   readonly assistants: AssistantsService;
   readonly threads: ThreadsService;
   readonly runs: RunsService;
+  readonly protocol: ProtocolService;
   readonly crons: CronsService;
   readonly store: StoreService;
-  readonly protocol: ProtocolService;
   readonly system: SystemService;
 }

@@ -229,6 +229,23 @@ export class Runs implements RunsService {
     });
   }
 
+  /** Runs of the thread whose events streaming v2 can show though they are not in memory, in order. */
+  async keptRuns(thread_id: string): Promise<readonly string[]> {
+    const { logs, storage } = this.#options;
+    const stored = await this.#storedRuns(thread_id, 0);
+    if (!logs.isShared) return stored.map(({ run_id }) => run_id);
+    // Others remember what they do not store for a while, and what runs.
+    const lately = (storage.now() - REMEMBERED_ELSEWHERE_MS) * 1000;
+    const elsewhere = [...(await logs.line(thread_id, null)), ...(await logs.line(thread_id, lately))];
+    const places = new Map([...elsewhere, ...stored].map((run) => [run.run_id, run.place]));
+    return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
+  }
+
+  /** The log of a run of the thread, wherever its events are; undefined when there is none. */
+  logOf(thread_id: string, run_id: string): Promise<RunLog | undefined> {
+    return this.#log(thread_id, run_id).catch(ifGone);
+  }
+
   /** Runs of the thread whose events can be had though they are not in memory, in order; null: of those running. */
   async #olderRuns(thread_id: string, place: number | null): Promise<readonly string[]> {
     const { logs } = this.#options;
@@ -343,7 +360,7 @@ export class Runs implements RunsService {
       temporary: false,
       waiting,
       now,
-      protocol: origin !== undefined ? "native" : thread.protocol ? "beside" : undefined,
+      protocol: origin !== undefined ? "native" : this.#isSeenByProtocol(thread) ? "beside" : undefined,
     });
     await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
     const effects = await makeRoom(tx, run, busyWith, now);
@@ -351,6 +368,11 @@ export class Runs implements RunsService {
     if (origin !== undefined && !thread.protocol) await threads.markProtocol(tx, thread_id);
     await threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now });
     return { made: [inserted], effects };
+  }
+
+  /** A thread that has just come to be may have been waited for. */
+  #isSeenByProtocol({ thread_id, protocol }: threads.BareThread): boolean {
+    return protocol || this.#options.logs.isWatchedByProtocol(thread_id);
   }
 
   /**
@@ -407,6 +429,7 @@ export class Runs implements RunsService {
         metrics.runsEnded.inc({ status: effect.action === "rollback" ? "rollback" : "interrupted" });
         const log = logs.own(effect.run.run_id);
         if (log !== undefined && effect.action === "rollback") logs.erase(log);
+        else if (effect.run.kwargs.protocol !== undefined) await this.#endUnheld(effect.run);
         else logs.over(effect.run.run_id);
         if (effect.run.kwargs.temporary) logs.closeThread(effect.run.thread_id);
         if (effect.run.kwargs.webhook !== null) onWebhook();
@@ -417,6 +440,14 @@ export class Runs implements RunsService {
     this.#options.signalOver(over);
     // Each may have been in the way of another.
     queue.ready(over.length);
+  }
+
+  /** A run that never began has ended: its log takes its place among those of its thread. */
+  async #endUnheld(run: RunRecord): Promise<void> {
+    const { logs, storage } = this.#options;
+    const stored = await storage.read((db) => events.log(db, run.run_id));
+    if (stored === undefined) logs.over(run.run_id);
+    else logs.endUnheld(run, stored.place);
   }
 
   async #find(thread_id: string | null, run_id: string): Promise<RunRecord> {
@@ -470,6 +501,8 @@ export class Runs implements RunsService {
   }
 }
 
+/** As long as ended logs stay in memory. */
+const REMEMBERED_ELSEWHERE_MS = 30_000;
 const IN_FLIGHT: readonly ("pending" | "running")[] = ["pending", "running"];
 const CANCEL_LOT = 100;
 
@@ -618,7 +651,7 @@ function requireWaiting(ids: readonly string[], waiting: readonly string[], thre
 }
 
 /** Ids of the interrupts the thread shows. */
-function waitingOn({ interrupts }: threads.BareThread): readonly string[] {
+export function waitingOn({ interrupts }: threads.BareThread): readonly string[] {
   const byTask = JSON.parse(interrupts) as Readonly<Record<string, readonly { readonly id?: string }[]>>;
   return Object.values(byTask).flatMap((ofTask) => ofTask.flatMap(({ id }) => id ?? []));
 }
