@@ -23,7 +23,7 @@ export const OURS: readonly Ours[] = [
   at(/POST \/runs/, /^body(\[\])?\.interrupt_(before|after)$/, "older SDKs send it without a thread"),
   at(/GET .*\/stream$/, /^query\.(last_event_id|stream_mode)$/, "for clients that cannot set headers; several modes"),
   at(
-    / \/(threads|runs|commands)$|\/runs(\/(stream|wait|batch))?$/,
+    / \/(threads|runs)$|\/commands$|\/runs(\/(stream|wait|batch))?$/,
     /^header\.Idempotency-Key$/,
     "the same request sent twice",
   ),
