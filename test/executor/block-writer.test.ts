@@ -252,18 +252,20 @@ const fromChunks = (chunks: readonly object[]): Said[] =>
 
 describe("messages and their chunks", () => {
   it("text, then a tool call in pieces, each a block", () => {
-    const call = (id: string | undefined, piece: string) => ({ index: 0, id, name: id && "f", args: piece });
+    const call = (id: string | undefined, piece: string) => ({
+      type: "tool_call_chunk" as const,
+      index: 0,
+      args: piece,
+      ...(id === undefined ? {} : { id, name: "f" }),
+    });
     const lines = fromChunks([
       new AIMessageChunk({ id: "m", content: "Let me " }),
       new AIMessageChunk({ id: "m", content: "look." }),
       new AIMessageChunk({ id: "m", content: "", tool_call_chunks: [call("c", "")] }),
       new AIMessageChunk({ id: "m", content: "", tool_call_chunks: [call(undefined, '{"city":')] }),
       new AIMessageChunk({ id: "m", content: "", tool_call_chunks: [call(undefined, '"Paris"}')] }),
-      new AIMessageChunk({
-        id: "m",
-        content: "",
+      Object.assign(new AIMessageChunk({ id: "m", content: "", response_metadata: { finish_reason: "stop" } }), {
         usage_metadata: { input_tokens: 1, output_tokens: 2, total_tokens: 3 },
-        response_metadata: { finish_reason: "stop" },
       }),
     ]);
     expectGrammar(lines);
