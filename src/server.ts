@@ -28,6 +28,9 @@ import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
 import { factsOf } from "./services/facts.ts";
 import { sweepKeys } from "./services/idempotency.ts";
+import { Commands } from "./services/protocol/commands.ts";
+import { Protocol } from "./services/protocol/service.ts";
+import { agentTree } from "./services/protocol/tree.ts";
 import { Runs } from "./services/runs.ts";
 import { LongTermStore } from "./services/store.ts";
 import { System } from "./services/system.ts";
@@ -252,6 +255,29 @@ async function assemble(
     scheduler.nudge();
     broker.tell({ kind: "crons" });
   };
+  const threadService = new Threads({
+    storage: database,
+    states: new ThreadStates({ storage: database, ask, workOut }),
+    ttl: ttl.defaults,
+    onRemoved: stopRemoved,
+  });
+  const commands: Commands = new Commands({
+    storage: database,
+    runs: runService,
+    threads: threadService,
+    logger,
+    tree: (thread_id, run_id) =>
+      agentTree({ storage: database, load: (id, after) => shelf.load(id, after) }, thread_id, run_id),
+    appliedThrough: (thread_id) => protocol.appliedThrough(thread_id),
+  });
+  const protocol: Protocol = new Protocol({
+    storage: database,
+    logs,
+    runs: runService,
+    threads: threadService,
+    metrics,
+    command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable),
+  });
   const services: Services = {
     assistants: new Assistants({
       storage: database,
@@ -261,13 +287,9 @@ async function assemble(
       onCancelled: (effects) => runService.act(effects),
       onRemoved: stopRemoved,
     }),
-    threads: new Threads({
-      storage: database,
-      states: new ThreadStates({ storage: database, ask, workOut }),
-      ttl: ttl.defaults,
-      onRemoved: stopRemoved,
-    }),
+    threads: threadService,
     runs: runService,
+    protocol,
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
     system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),

@@ -17,6 +17,11 @@ export class Metrics {
   readonly runAttemptsLost = this.#counter("run_attempts_lost_total", "Attempts lost with their executor thread.", []);
   readonly webhooks = this.#counter("webhooks_total", "Webhook calls, by outcome.", ["outcome"]);
   readonly cronTicks = this.#counter("cron_ticks_total", "Ticks of crons, by outcome.", ["outcome"]);
+  readonly protocolGaps = this.#counter(
+    "protocol_gaps_total",
+    "Readers of streaming v2 that were told of events they cannot have any more, by reason.",
+    ["reason"],
+  );
   readonly webhookSeconds = this.#histogram("webhook_duration_seconds", "Duration of a webhook call.", []);
   readonly runSeconds = this.#histogram("run_duration_seconds", "Time from claim to settle of a run.", []);
   readonly waitSeconds = this.#histogram(

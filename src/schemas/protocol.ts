@@ -5,7 +5,7 @@
 import { z } from "@hono/zod-openapi";
 import { Config, JsonObject, OwnMetadata } from "./common.ts";
 import { Id } from "./ids.ts";
-import { Command, MultitaskStrategy } from "./runs.ts";
+import { Command, MultitaskStrategy, RunCreateStateful } from "./runs.ts";
 
 /* ----------------------------------------------------------------------------------- filters */
 
@@ -69,16 +69,18 @@ export const ProtocolCommand = z
   .openapi("ProtocolCommand");
 export type ProtocolCommand = z.infer<typeof ProtocolCommand>;
 
-/** A subset of `RunCreateStateful`; the spelling of old SDKs beside it. The tracer is of a service we do not have. */
-export const RunStartParams = z.looseObject({
-  assistant_id: z.string(),
-  input: z.unknown().optional(),
-  config: Config.nullish(),
-  metadata: OwnMetadata.nullish(),
-  langsmith_tracer: JsonObject.nullish(),
-  multitask_strategy: MultitaskStrategy.nullish(),
+/** What a REST run takes, but for how it is shown: streams ask for that themselves. The strategy in both spellings of clients. */
+export const RunStartParams = RunCreateStateful.omit({
+  command: true,
+  stream_mode: true,
+  stream_subgraphs: true,
+  stream_resumable: true,
+  checkpoint: true,
+  if_not_exists: true,
+  on_disconnect: true,
+}).extend({
   multitaskStrategy: MultitaskStrategy.nullish(),
-  strict_resume: z.boolean().nullish(),
+  langsmith_tracer: JsonObject.nullish().describe("Accepted; there is no such service, so it has no effect."),
 });
 export type RunStartParams = z.infer<typeof RunStartParams>;
 
@@ -123,22 +125,27 @@ export const InputInjectParams = z.looseObject({
     name: z.string().nullish(),
   }),
 });
+export type InputInjectParams = z.infer<typeof InputInjectParams>;
 
 export const GetTreeParams = z.looseObject({ run_id: Id.nullish() });
+export type GetTreeParams = z.infer<typeof GetTreeParams>;
 
 export const StateGetParams = z.looseObject({ namespace: Namespace.nullish(), keys: z.array(z.string()).nullish() });
+export type StateGetParams = z.infer<typeof StateGetParams>;
 
 export const ListCheckpointsParams = z.looseObject({
   namespace: Namespace.nullish(),
   limit: z.int().min(1).max(1000).nullish(),
   before: z.string().min(1).nullish(),
 });
+export type ListCheckpointsParams = z.infer<typeof ListCheckpointsParams>;
 
 export const StateForkParams = z.looseObject({
   checkpoint_id: z.string().min(1),
   input: z.unknown().optional(),
   config: Config.nullish(),
 });
+export type StateForkParams = z.infer<typeof StateForkParams>;
 
 export const UnsubscribeParams = z.looseObject({ subscription_id: z.string() });
 

@@ -28,7 +28,7 @@ import { eventFilter, threadFilter } from "../streaming/modes.ts";
 import type { RunLog, RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
-import type { FollowOptions, FollowThreadOptions, RunsPage, RunsService } from "./contract.ts";
+import type { FollowOptions, FollowThreadOptions, RunOrigin, RunsPage, RunsService } from "./contract.ts";
 import { madeBefore, type Repeatable, rememberMade } from "./idempotency.ts";
 import { claimed, newRun } from "./new-run.ts";
 import { type TtlDefaults, ttlWithRun } from "./thread-ttl.ts";
@@ -64,11 +64,10 @@ export class Runs implements RunsService {
     this.#options = options;
   }
 
-  async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable): Promise<Run> {
+  async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
-    const { ttl } = this.#options;
-    const work: Creation = (tx, now, slot) => createOnThread(tx, thread_id, request, slot, now, ttl);
-    return only(await this.#commit(work, request, repeatable));
+    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, thread_id, request, slot, now, origin);
+    return only(await this.#commit(work, origin?.asked ?? request, repeatable));
   }
 
   async createStateless(asked: RunCreateStateless, repeatable?: Repeatable): Promise<Run> {
@@ -98,7 +97,7 @@ export class Runs implements RunsService {
     const work: Creation = async (tx, now, slot) => {
       const { cron_id, thread_id, request } = await take(tx);
       const allowed = this.#withAllowedWebhook(request);
-      if (thread_id !== null) return createOnThread(tx, thread_id, allowed, slot, now, ttl);
+      if (thread_id !== null) return this.#createOnThread(tx, thread_id, allowed, slot, now);
       return insertPlanned(tx, await planWithThread(tx, allowed, now, ttl, { cron_id }), slot);
     };
     return only(await this.#commit(work, null, undefined));
@@ -110,7 +109,8 @@ export class Runs implements RunsService {
 
   async list(thread_id: string, { select, ...page }: RunsPage): Promise<readonly Partial<Run>[]> {
     const records = await this.#options.storage.read(async (db) => {
-      if ((await threads.findBare(db, thread_id)) === undefined) throw notFound(`Thread ${thread_id} not found`);
+      if ((await threads.findBare(db, thread_id)) === undefined)
+        throw notFound(`Thread ${thread_id} not found`, "thread");
       return runs.listOfThread(db, thread_id, page);
     });
     const all = records.map(runToWire);
@@ -123,7 +123,7 @@ export class Runs implements RunsService {
     const remove = async (tx: Tx): Promise<CancelEffect | "newest" | "other"> => {
       lockThread(tx, thread_id);
       const run = await runs.findLocked(tx, run_id);
-      if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`);
+      if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`, "run");
       if (isInFlight(run)) return cancelFound(tx, run, "rollback", storage.now());
       return (await removeEndedRun(tx, run, storage.now())) ? "newest" : "other";
     };
@@ -185,7 +185,7 @@ export class Runs implements RunsService {
       lockThread(tx, thread_id);
       for (const run_id of run_ids) {
         const run = await runs.findLocked(tx, run_id);
-        if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`);
+        if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`, "run");
         if (isInFlight(run)) effects.push(await cancelFound(tx, run, action, storage.now()));
       }
       return effects;
@@ -216,7 +216,7 @@ export class Runs implements RunsService {
   ): Promise<AsyncIterable<readonly StreamEvent[]>> {
     const { storage, logs } = this.#options;
     const thread = await storage.read((db) => threads.findBare(db, thread_id));
-    if (thread === undefined) throw notFound(`Thread ${thread_id} not found`);
+    if (thread === undefined) throw notFound(`Thread ${thread_id} not found`, "thread");
     return followThread({
       logs,
       thread_id,
@@ -227,6 +227,23 @@ export class Runs implements RunsService {
       open: (run_id) => this.#log(thread_id, run_id).catch(ifGone),
       stateAfter: (run_id) => this.#stateAfter(thread_id, run_id),
     });
+  }
+
+  /** Runs of the thread whose events streaming v2 can show though they are not in memory, in order. */
+  async keptRuns(thread_id: string): Promise<readonly string[]> {
+    const { logs, storage } = this.#options;
+    const stored = await this.#storedRuns(thread_id, 0);
+    if (!logs.isShared) return stored.map(({ run_id }) => run_id);
+    // Others remember what they do not store for a while, and what runs.
+    const lately = (storage.now() - REMEMBERED_ELSEWHERE_MS) * 1000;
+    const elsewhere = [...(await logs.line(thread_id, null)), ...(await logs.line(thread_id, lately))];
+    const places = new Map([...elsewhere, ...stored].map((run) => [run.run_id, run.place]));
+    return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
+  }
+
+  /** The log of a run of the thread, wherever its events are; undefined when there is none. */
+  logOf(thread_id: string, run_id: string): Promise<RunLog | undefined> {
+    return this.#log(thread_id, run_id).catch(ifGone);
   }
 
   /** Runs of the thread whose events can be had though they are not in memory, in order; null: of those running. */
@@ -320,6 +337,44 @@ export class Runs implements RunsService {
     return request;
   }
 
+  async #createOnThread(
+    tx: Tx,
+    thread_id: string,
+    asked: RunCreateStateful,
+    slot: Slot | undefined,
+    now: number,
+    origin?: RunOrigin,
+  ): ReturnType<Creation> {
+    shareAssistant(tx, assistantIdOf(asked.assistant_id));
+    lockThread(tx, thread_id);
+    const assistant = await assistantFor(tx, asked.assistant_id);
+    const thread = await findOrMake(tx, thread_id, asked, now, this.#options.ttl);
+    const busyWith = await runs.busyWith(tx, thread_id);
+    const waiting = asked.command?.resume === undefined && origin === undefined ? [] : waitingOn(thread);
+    const request = origin?.inputMayResume === true ? resumedByInput(asked, waiting, busyWith) : asked;
+    requireWaiting(origin?.mustWait ?? [], waiting, thread_id);
+    const run = newRun({
+      assistant,
+      thread_id,
+      request,
+      temporary: false,
+      waiting,
+      now,
+      protocol: origin !== undefined ? "native" : this.#isSeenByProtocol(thread) ? "beside" : undefined,
+    });
+    await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
+    const effects = await makeRoom(tx, run, busyWith, now);
+    const inserted = await runs.insert(tx, busyWith === undefined ? startable(run, slot) : run);
+    if (origin !== undefined && !thread.protocol) await threads.markProtocol(tx, thread_id);
+    await threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now });
+    return { made: [inserted], effects };
+  }
+
+  /** A thread that has just come to be may have been waited for. */
+  #isSeenByProtocol({ thread_id, protocol }: threads.BareThread): boolean {
+    return protocol || this.#options.logs.isWatchedByProtocol(thread_id);
+  }
+
   /**
    * Commits the creation. A run that was given the slot begins with the commit; others are claimed: on SQLite the claim is
    * queued right behind the creation, so that both share one commit.
@@ -374,6 +429,7 @@ export class Runs implements RunsService {
         metrics.runsEnded.inc({ status: effect.action === "rollback" ? "rollback" : "interrupted" });
         const log = logs.own(effect.run.run_id);
         if (log !== undefined && effect.action === "rollback") logs.erase(log);
+        else if (effect.run.kwargs.protocol !== undefined) await this.#endUnheld(effect.run);
         else logs.over(effect.run.run_id);
         if (effect.run.kwargs.temporary) logs.closeThread(effect.run.thread_id);
         if (effect.run.kwargs.webhook !== null) onWebhook();
@@ -386,10 +442,18 @@ export class Runs implements RunsService {
     queue.ready(over.length);
   }
 
+  /** A run that never began has ended: its log takes its place among those of its thread. */
+  async #endUnheld(run: RunRecord): Promise<void> {
+    const { logs, storage } = this.#options;
+    const stored = await storage.read((db) => events.log(db, run.run_id));
+    if (stored === undefined) logs.over(run.run_id);
+    else logs.endUnheld(run, stored.place);
+  }
+
   async #find(thread_id: string | null, run_id: string): Promise<RunRecord> {
     const run = await this.#options.storage.read((db) => runs.find(db, run_id));
     if (run === undefined || (thread_id !== null && run.thread_id !== thread_id)) {
-      throw notFound(`Run ${run_id} not found`);
+      throw notFound(`Run ${run_id} not found`, "run");
     }
     return run;
   }
@@ -408,7 +472,8 @@ export class Runs implements RunsService {
     const kept = run?.kwargs.resumable === true || (stored !== undefined && !isLive);
     const elsewhere = isLive || kept ? undefined : await logs.recall(run_id);
     const owner = run?.thread_id ?? stored?.thread_id ?? elsewhere?.thread_id;
-    if (owner === undefined || (thread_id !== null && owner !== thread_id)) throw notFound(`Run ${run_id} not found`);
+    if (owner === undefined || (thread_id !== null && owner !== thread_id))
+      throw notFound(`Run ${run_id} not found`, "run");
     if (elsewhere !== undefined) return logs.elsewhere(elsewhere);
     if (isLive && logs.isShared) return logs.elsewhere({ ...run, resumable: kept, place: placeOf(run, stored) });
     // It may have been opened while we read.
@@ -436,6 +501,8 @@ export class Runs implements RunsService {
   }
 }
 
+/** As long as ended logs stay in memory. */
+const REMEMBERED_ELSEWHERE_MS = 30_000;
 const IN_FLIGHT: readonly ("pending" | "running")[] = ["pending", "running"];
 const CANCEL_LOT = 100;
 
@@ -516,7 +583,8 @@ async function assistantFor(tx: Tx, assistant_id: string): Promise<AssistantReco
   return assistant;
 }
 
-const noAssistant = (assistant_id: string): SkeinError => notFound(`Assistant or graph "${assistant_id}" not found`);
+const noAssistant = (assistant_id: string): SkeinError =>
+  notFound(`Assistant or graph "${assistant_id}" not found`, "assistant");
 
 /** A stateless run and the thread that comes to be with it. */
 interface PlannedRun {
@@ -561,30 +629,29 @@ const startable = (run: NewRun, slot: Slot | undefined): NewRun =>
 /** As a creation answers: the run as it was made, whatever has become of it since. */
 const asMade = (run: RunRecord): Run => runToWire({ ...run, status: "pending" });
 
-async function createOnThread(
-  tx: Tx,
-  thread_id: string,
+/** Where a thread waits for answers and nothing is under way, an input that names no checkpoint is the answer. Source: protocol `run.start`. */
+function resumedByInput(
   request: RunCreateStateful,
-  slot: Slot | undefined,
-  now: number,
-  ttl: TtlDefaults,
-): ReturnType<Creation> {
-  shareAssistant(tx, assistantIdOf(request.assistant_id));
-  lockThread(tx, thread_id);
-  const assistant = await assistantFor(tx, request.assistant_id);
-  const thread = await findOrMake(tx, thread_id, request, now, ttl);
-  const waiting = request.command?.resume === undefined ? [] : waitingOn(thread);
-  const run = newRun({ assistant, thread_id, request, temporary: false, waiting, now });
-  await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
-  const busyWith = await runs.busyWith(tx, thread_id);
-  const effects = await makeRoom(tx, run, busyWith, now);
-  const inserted = await runs.insert(tx, busyWith === undefined ? startable(run, slot) : run);
-  await threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now });
-  return { made: [inserted], effects };
+  waiting: readonly string[],
+  busyWith: string | undefined,
+): RunCreateStateful {
+  const { input, config, checkpoint, checkpoint_id } = request;
+  const named = config?.configurable?.checkpoint_id ?? checkpoint?.checkpoint_id ?? checkpoint_id;
+  if (input == null || named != null || waiting.length === 0 || busyWith !== undefined) return request;
+  return { ...request, input: null, command: { resume: input } };
+}
+
+function requireWaiting(ids: readonly string[], waiting: readonly string[], thread_id: string): void {
+  const gone = ids.filter((id) => !waiting.includes(id));
+  if (gone.length === 0) return;
+  if (waiting.length === 0) {
+    throw new SkeinError("conflict", `Thread ${thread_id} waits for no answer`, { missing: "interrupt" });
+  }
+  throw notFound(`Thread ${thread_id} does not wait for an answer to ${gone.join(", ")}`, "interrupt");
 }
 
 /** Ids of the interrupts the thread shows. */
-function waitingOn({ interrupts }: threads.BareThread): readonly string[] {
+export function waitingOn({ interrupts }: threads.BareThread): readonly string[] {
   const byTask = JSON.parse(interrupts) as Readonly<Record<string, readonly { readonly id?: string }[]>>;
   return Object.values(byTask).flatMap((ofTask) => ofTask.flatMap(({ id }) => id ?? []));
 }
@@ -598,7 +665,7 @@ async function findOrMake(
 ): Promise<threads.BareThread> {
   const thread = await threads.findBare(tx, thread_id);
   if (thread !== undefined) return thread;
-  if (if_not_exists !== "create") throw notFound(`Thread ${thread_id} not found`);
+  if (if_not_exists !== "create") throw notFound(`Thread ${thread_id} not found`, "thread");
   const record = newThread(thread_id, "idle", {}, now, { ttl: ttlWithRun(config?.configurable ?? {}, ttl, now) });
   await threads.insert(tx, record);
   return record;
