@@ -120,6 +120,7 @@ export function createBlockWriter(head: MessageHead, emit: (data: Json) => void)
   };
 
   const onEvent: BlockWriter["event"] = (event) => {
+    if (state === "done") return;
     const index = typeof event.index === "number" ? event.index : 0;
     switch (event.event) {
       case "message-start": {
@@ -216,6 +217,7 @@ export function createBlockWriter(head: MessageHead, emit: (data: Json) => void)
   };
 
   const onChunk: BlockWriter["chunk"] = (message) => {
+    if (state === "done") return;
     const { content, tool_call_chunks, tool_calls, usage_metadata, response_metadata, tool_call_id } =
       message as MessageFields;
     const role = message._getType();

@@ -61,8 +61,8 @@ export interface GraphLike {
   store?: unknown;
   builder?: unknown;
   stream(input: unknown, options: GraphConfig): Promise<AsyncIterable<unknown>>;
-  /** Of a graph that has a say in its protocol stream; agents of LangChain's have two. */
-  readonly streamTransformers?: readonly unknown[];
+  /** Makers of what has a say in its protocol stream. */
+  readonly streamTransformers?: readonly (() => StreamTransformerLike)[];
   streamEvents(input: unknown, options: GraphConfig): AsyncIterable<StreamEventLike>;
   getState(config: GraphConfig, options?: { subgraphs?: boolean }): Promise<StateLike>;
   getStateHistory(config: GraphConfig, options?: HistoryOptions): AsyncIterable<StateLike>;
@@ -95,6 +95,13 @@ export interface StreamEventLike {
   readonly data: { readonly chunk?: unknown };
 }
 
+export interface StreamTransformerLike {
+  /** What it makes is for callers in the same process. */
+  readonly __native?: boolean;
+  /** Lets it add events of its own. */
+  readonly onRegister?: unknown;
+}
+
 /** An event of LangGraph's protocol stream. */
 export interface MuxEventLike {
   readonly method: string;
@@ -114,7 +121,7 @@ interface LangGraphModule {
   /** Runs transformers over the chunks of a v3 stream. */
   readonly createGraphRunStream?: (
     source: AsyncIterable<unknown>,
-    transformers: readonly unknown[],
+    transformers: readonly (() => StreamTransformerLike)[],
   ) => AsyncIterable<MuxEventLike>;
   readonly messagesStateReducer?: (left: unknown, right: unknown) => unknown[];
 }

@@ -1,6 +1,6 @@
 /** A run with events of streaming v2: what it asks LangGraph for, and who gets what comes. */
 import type { RunKwargs } from "../schemas/runs.ts";
-import type { GraphConfig, GraphLike, LangGraph, MuxEventLike } from "./langgraph.ts";
+import type { GraphConfig, GraphLike, LangGraph, MuxEventLike, StreamTransformerLike } from "./langgraph.ts";
 import type { Modes } from "./modes.ts";
 import type { Json, Outcome, WireEvent } from "./protocol.ts";
 import { createProtocolSink, type SinkEnd } from "./protocol-events.ts";
@@ -10,8 +10,8 @@ export interface ProtocolRun {
   /** Options of the graph's stream, in place of those that the modes ask for. */
   asks(): GraphConfig;
   /**
-   * What transformers of the graph's own make of its stream; undefined when it has none. LangGraph keeps every event of it until
-   * the run ends, so a graph without any is read as it is.
+   * What transformers of the graph's own make of its stream; undefined when none of them has a say. LangGraph keeps every event
+   * of it until the run ends, so such a graph is read as it is.
    */
   transformed(graph: GraphLike, stream: AsyncIterable<unknown>): AsyncIterable<MuxEventLike> | undefined;
   /** A chunk `[namespace, mode, payload]`. */
@@ -59,7 +59,14 @@ export function createProtocolRun(
       return { streamMode, subgraphs: true, version: "v2" };
     },
     transformed({ streamTransformers = [] }, stream) {
-      return isV3 && streamTransformers.length > 0 ? createGraphRunStream?.(stream, streamTransformers) : undefined;
+      if (!isV3) return undefined;
+      const speaking = streamTransformers.map((create) => create()).filter(addsToStream);
+      return speaking.length === 0
+        ? undefined
+        : createGraphRunStream?.(
+            stream,
+            speaking.map((transformer) => () => transformer),
+          );
     },
     chunk(chunk) {
       const [namespace, mode, payload] = chunk as readonly [readonly string[], string, unknown];
@@ -75,6 +82,13 @@ export function createProtocolRun(
     end: (outcome) => sink.end(sinkEnd(outcome)),
   };
 }
+
+/**
+ * The two that every agent of LangChain's has do not: they make views for callers in the same process. Nobody looks at those
+ * here, and a promise in them that a failing tool rejects would end the process.
+ */
+const addsToStream = ({ __native, onRegister }: StreamTransformerLike): boolean =>
+  __native !== true || onRegister !== undefined;
 
 function sinkEnd(outcome: Outcome): SinkEnd {
   switch (outcome.kind) {

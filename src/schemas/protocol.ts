@@ -63,7 +63,7 @@ const CommandId = z.int().min(0);
 export const ProtocolCommand = z
   .looseObject({
     id: CommandId.describe("The client's; the answer has it."),
-    method: z.string().min(1),
+    method: z.string(),
     params: JsonObject.nullish(),
   })
   .openapi("ProtocolCommand");

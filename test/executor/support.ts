@@ -140,6 +140,8 @@ export interface Harness {
   ask(question: Question | UpdateQuestion): Promise<unknown>;
   /** Resolves when this event of the run has come. */
   seen(run_id: string, event: string): Promise<void>;
+  /** Resolves when an event of the run with such a name has come. */
+  sent(run_id: string, isMeant: (event: string) => boolean): Promise<void>;
 }
 
 export type JobFields = Partial<Omit<RunJob, "kwargs">> & { kwargs?: Partial<RunKwargs> };
@@ -254,7 +256,10 @@ export function harness(graphs: readonly GraphSpec[], storage = new MapStorage()
       return typeof answer.value === "string" ? (JSON.parse(answer.value) as unknown) : answer.value;
     },
     async seen(run_id, event) {
-      await until(() => (eventsOf(run_id).some((e) => e.event === event) ? true : undefined));
+      await this.sent(run_id, (name) => name === event);
+    },
+    async sent(run_id, isMeant) {
+      await until(() => (eventsOf(run_id).some(({ event }) => isMeant(event)) ? true : undefined));
     },
   };
 }
