@@ -130,7 +130,9 @@ async function assemble(
     runsByStatus: () => database.read((db) => runs.countByStatus(db)),
     executors: () => ({ threads: pool.size, running: pool.running }),
     broker: () => broker.state,
+    eventStreams: () => ({ sse: protocol.readers, websocket: sockets.reduce((sum, { size }) => sum + size, 0) }),
   });
+  const sockets: Upgrades[] = [];
   const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
   const logs = new EventLogs({
     shelf,
@@ -313,13 +315,16 @@ async function assemble(
       observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
       rooms,
     });
-  const upgrades = (): Upgrades =>
-    createUpgrades({
+  const upgrades = (): Upgrades => {
+    const made = createUpgrades({
       protocol,
       corsOrigins: settings.corsOrigins,
       maxBodyBytes: settings.maxBodyBytes,
       logger,
     });
+    sockets.push(made);
+    return made;
+  };
   const isWorker = settings.role === "worker";
   const at = { host: settings.host, port: settings.port };
   const listening: Listening = await listen(appOf(isWorker ? "system" : "all"), at, isWorker ? undefined : upgrades());

@@ -241,10 +241,12 @@ export class Runs implements RunsService {
     const { logs, storage } = this.#options;
     const stored = await this.#storedRuns(thread_id, 0);
     if (!logs.isShared) return stored.map(({ run_id }) => run_id);
-    // Others remember what they do not store for a while, and what runs.
-    const lately = (storage.now() - REMEMBERED_ELSEWHERE_MS) * 1000;
-    const elsewhere = [...(await logs.line(thread_id, null)), ...(await logs.line(thread_id, lately))];
-    const places = new Map([...elsewhere, ...stored].map((run) => [run.run_id, run.place]));
+    // Others have what runs, and remember for a while what they do not store.
+    const lately = await logs.line(thread_id, (storage.now() - REMEMBERED_ELSEWHERE_MS) * 1000);
+    const unstored = lately.filter(({ resumable }) => !resumable);
+    const places = new Map(
+      [...(await logs.line(thread_id, null)), ...unstored, ...stored].map((run) => [run.run_id, run.place]),
+    );
     return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
   }
 

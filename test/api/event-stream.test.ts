@@ -43,12 +43,12 @@ describe("frames", () => {
     const frames = [...(await live.until(isEnd)), ...(await live.until(isEnd))];
     await using again = await open(thread_id);
     const replayed = [...(await again.until(isEnd)), ...(await again.until(isEnd))];
-    expect(replayed.map(({ raw }) => raw)).toEqual(frames.map(({ raw }) => raw));
+    expect(replayed.map(({ data }) => data)).toEqual(frames.map(({ data }) => data));
     const since = event(frames[2]).seq;
     await using rest = await open(thread_id, { channels: ALL, since });
     const tail = [...(await rest.until(isEnd)), ...(await rest.until(isEnd))];
-    expect(tail.map(({ raw }) => raw)).toEqual(
-      frames.filter((frame) => event(frame).seq > since).map(({ raw }) => raw),
+    expect(tail.map(({ data }) => data)).toEqual(
+      frames.filter((frame) => event(frame).seq > since).map(({ data }) => data),
     );
   });
 
@@ -117,10 +117,10 @@ describe("runs of commands", () => {
     );
     expect(event(frames[0]).event_id).toContain(`synth:${started.result.run_id}:`);
     await using again = await open(thread_id);
-    expect((await again.until(isEnd)).map(({ raw }) => raw)).toEqual(frames.map(({ raw }) => raw));
+    expect((await again.until(isEnd)).map(({ data }) => data)).toEqual(frames.map(({ data }) => data));
     await using messages = await open(thread_id, { channels: ["messages", "lifecycle"] });
-    expect((await messages.until(isEnd)).map(({ raw }) => raw)).toEqual(
-      frames.filter(({ event }) => event === "messages" || event === "lifecycle").map(({ raw }) => raw),
+    expect((await messages.until(isEnd)).map(({ data }) => data)).toEqual(
+      frames.filter(({ event }) => event === "messages" || event === "lifecycle").map(({ data }) => data),
     );
   });
 
@@ -242,8 +242,8 @@ describe("what is not kept any more", () => {
     const frames = await live.until(isEnd);
     await server.restart("SIGKILL");
     await using again = await own.open(path(thread_id), { body: { channels: ALL } });
-    expect((await again.until(isEnd)).map(({ raw }) => raw)).toEqual(frames.map(({ raw }) => raw));
+    expect((await again.until(isEnd)).map(({ data }) => data)).toEqual(frames.map(({ data }) => data));
     await using rest = await own.open(path(thread_id), { body: { channels: ALL, since: event(frames[3]).seq } });
-    expect((await rest.until(isEnd)).map(({ raw }) => raw)).toEqual(frames.slice(4).map(({ raw }) => raw));
+    expect((await rest.until(isEnd)).map(({ data }) => data)).toEqual(frames.slice(4).map(({ data }) => data));
   });
 });

@@ -6,6 +6,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { WebSocket } from "ws";
 import { type Any, type Body, useServer } from "../runs/support.ts";
 import { eventually, startServer } from "../support/server.ts";
+import { openSse } from "../support/sse.ts";
 
 const api = useServer(() => ({ env: { RESUMABLE_STREAM_TTL_SECONDS: "600" } }));
 const ALL = ["values", "updates", "messages", "tools", "lifecycle", "input", "checkpoints", "tasks", "custom"];
@@ -292,4 +293,23 @@ describe("the end", () => {
     expect((await socket.closed)[0]).toBe(1001);
     expect(performance.now() - began).toBeLessThan(4000);
   });
+});
+
+test("the number of readers is told", async () => {
+  await using server = await startServer();
+  const metric = async (): Promise<string[]> =>
+    (await (await fetch(`${server.url}/metrics`)).text())
+      .split("\n")
+      .filter((line) => /^skein_event_streams\{/.test(line));
+  const line = (transport: string, count: number): string => `skein_event_streams{transport="${transport}"} ${count}`;
+  const thread_id = randomUUID();
+  const socket = await open(thread_id, { url: server.url });
+  const sse = await openSse(`${server.url}/threads/${thread_id}/stream/events`, { body: { channels: ALL } });
+  await eventually(async () => (await metric()).includes(line("sse", 1)));
+  expect(await metric()).toContain(line("websocket", 1));
+  socket.ws.close();
+  sse.close();
+  await eventually(
+    async () => (await metric()).includes(line("sse", 0)) && (await metric()).includes(line("websocket", 0)),
+  );
 });

@@ -36,9 +36,15 @@ const LOOKED_BACK = 1000;
 
 export class Protocol implements ProtocolService {
   readonly #options: ProtocolOptions;
+  #readers = 0;
 
   constructor(options: ProtocolOptions) {
     this.#options = options;
+  }
+
+  /** Readers of `events` that are there. */
+  get readers(): number {
+    return this.#readers;
   }
 
   async events(
@@ -47,7 +53,9 @@ export class Protocol implements ProtocolService {
     signal: AbortSignal,
   ): Promise<AsyncIterable<readonly ProtocolFrame[]>> {
     await this.#mark(thread_id);
-    return this.#follow(thread_id, { wants: wantsName(filterOf(ask)), since: ask.since ?? null, signal });
+    return this.#counted(
+      this.#follow(thread_id, { wants: wantsName(filterOf(ask)), since: ask.since ?? null, signal }),
+    );
   }
 
   session(thread_id: string, socket: ProtocolSocket): ProtocolSession {
@@ -92,6 +100,15 @@ export class Protocol implements ProtocolService {
     const thread = await storage.read((db) => threads.findBare(db, thread_id));
     if (thread === undefined || thread.protocol) return;
     await storage.write((tx) => threads.markProtocol(tx, thread_id));
+  }
+
+  async *#counted<T>(frames: AsyncGenerator<T, void>): AsyncGenerator<T, void> {
+    this.#readers += 1;
+    try {
+      yield* frames;
+    } finally {
+      this.#readers -= 1;
+    }
   }
 
   #follow(
