@@ -2,7 +2,7 @@
 import { relative } from "node:path";
 import { watch } from "chokidar";
 
-const CODE = /\.(?:[cm]?[jt]sx?|json|env)$/;
+const CODE = /\.(?:[cm]?[jt]sx?|json|env|css)$/;
 const IGNORED = /(?:^|\/)(?:node_modules|\.git|\.skein|\.langgraph_api|dist|build|coverage|\.next)(?:\/|$)/;
 /** Editors write several files, or one file several times; one reload is enough. */
 const SETTLE_MS = 150;
