@@ -143,8 +143,8 @@ async function serve(command: Mode | "worker", flags: Flags): Promise<void> {
     const settings = readSettings(mode, flags, project, command === "worker");
     const logger = createLogger({ level: settings.logLevel, pretty: mode === "dev" });
     const server = await startOnPort(project, settings, logger);
-    announce(server, project, settings, logger);
     const stopWatching = mode === "dev" ? await watch(server, flags, project, logger) : undefined;
+    announce(server, project, settings, logger);
     stopOnSignals(async () => {
       await stopWatching?.();
       await server.stop();
