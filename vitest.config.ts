@@ -16,8 +16,8 @@ const ONE_DIALECT = ["test/faults/cli.test.ts", "test/faults/cluster/**"];
 
 /** Most tests wait more than they compute, so there is one worker more than this machine's two cores. */
 const fast = { maxWorkers: 3, sequence: { groupOrder: 0 } } as const;
-/** Processes are killed, frozen and starved here: slow by nature. Two at a time leave a test's clock some room. */
-const faults = { ...slow, maxWorkers: 2, sequence: { groupOrder: 1 } } as const;
+/** Processes are killed, frozen and starved here: slow by nature. Most of their time they wait, too. */
+const faults = { ...slow, maxWorkers: 3, sequence: { groupOrder: 1 } } as const;
 const alone = { ...slow, fileParallelism: false, maxWorkers: 1, sequence: { groupOrder: 2 } } as const;
 
 const embedded = [

@@ -7,6 +7,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { query } from "../support/database.ts";
 import { http } from "../support/http.ts";
+import { packedModules } from "../support/packed.ts";
 import { eventually, ON_POSTGRES, project, startServer, type TestServer } from "../support/server.ts";
 import { linesOf, upTo } from "./support.ts";
 
@@ -53,7 +54,7 @@ test(`${ROUNDS} times kill -9: whatever got a 2xx is there, and every run of it 
 }, 480_000);
 
 async function killRounds(rounds: number, chance: () => number): Promise<Promised> {
-  await using steps = await project({ "steps.mjs": STEPS });
+  await using steps = await project({ "steps.mjs": STEPS }, {}, await packedModules());
   await using server = await startServer({ project: steps, args: ["--threads", "1"] });
   const file = join(server.data, "steps");
   const promised: Promised = { threads: new Set(), runs: new Map() };
@@ -61,6 +62,8 @@ async function killRounds(rounds: number, chance: () => number): Promise<Promise
     if (round > 0) await server.start();
     const fresh: Promised = { threads: new Set(), runs: new Map() };
     const clients = upTo(CLIENTS).map(() => createUntilRefused(server, file, fresh, chance));
+    // However slow the machine is: mostly something has been promised by then.
+    if (chance() < 0.75) await eventually(() => fresh.threads.size + fresh.runs.size > 0, { every: 2 });
     // Mostly while it has hardly begun; now and then late enough for runs to end.
     await delay(chance() < 0.9 ? chance() * 250 : 300 + chance() * 700);
     await server.kill("SIGKILL");
