@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ErrorBody, errorBody } from "../errors.ts";
-import type { CancelAction, Json, Members, RunJob, Snapshot } from "../executor/protocol.ts";
+import type { CancelAction, Json, Members, RunJob, Snapshot, WireEvent } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { NewRun, Storage } from "../storage/storage.ts";
@@ -221,7 +221,11 @@ export class Attempts {
 
   #runOrAbandon(attempt: Attempt, job: RunJob, log: EventLog): Promise<AttemptEnd> {
     const { run_id } = job;
-    const listener = { hold: attempt.hold, onEvents: log.append.bind(log) };
+    const onEvents = (events: readonly WireEvent[]): Promise<void> | undefined => {
+      log.append(events);
+      return log.room();
+    };
+    const listener = { hold: attempt.hold, onEvents };
     let abandoned = false;
     return new Promise((resolve, reject) => {
       attempt.abandon = (end) => {
