@@ -127,7 +127,7 @@ async function assemble(
   await syncDefaultAssistants(database, specs, database.now());
   await sweepLeftovers(database);
 
-  const broker = await openBroker(settings, sealing, database.dialect === "postgres", logger);
+  const broker = await openBroker(settings, sealing, database.isShared, logger);
   stack.push(() => broker.close());
   const metrics = new Metrics({
     runsByStatus: () => database.read((db) => runs.countByStatus(db)),
@@ -181,7 +181,7 @@ async function assemble(
     onWebhook: () => webhooks.nudge(),
     onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
-  const isShared = database.dialect === "postgres";
+  const { isShared } = database;
   const queue = new Queue({
     storage: database,
     owner: `${hostname()}:${process.pid}:${uuid4()}`,

@@ -156,6 +156,7 @@ interface Parts {
 
 class SqliteStorage implements Storage {
   readonly dialect = "sqlite";
+  readonly isShared = false;
   readonly now = Date.now;
   readonly location: string;
   readonly #parts: Parts;

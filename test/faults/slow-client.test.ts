@@ -32,8 +32,6 @@ async function deafClient(server: TestServer, path: string): Promise<Socket> {
 // On PostgreSQL the node outruns the database by all it says, so that no bound in memory tells a client from a run without one.
 test.runIf(process.platform === "linux" && !ON_POSTGRES).each([false, true])(
   "200 MB that nobody reads (stream_resumable: %s)",
-  // Resident memory also has what three collectors have not got to yet: what is kept for the client is there every time.
-  { retry: 2 },
   async (stream_resumable) => {
     await using talker = await project({ "talk.mjs": TALKER });
     await using server = await startServer({ project: talker, args: ["--threads", "1"] });
