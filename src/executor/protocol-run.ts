@@ -27,7 +27,7 @@ export interface ProtocolRun {
 /** What LangGraph's own protocol stream (`streamEvents` v3) asks for. */
 const PROTOCOL_MODES = ["values", "updates", "messages", "tools", "custom", "tasks"];
 
-/** `valuesJson` is to be used by the modes too: one text of a state serves both. */
+/** `texts` is to be used by the modes too: one text of a state serves both. */
 export function createProtocolRun(
   {
     protocol,
@@ -37,12 +37,18 @@ export function createProtocolRun(
   { hasProtocolStream, createGraphRunStream }: Pick<LangGraph, "hasProtocolStream" | "createGraphRunStream">,
   modes: Modes,
   emit: (event: WireEvent) => void,
-  valuesJson: (values: unknown) => Json,
+  texts: StateTexts,
 ): ProtocolRun {
   const isV3 = protocol === "native" && hasProtocolStream;
   const asksForFrames = protocol === "beside" && stream_mode.includes("checkpoints");
   const checkpoints = hasProtocolStream && !asksForFrames ? "envelopes" : "frames";
-  const sink = createProtocolSink({ emit, now: Date.now, messages: isV3 ? "v3" : "v1", checkpoints, valuesJson });
+  const sink = createProtocolSink({
+    emit,
+    now: Date.now,
+    messages: isV3 ? "v3" : "v1",
+    checkpoints,
+    valuesJson: texts.json,
+  });
 
   const toModes = (namespace: readonly string[], mode: string, payload: unknown): void => {
     // Frames that only the sink has asked for.
@@ -70,11 +76,13 @@ export function createProtocolRun(
     },
     chunk(chunk) {
       const [namespace, mode, payload] = chunk as readonly [readonly string[], string, unknown];
+      texts.forget();
       toModes(namespace, mode, payload);
       sink.chunk(namespace, mode, payload);
     },
     event(event) {
       const { method, params } = event;
+      texts.forget();
       if (method === "values") modes.chunk(params.namespace, method, params.data);
       sink.muxEvent(event);
     },
@@ -101,11 +109,22 @@ function sinkEnd(outcome: Outcome): SinkEnd {
   }
 }
 
-/** `stateJson` that writes a state once for several who want it at the same time. */
-export function rememberingStateJson(): (values: unknown) => Json {
+/** `stateJson` that writes a state once for those who want it at the same time. */
+export interface StateTexts {
+  json(values: unknown): Json;
+  /** To be called when time has passed: nodes may have changed a state in place. */
+  forget(): void;
+}
+
+export function createStateTexts(): StateTexts {
   let last: { readonly values: unknown; readonly json: Json } | undefined;
-  return (values) => {
-    if (last === undefined || last.values !== values) last = { values, json: stateJson(values) };
-    return last.json;
+  return {
+    json(values) {
+      if (last === undefined || last.values !== values) last = { values, json: stateJson(values) };
+      return last.json;
+    },
+    forget() {
+      last = undefined;
+    },
   };
 }

@@ -9,7 +9,7 @@ import type { ProjectGraph } from "./load.ts";
 import { createModes, type Modes } from "./modes.ts";
 import { type ExecutorPort, isFenced } from "./port.ts";
 import type { CancelAction, Outcome, RunJob, Snapshot, WholeSnapshot, WireEvent } from "./protocol.ts";
-import { createProtocolRun, type ProtocolRun, rememberingStateJson } from "./protocol-run.ts";
+import { createProtocolRun, createStateTexts, type ProtocolRun } from "./protocol-run.ts";
 import { EXCLUDED_METADATA, makeSaver, type SaverRun, type SkeinSaver } from "./saver.ts";
 import { stateJson, toJson } from "./serialize.ts";
 import { listsInParts, saidOutput, shownValues } from "./shown.ts";
@@ -122,13 +122,18 @@ class Attempt {
     this.#saver = makeSaver(project.langgraph, port, run, { kept, metadata });
     const { stream_mode, subgraphs, protocol } = job.kwargs;
     const emit = (event: WireEvent): void => this.#emit(event);
-    const valuesJson = protocol === "beside" ? rememberingStateJson() : stateJson;
+    const texts = createStateTexts();
     // Who reads a native run in modes gets its events of streaming v2 in their shape.
-    this.#modes = createModes(protocol === "native" ? [] : stream_mode, subgraphs, emit, valuesJson);
+    this.#modes = createModes(
+      protocol === "native" ? [] : stream_mode,
+      subgraphs,
+      emit,
+      protocol === undefined ? stateJson : texts.json,
+    );
     this.#protocol =
       protocol === undefined
         ? undefined
-        : createProtocolRun({ stream_mode, subgraphs, protocol }, project.langgraph, this.#modes, emit, valuesJson);
+        : createProtocolRun({ stream_mode, subgraphs, protocol }, project.langgraph, this.#modes, emit, texts);
   }
 
   async run(): Promise<Outcome> {

@@ -8,7 +8,18 @@ import type { RunKwargs } from "../../src/schemas/runs.ts";
 import { GRAPHS, type Harness, harness, type JobFields, job, type Ran, spec } from "./support.ts";
 
 const BASIC = ["plain", "sub", "hitl", "hitlsub", "err", "slow", "chat"];
-const OWN = ["reasons", "modelFails", "talksBelow", "named", "sends", "deepAgent", "agentFails", "channels"];
+const OWN = [
+  "reasons",
+  "modelFails",
+  "talksBelow",
+  "named",
+  "sends",
+  "deepAgent",
+  "agentFails",
+  "channels",
+  "channelsFail",
+  "channelsAsk",
+];
 const HELLO = { messages: [{ role: "user", content: "hi" }] };
 type Protocol = NonNullable<RunKwargs["protocol"]>;
 
@@ -256,6 +267,17 @@ it("a channel of the graph's transformers is a named custom event", async () => 
   expect(linesOf(ran).filter(({ method }) => method === "custom")).toMatchObject([
     { channel: "custom:files", data: { name: "files", payload: { wrote: "one" } } },
   ]);
+});
+
+it("a graph with transformers fails, asks and is answered as any", async () => {
+  const failed = await run(h, "native", "channelsFail");
+  expect(failed.outcome).toMatchObject({ kind: "error", error: { error: "Error", message: "no" } });
+  const { thread_id } = job("channelsAsk");
+  const asked = await run(h, "native", "channelsAsk", { thread_id });
+  expect(asked.outcome.kind).toBe("interrupted");
+  expect(order(asked)).toEqual(["tasks", "custom", "input.requested", "tasks"]);
+  const answered = await run(h, "native", "channelsAsk", { thread_id, kwargs: { command: { resume: "yes" } } });
+  expect(answered.outcome).toMatchObject({ kind: "success", output: '{"log":["yes"]}' });
 });
 
 it("a native run writes nothing in v1's modes", async () => {

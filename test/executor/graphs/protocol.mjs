@@ -2,7 +2,15 @@ import { BaseChatModel } from "@langchain/core/language_models/chat_models";
 import { AIMessage, AIMessageChunk } from "@langchain/core/messages";
 import { ChatGenerationChunk } from "@langchain/core/outputs";
 import { tool } from "@langchain/core/tools";
-import { Annotation, MessagesAnnotation, Send, START, StateGraph, StreamChannel } from "@langchain/langgraph";
+import {
+  Annotation,
+  interrupt,
+  MessagesAnnotation,
+  Send,
+  START,
+  StateGraph,
+  StreamChannel,
+} from "@langchain/langgraph";
 import { createAgent } from "langchain";
 
 /** Streams these chunks, and fails behind them when told to. */
@@ -149,12 +157,8 @@ export const agentFails = createAgent({
 });
 
 /** A graph with a channel of its own in its stream. */
-export const channels = Object.assign(
-  new StateGraph(Log)
-    .addNode("one", () => ({ log: ["one"] }))
-    .addEdge(START, "one")
-    .compile(),
-  {
+const withChannel = (work) =>
+  Object.assign(new StateGraph(Log).addNode("one", work).addEdge(START, "one").compile(), {
     streamTransformers: [
       () => {
         const files = StreamChannel.remote("files");
@@ -167,5 +171,9 @@ export const channels = Object.assign(
         };
       },
     ],
-  },
-);
+  });
+export const channels = withChannel(() => ({ log: ["one"] }));
+export const channelsFail = withChannel(() => {
+  throw new Error("no");
+});
+export const channelsAsk = withChannel(() => ({ log: [interrupt("sure?")] }));
