@@ -16,6 +16,7 @@ import { threadEventRoutes } from "./routes/thread-events.ts";
 import { threadStateRoutes } from "./routes/thread-states.ts";
 import { threadStreamRoutes } from "./routes/thread-stream.ts";
 import { threadRoutes } from "./routes/threads.ts";
+import { uiRoutes } from "./routes/ui.ts";
 import {
   type App,
   type HttpContext,
@@ -58,6 +59,7 @@ export function createApp({ services, settings, logger, observe, rooms = "all" }
     cronRoutes(room);
     storeRoutes(room);
     commandRoutes(room);
+    uiRoutes(room);
   }
   systemRoutes(room, settings);
 

@@ -20,6 +20,7 @@ import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threadValues from "../storage/tables/thread-values.ts";
 import * as threads from "../storage/tables/threads.ts";
+import { together } from "../storage/together.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import { follow, untilEnd } from "../streaming/follow.ts";
@@ -347,9 +348,12 @@ export class Runs implements RunsService {
   ): ReturnType<Creation> {
     shareAssistant(tx, assistantIdOf(asked.assistant_id));
     lockThread(tx, thread_id);
-    const assistant = await assistantFor(tx, asked.assistant_id);
-    const thread = await findOrMake(tx, thread_id, asked, now, this.#options.ttl);
-    const busyWith = await runs.busyWith(tx, thread_id);
+    const [assistant, found, busyWith] = await together(tx, [
+      () => assistantFor(tx, asked.assistant_id),
+      () => threads.findBare(tx, thread_id),
+      () => runs.busyWith(tx, thread_id),
+    ]);
+    const thread = found ?? (await makeThread(tx, thread_id, asked, now, this.#options.ttl));
     const waiting = asked.command?.resume === undefined && origin === undefined ? [] : waitingOn(thread);
     const request = origin?.inputMayResume === true ? resumedByInput(asked, waiting, busyWith) : asked;
     requireWaiting(origin?.mustWait ?? [], waiting, thread_id);
@@ -364,9 +368,11 @@ export class Runs implements RunsService {
     });
     await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
     const effects = await makeRoom(tx, run, busyWith, now);
-    const inserted = await runs.insert(tx, busyWith === undefined ? startable(run, slot) : run);
     if (origin !== undefined && !thread.protocol) await threads.markProtocol(tx, thread_id);
-    await threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now });
+    const [inserted] = await together(tx, [
+      () => runs.insert(tx, busyWith === undefined ? startable(run, slot) : run),
+      () => threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now }),
+    ]);
     return { made: [inserted], effects };
   }
 
@@ -656,15 +662,14 @@ export function waitingOn({ interrupts }: threads.BareThread): readonly string[]
   return Object.values(byTask).flatMap((ofTask) => ofTask.flatMap(({ id }) => id ?? []));
 }
 
-async function findOrMake(
+/** The thread is not there. */
+async function makeThread(
   tx: Tx,
   thread_id: string,
   { if_not_exists, config }: RunCreateStateful,
   now: number,
   ttl: TtlDefaults,
 ): Promise<threads.BareThread> {
-  const thread = await threads.findBare(tx, thread_id);
-  if (thread !== undefined) return thread;
   if (if_not_exists !== "create") throw notFound(`Thread ${thread_id} not found`, "thread");
   const record = newThread(thread_id, "idle", {}, now, { ttl: ttlWithRun(config?.configurable ?? {}, ttl, now) });
   await threads.insert(tx, record);

@@ -3,6 +3,7 @@ import { cp, mkdir, mkdtemp, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { HIGH_WATER } from "../../src/executor/flow.ts";
 import { isProtocolEvent, parseProtocolName } from "../../src/schemas/protocol-events.ts";
 import type { RunKwargs } from "../../src/schemas/runs.ts";
 import { GRAPHS, type Harness, harness, type JobFields, job, type Ran, spec } from "./support.ts";
@@ -19,6 +20,7 @@ const OWN = [
   "channels",
   "channelsFail",
   "channelsAsk",
+  "floods",
 ];
 const HELLO = { messages: [{ role: "user", content: "hi" }] };
 type Protocol = NonNullable<RunKwargs["protocol"]>;
@@ -42,9 +44,10 @@ beforeAll(async () => {
 });
 afterAll(() => rm(project, { recursive: true, force: true }));
 
-const globals = globalThis as { __gate?: (() => Promise<void>) | undefined };
+const globals = globalThis as { __gate?: (() => Promise<void>) | undefined; __after?: (() => void) | undefined };
 afterEach(() => {
   globals.__gate = undefined;
+  globals.__after = undefined;
 });
 
 interface Line {
@@ -247,6 +250,25 @@ describe.each<Protocol>(["native", "beside"])("%s", (protocol) => {
       tool_call_id: "c1",
       message: "tool failed",
     });
+  });
+
+  it("what nobody takes is not read", async () => {
+    const wanted = job("floods", { kwargs: { input: HELLO, protocol } });
+    const whole = new Promise<void>((resolve) => {
+      globals.__after = resolve;
+    });
+    const take = h.stopTaking();
+    const running = h.run("floods", wanted);
+    await whole;
+    const sent = h.messages.reduce(
+      (bytes, message) => bytes + (message.type === "events" && message.run_id === wanted.run_id ? message.bytes : 0),
+      0,
+    );
+    expect(sent).toBeLessThan(HIGH_WATER + 100_000);
+    take();
+    const ran = await running;
+    expect(ran.outcome.kind).toBe("success");
+    expect(order(ran).filter((line) => line === "content-block-delta child")).toHaveLength(1500);
   });
 
   it("a cancelled run leaves nothing open", async () => {

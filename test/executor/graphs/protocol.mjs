@@ -65,6 +65,20 @@ export const modelFails = talking(
 const talker = talking(new ChunkModel(() => [piece({ content: "H" }), piece({ content: "i" })]));
 export const talksBelow = new StateGraph(MessagesAnnotation).addNode("child", talker).addEdge(START, "child").compile();
 
+/** Says 12 MB, and then waits at `__after`. */
+export const floods = new StateGraph(MessagesAnnotation)
+  .addNode(
+    "child",
+    talking(new ChunkModel(() => Array.from({ length: 1500 }, () => piece({ content: "x".repeat(8192) })))),
+  )
+  .addNode("after", async () => {
+    await globalThis.__after?.();
+    return {};
+  })
+  .addEdge(START, "child")
+  .addEdge("child", "after")
+  .compile();
+
 const Log = Annotation.Root({ log: Annotation({ reducer: (a, b) => a.concat(b), default: () => [] }) });
 export const named = new StateGraph(Log)
   .addNode("tells", (_state, config) => {
