@@ -8,6 +8,8 @@ export interface GaugeSources {
   readonly executors: () => { readonly threads: number; readonly running: number };
   /** `connected`, or why other processes are not heard of at once. */
   readonly broker: () => string;
+  /** Readers of streaming v2 that are connected, by transport. */
+  readonly eventStreams: () => { readonly sse: number; readonly websocket: number };
 }
 
 export class Metrics {
@@ -63,6 +65,15 @@ export class Metrics {
         const state = sources.broker();
         if (state === "connected" || state === "unreachable") this.set(state === "connected" ? 1 : 0);
         else this.remove();
+      },
+    });
+    new Gauge({
+      name: `${PREFIX}event_streams`,
+      help: "Readers of streaming v2 that are connected, by transport.",
+      labelNames: ["transport"],
+      registers: [this.registry],
+      collect() {
+        for (const [transport, count] of Object.entries(sources.eventStreams())) this.set({ transport }, count);
       },
     });
     new Gauge({

@@ -141,6 +141,20 @@ export interface RunsService {
   cancelOnDisconnect(run_id: string): void;
 }
 
+/** A connection of a client, as a session writes to it. */
+export interface ProtocolSocket {
+  /** Resolves when the network has taken all of it, or the connection is gone. */
+  send(texts: readonly string[]): Promise<void>;
+  close(code: number, reason: string): void;
+}
+
+export interface ProtocolSession {
+  /** A message of the client. */
+  receive(text: string): void;
+  /** The connection is gone. Runs go on. */
+  closed(): void;
+}
+
 /** Streaming v2. */
 export interface ProtocolService {
   /**
@@ -152,6 +166,8 @@ export interface ProtocolService {
     ask: EventStreamRequest,
     signal: AbortSignal,
   ): Promise<AsyncIterable<readonly ProtocolFrame[]>>;
+  /** What is on the other side of a connection that carries both, events and commands. */
+  session(thread_id: string, socket: ProtocolSocket): ProtocolSession;
   /** Never rejects: what goes wrong is an answer too. */
   command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse>;
 }

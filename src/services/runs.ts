@@ -23,9 +23,10 @@ import * as threads from "../storage/tables/threads.ts";
 import { together } from "../storage/together.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
-import { follow, untilEnd } from "../streaming/follow.ts";
+import { untilEnd } from "../streaming/follow.ts";
 import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
+import { followModes } from "../streaming/protocol/as-modes.ts";
 import type { RunLog, RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
@@ -148,7 +149,12 @@ export class Runs implements RunsService {
     options: FollowOptions,
   ): Promise<AsyncIterable<readonly RunEvent[]>> {
     const log = await this.#log(thread_id, run_id);
-    return follow(log, { after: options.after, signal: options.signal, wants: eventFilter(options.modes) });
+    return followModes(log, {
+      after: options.after,
+      signal: options.signal,
+      wants: eventFilter(options.modes),
+      isNative: (id) => this.#isNative(id),
+    });
   }
 
   async wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json> {
@@ -227,6 +233,7 @@ export class Runs implements RunsService {
       stored: (place) => this.#olderRuns(thread_id, place),
       open: (run_id) => this.#log(thread_id, run_id).catch(ifGone),
       stateAfter: (run_id) => this.#stateAfter(thread_id, run_id),
+      isNative: (run_id) => this.#isNative(run_id),
     });
   }
 
@@ -235,10 +242,12 @@ export class Runs implements RunsService {
     const { logs, storage } = this.#options;
     const stored = await this.#storedRuns(thread_id, 0);
     if (!logs.isShared) return stored.map(({ run_id }) => run_id);
-    // Others remember what they do not store for a while, and what runs.
-    const lately = (storage.now() - REMEMBERED_ELSEWHERE_MS) * 1000;
-    const elsewhere = [...(await logs.line(thread_id, null)), ...(await logs.line(thread_id, lately))];
-    const places = new Map([...elsewhere, ...stored].map((run) => [run.run_id, run.place]));
+    // Others have what runs, and remember for a while what they do not store.
+    const lately = await logs.line(thread_id, (storage.now() - REMEMBERED_ELSEWHERE_MS) * 1000);
+    const unstored = lately.filter(({ resumable }) => !resumable);
+    const places = new Map(
+      [...(await logs.line(thread_id, null)), ...unstored, ...stored].map((run) => [run.run_id, run.place]),
+    );
     return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
   }
 
@@ -265,6 +274,12 @@ export class Runs implements RunsService {
       }
       return kept;
     });
+  }
+
+  /** Made by a command of streaming v2: modes have no events of their own. */
+  async #isNative(run_id: string): Promise<boolean> {
+    const run = await this.#options.storage.read((db) => runs.find(db, run_id));
+    return run?.kwargs.protocol === "native";
   }
 
   /** The thread's state as the run left it; null when the thread went with its run. */

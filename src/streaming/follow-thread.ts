@@ -7,8 +7,8 @@
  */
 import type { EventLogs, WatcherKind } from "./event-logs.ts";
 import type { StreamEvent } from "./events.ts";
-import { follow } from "./follow.ts";
 import type { ThreadFilter } from "./modes.ts";
+import { followModes } from "./protocol/as-modes.ts";
 import type { RunLog } from "./run-log.ts";
 
 /** A position on a thread: after this event. */
@@ -39,6 +39,8 @@ export interface FollowThreadOptions {
   readonly open: (run_id: string) => Promise<RunLog | undefined>;
   /** The state the run left, as JSON text; null when there is none. */
   readonly stateAfter: (run_id: string) => Promise<string | null>;
+  /** Whether a run has events of streaming v2 instead of those of modes. */
+  readonly isNative: (run_id: string) => Promise<boolean>;
 }
 
 export async function* followThread(options: FollowThreadOptions): AsyncGenerator<readonly StreamEvent[], void> {
@@ -125,7 +127,7 @@ async function* inOrder(
 async function* runOf(
   log: RunLog,
   after: number,
-  { filter, signal, stateAfter }: FollowThreadOptions,
+  { filter, signal, stateAfter, isNative }: FollowThreadOptions,
 ): AsyncGenerator<readonly StreamEvent[], void> {
   const place = placeOf(log);
   const numbered = (event: Omit<StreamEvent, "id">, index: number): StreamEvent => ({
@@ -133,7 +135,7 @@ async function* runOf(
     event: event.event,
     data: event.data,
   });
-  for await (const events of follow(log, { after, signal, wants: filter.runEvents })) {
+  for await (const events of followModes(log, { after, signal, wants: filter.runEvents, isNative })) {
     yield events.map((event) => numbered(event, event.id));
   }
   if (signal.aborted) return;

@@ -1,7 +1,8 @@
 /** POST /threads/{id}/stream/events: the events of a thread's runs, live and again. */
 import { randomUUID } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import { type Any, type Body, useServer } from "../runs/support.ts";
+import { type Any, Api, type Body, useServer } from "../runs/support.ts";
+import { eventually, startServer } from "../support/server.ts";
 import type { Frame, SseStream } from "../support/sse.ts";
 
 const api = useServer(() => ({ env: { RESUMABLE_STREAM_TTL_SECONDS: "600" } }));
@@ -42,12 +43,12 @@ describe("frames", () => {
     const frames = [...(await live.until(isEnd)), ...(await live.until(isEnd))];
     await using again = await open(thread_id);
     const replayed = [...(await again.until(isEnd)), ...(await again.until(isEnd))];
-    expect(replayed.map(({ raw }) => raw)).toEqual(frames.map(({ raw }) => raw));
+    expect(replayed.map(({ data }) => data)).toEqual(frames.map(({ data }) => data));
     const since = event(frames[2]).seq;
     await using rest = await open(thread_id, { channels: ALL, since });
     const tail = [...(await rest.until(isEnd)), ...(await rest.until(isEnd))];
-    expect(tail.map(({ raw }) => raw)).toEqual(
-      frames.filter((frame) => event(frame).seq > since).map(({ raw }) => raw),
+    expect(tail.map(({ data }) => data)).toEqual(
+      frames.filter((frame) => event(frame).seq > since).map(({ data }) => data),
     );
   });
 
@@ -116,10 +117,10 @@ describe("runs of commands", () => {
     );
     expect(event(frames[0]).event_id).toContain(`synth:${started.result.run_id}:`);
     await using again = await open(thread_id);
-    expect((await again.until(isEnd)).map(({ raw }) => raw)).toEqual(frames.map(({ raw }) => raw));
+    expect((await again.until(isEnd)).map(({ data }) => data)).toEqual(frames.map(({ data }) => data));
     await using messages = await open(thread_id, { channels: ["messages", "lifecycle"] });
-    expect((await messages.until(isEnd)).map(({ raw }) => raw)).toEqual(
-      frames.filter(({ event }) => event === "messages" || event === "lifecycle").map(({ raw }) => raw),
+    expect((await messages.until(isEnd)).map(({ data }) => data)).toEqual(
+      frames.filter(({ event }) => event === "messages" || event === "lifecycle").map(({ data }) => data),
     );
   });
 
@@ -155,5 +156,94 @@ describe("runs of commands", () => {
     expect(new Set(said(await live.until(isEnd)))).toEqual(
       new Set(["running", "values", "checkpoints", "updates", "tasks", "messages", "completed"]),
     );
+  });
+});
+
+describe("runs of commands, as REST shows them", () => {
+  test("joined with each mode, waited for and followed over the thread", async () => {
+    const thread_id = await api.thread();
+    await using watcher = await api.open(`/threads/${thread_id}/stream`);
+    const { result } = await command(thread_id, "run.start", {
+      assistant_id: "chat",
+      input: { messages: [{ role: "user", content: "hello" }] },
+    });
+    const run = `/threads/${thread_id}/runs/${result.run_id}`;
+    const values = await api.get(`${run}/join`);
+    const joined = await api.frames(`${run}/stream`);
+    const of = (frames: readonly Frame[], name: string): Any[] =>
+      frames.filter(({ event }) => event === name).map(({ data }) => JSON.parse(data ?? "null"));
+    expect(of(joined, "values").at(-1)).toEqual(values);
+    expect(Object.keys(of(joined, "updates")[0])).toHaveLength(1);
+    const messages = of(joined, "messages");
+    expect(messages.map(([message]) => message.content).join("")).toBe(
+      [values.messages.at(-1).content]
+        .flat()
+        .map((part: Any) => part.text ?? part)
+        .join(""),
+    );
+    expect(joined.some(({ event }) => event?.startsWith("@"))).toBe(false);
+    expect(joined[0]?.event).toBe("metadata");
+    for (const mode of ["values", "updates", "messages-tuple", "tasks"]) {
+      const only = await api.frames(`${run}/stream?stream_mode=${mode}`);
+      const name = mode === "messages-tuple" ? "messages" : mode;
+      expect(new Set(only.map(({ event }) => event))).toEqual(new Set(["metadata", name]));
+      expect(of(only, name)).toEqual(of(joined, name));
+    }
+    const whole = await watcher.until(({ event, data }) => event === "metadata" && data?.includes("run_done") === true);
+    expect(whole.slice(0, -1).map(({ event, data }) => [event, data])).toEqual(
+      joined.map(({ event, data }) => [event, data]),
+    );
+  });
+});
+
+describe("what is not kept any more", () => {
+  test("a finished thread shows its state at once; who has seen a part hears of the gap", async () => {
+    await using server = await startServer({ env: { RESUMABLE_STREAM_TTL_SECONDS: "1" } });
+    const own = new Api(server);
+    const thread_id = randomUUID();
+    const send = (method: string, params: Body): Promise<Any> =>
+      own.post(`/threads/${thread_id}/commands`, { id: 1, method, params });
+    await using live = await own.open(path(thread_id), { body: { channels: ALL } });
+    await send("run.start", { ...plain });
+    const frames = await live.until(isEnd);
+    const last = frames.filter((frame) => frame.event === "values").at(-1);
+    // What is in memory goes with the process.
+    await server.restart();
+    await eventually(async () => {
+      await using probe = await own.open(path(thread_id), { body: { channels: ["values", "checkpoints"] } });
+      return event(await probe.next()).event_id.startsWith("synth:snapshot:");
+    });
+    await using again = await own.open(path(thread_id), { body: { channels: ALL } });
+    const [checkpoint, values] = [event(await again.next()), event(await again.next())];
+    expect([checkpoint.method, values.method]).toEqual(["checkpoints", "values"]);
+    expect(values.params.data).toEqual(event(last).params.data);
+    expect(checkpoint.params.data.id).toBe(
+      event(frames.filter((frame) => frame.event === "checkpoints").at(-1)).params.data.id,
+    );
+    const since = event(frames[1]).seq;
+    await using behind = await own.open(path(thread_id), { body: { channels: ["lifecycle", "values"], since } });
+    const gap = event(await behind.next());
+    expect(gap).toMatchObject({ method: "gap", params: { namespace: [], data: { after: since, reason: "expired" } } });
+    const shown = event(await behind.next());
+    expect(shown.method).toBe("values");
+    expect(shown.seq).toBeGreaterThan(gap.seq);
+    await send("run.start", { ...plain });
+    const next = await behind.until(isEnd);
+    expect(said(next)[0]).toBe("running");
+    expect(event(next[0]).seq).toBeGreaterThan(shown.seq);
+  });
+
+  test("after a restart all that is kept comes again, the same", async () => {
+    await using server = await startServer({ env: { RESUMABLE_STREAM_TTL_SECONDS: "600" } });
+    const own = new Api(server);
+    const thread_id = randomUUID();
+    await using live = await own.open(path(thread_id), { body: { channels: ALL } });
+    await own.post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params: plain });
+    const frames = await live.until(isEnd);
+    await server.restart("SIGKILL");
+    await using again = await own.open(path(thread_id), { body: { channels: ALL } });
+    expect((await again.until(isEnd)).map(({ data }) => data)).toEqual(frames.map(({ data }) => data));
+    await using rest = await own.open(path(thread_id), { body: { channels: ALL, since: event(frames[3]).seq } });
+    expect((await rest.until(isEnd)).map(({ data }) => data)).toEqual(frames.slice(4).map(({ data }) => data));
   });
 });

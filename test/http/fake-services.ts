@@ -308,6 +308,10 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
           yield* script.frames ?? [];
         })();
       },
+      session(thread_id) {
+        record("protocol.session", thread_id);
+        return { receive: () => undefined, closed: () => undefined };
+      },
       async command(thread_id, command, repeatable) {
         record("protocol.command", thread_id, command, repeatable);
         return { type: "success", id: command.id, result: {}, meta: { thread_id } };

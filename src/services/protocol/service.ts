@@ -1,6 +1,6 @@
 /** Streaming v2: what readers of a thread's events and its commands ask of runs, logs and storage. */
 import type { CheckpointConfig } from "../../schemas/common.ts";
-import type { EventStreamRequest, ProtocolCommand, ProtocolResponse } from "../../schemas/protocol.ts";
+import type { AgentTree, EventStreamRequest, ProtocolCommand, ProtocolResponse } from "../../schemas/protocol.ts";
 import type { RunRecord, Storage } from "../../storage/storage.ts";
 import * as events from "../../storage/tables/events.ts";
 import * as runs from "../../storage/tables/runs.ts";
@@ -10,9 +10,10 @@ import { filterOf, wantsName } from "../../streaming/protocol/filter.ts";
 import { type FollowProtocolOptions, followProtocol, type RunFacts } from "../../streaming/protocol/follow.ts";
 import { type ProtocolFrame, seqOf } from "../../streaming/protocol/frames.ts";
 import { openingOf, type RootState } from "../../streaming/protocol/snapshot.ts";
-import type { ProtocolService, ThreadsService } from "../contract.ts";
+import type { ProtocolService, ProtocolSession, ProtocolSocket, ThreadsService } from "../contract.ts";
 import type { Repeatable } from "../idempotency.ts";
 import { type Runs, waitingOn } from "../runs.ts";
+import { Session } from "./session.ts";
 
 export interface ProtocolOptions {
   readonly storage: Storage;
@@ -24,6 +25,9 @@ export interface ProtocolOptions {
     command: ProtocolCommand,
     repeatable: Repeatable | undefined,
   ) => Promise<ProtocolResponse>;
+  readonly tree: (thread_id: string, run_id: string) => Promise<AgentTree>;
+  /** A connection was closed because of this. */
+  readonly onError: (error: unknown) => void;
   readonly metrics: { readonly protocolGaps: { inc(labels: { readonly reason: string }): void } };
 }
 
@@ -32,9 +36,15 @@ const LOOKED_BACK = 1000;
 
 export class Protocol implements ProtocolService {
   readonly #options: ProtocolOptions;
+  #readers = 0;
 
   constructor(options: ProtocolOptions) {
     this.#options = options;
+  }
+
+  /** Readers of `events` that are there. */
+  get readers(): number {
+    return this.#readers;
   }
 
   async events(
@@ -43,7 +53,23 @@ export class Protocol implements ProtocolService {
     signal: AbortSignal,
   ): Promise<AsyncIterable<readonly ProtocolFrame[]>> {
     await this.#mark(thread_id);
-    return this.#follow(thread_id, { wants: wantsName(filterOf(ask)), since: ask.since ?? null, signal });
+    return this.#counted(
+      this.#follow(thread_id, { wants: wantsName(filterOf(ask)), since: ask.since ?? null, signal }),
+    );
+  }
+
+  session(thread_id: string, socket: ProtocolSocket): ProtocolSession {
+    const { tree, onError } = this.#options;
+    return new Session({
+      thread_id,
+      socket,
+      opened: () => this.#mark(thread_id),
+      follow: (reader) => this.#follow(thread_id, reader),
+      applied: () => this.appliedThrough(thread_id),
+      tree: (run_id) => tree(thread_id, run_id),
+      command: (command) => this.command(thread_id, command),
+      onError,
+    });
   }
 
   command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse> {
@@ -74,6 +100,15 @@ export class Protocol implements ProtocolService {
     const thread = await storage.read((db) => threads.findBare(db, thread_id));
     if (thread === undefined || thread.protocol) return;
     await storage.write((tx) => threads.markProtocol(tx, thread_id));
+  }
+
+  async *#counted<T>(frames: AsyncGenerator<T, void>): AsyncGenerator<T, void> {
+    this.#readers += 1;
+    try {
+      yield* frames;
+    } finally {
+      this.#readers -= 1;
+    }
   }
 
   #follow(
