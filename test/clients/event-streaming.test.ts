@@ -2,6 +2,7 @@
 import { Client } from "@langchain/langgraph-sdk";
 import { Client as Client19 } from "sdk-1.9";
 import { describe, expect, test } from "vitest";
+import { WebSocket } from "ws";
 import { type Any, Gate, useServer, useTempDir } from "../runs/support.ts";
 import { eventually } from "../support/server.ts";
 
@@ -12,9 +13,14 @@ const HELLO = { messages: [{ type: "human", content: "hello you" }] };
 // biome-ignore lint/suspicious/noExplicitAny: two generations of one class; what they share is tested, not their types.
 type AnyClient = any;
 
+/** Node 20 has no WebSocket of its own. */
+const webSocket = { transport: "websocket", webSocketFactory: (url: string) => new WebSocket(url) };
+
 const KINDS: readonly [string, new (options: { apiUrl: string }) => AnyClient, Record<string, unknown>][] = [
   ["SDK 1.15 over SSE", Client, {}],
+  ["SDK 1.15 over WebSocket", Client, webSocket],
   ["SDK 1.9.31 over SSE", Client19, {}],
+  ["SDK 1.9.31 over WebSocket", Client19, webSocket],
 ];
 
 async function all<T = Any>(items: AsyncIterable<T>): Promise<T[]> {
@@ -196,16 +202,13 @@ describe.each(KINDS)("%s", (name, Sdk, transport) => {
     await before.run.start({ input: HELLO });
     const output = await before.output;
     await before.close();
-    const after = open("agent", before.threadId);
-    const [calls, messages] = [after.toolCalls, after.messages];
-    expect(await after.output).toEqual(output);
-    expect(
-      onceEach(await all<Any>(calls))
-        .map(({ name }) => name)
-        .sort(),
-    ).toEqual(["add", "shout"]);
-    expect(await all(messages)).toHaveLength(2);
-    await after.close();
+    // One stream each: on a WebSocket the SDK stops all subscriptions of a stream at the first end of a run that any of them sees.
+    const [one, two, three] = [1, 2, 3].map(() => open("agent", before.threadId));
+    expect(await one.output).toEqual(output);
+    const calls = onceEach(await all<Any>(two.toolCalls));
+    expect(calls.map(({ name }) => name).sort()).toEqual(["add", "shout"]);
+    expect(await all(three.messages)).toHaveLength(2);
+    for (const stream of [one, two, three]) await stream.close();
   });
 
   test("a cancelled run ends", async () => {
