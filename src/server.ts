@@ -21,13 +21,18 @@ import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from ".
 import { Types } from "./graphs/type-schemas.ts";
 import { createApp, type Rooms } from "./http/app.ts";
 import { type Listening, listen } from "./http/listen.ts";
+import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
+import type { AgentTree } from "./schemas/protocol.ts";
 import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
 import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
 import { factsOf } from "./services/facts.ts";
 import { sweepKeys } from "./services/idempotency.ts";
+import { Commands } from "./services/protocol/commands.ts";
+import { Protocol } from "./services/protocol/service.ts";
+import { agentTree } from "./services/protocol/tree.ts";
 import { Runs } from "./services/runs.ts";
 import { LongTermStore } from "./services/store.ts";
 import { System } from "./services/system.ts";
@@ -133,7 +138,9 @@ async function assemble(
     runsByStatus: () => database.read((db) => runs.countByStatus(db)),
     executors: () => ({ threads: pool.size, running: pool.running }),
     broker: () => broker.state,
+    eventStreams: () => ({ sse: protocol.readers, websocket: sockets.reduce((sum, { size }) => sum + size, 0) }),
   });
+  const sockets: Upgrades[] = [];
   const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
   const logs = new EventLogs({
     shelf,
@@ -268,15 +275,37 @@ async function assemble(
     onCancelled: (effects) => runService.act(effects),
     onRemoved: stopRemoved,
   });
+  const threadService = new Threads({
+    storage: database,
+    states: new ThreadStates({ storage: database, ask, workOut }),
+    ttl: ttl.defaults,
+    onRemoved: stopRemoved,
+  });
+  const tree = (thread_id: string, run_id: string | undefined): Promise<AgentTree> =>
+    agentTree({ storage: database, load: (id, after) => shelf.load(id, after) }, thread_id, run_id);
+  const commands: Commands = new Commands({
+    storage: database,
+    runs: runService,
+    threads: threadService,
+    logger,
+    tree,
+    appliedThrough: (thread_id) => protocol.appliedThrough(thread_id),
+  });
+  const protocol: Protocol = new Protocol({
+    storage: database,
+    logs,
+    runs: runService,
+    threads: threadService,
+    metrics,
+    tree,
+    onError: (error) => onError(error, "a stream of events"),
+    command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable),
+  });
   const services: Services = {
     assistants,
-    threads: new Threads({
-      storage: database,
-      states: new ThreadStates({ storage: database, ask, workOut }),
-      ttl: ttl.defaults,
-      onRemoved: stopRemoved,
-    }),
+    threads: threadService,
     runs: runService,
+    protocol,
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
     system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
@@ -296,12 +325,22 @@ async function assemble(
       observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
       rooms,
     });
+  const upgrades = (): Upgrades => {
+    const made = createUpgrades({
+      protocol,
+      corsOrigins: settings.corsOrigins,
+      maxBodyBytes: settings.maxBodyBytes,
+      logger,
+    });
+    sockets.push(made);
+    return made;
+  };
   const isWorker = settings.role === "worker";
   const at = { host: settings.host, port: settings.port };
-  const listening: Listening = await listen(appOf(isWorker ? "system" : "all"), at);
+  const listening: Listening = await listen(appOf(isWorker ? "system" : "all"), at, isWorker ? undefined : upgrades());
   stack.push(() => listening.close(0));
   // Graphs may call the server they run in; a worker serves them and nobody else.
-  const own = isWorker ? await listen(appOf("all"), { host: "127.0.0.1", port: 0 }) : listening;
+  const own = isWorker ? await listen(appOf("all"), { host: "127.0.0.1", port: 0 }, upgrades()) : listening;
   stack.push(() => own.close(0));
   server_url = own.url;
   pool.listening(server_url);

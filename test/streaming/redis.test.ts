@@ -385,6 +385,7 @@ describe("a thread", () => {
         return known;
       },
       stateAfter: () => Promise.resolve(null),
+      isNative: () => Promise.resolve(false),
     });
   };
   const take = async (events: AsyncGenerator<readonly StreamEvent[]>, ends: number): Promise<string[]> => {
