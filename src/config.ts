@@ -9,6 +9,7 @@ import { dirname, join, resolve } from "node:path";
 import { parse as parseEnv } from "dotenv";
 import { z } from "zod";
 import type { GraphSpec, StoreIndexSpec } from "./executor/protocol.ts";
+import { type RedisPlace, redisPlace } from "./redis-uri.ts";
 import { MAX_TTL_MINUTES } from "./schemas/limits.ts";
 
 /** A setting is wrong: the server says which and does not start. */
@@ -438,12 +439,18 @@ function brokerSettings(env: Env): BrokerSettings | null {
   const name = BROKER_NAMES.find((each) => (env[each] ?? "").trim() !== "");
   if (name === undefined) return null;
   const uri = (env[name] ?? "").trim();
-  // The error must not show the URI: it may hold a password.
-  if (!/^rediss?:\/\//.test(uri) || !URL.canParse(uri)) {
-    throw new ConfigError(`${name} must be a Redis URI (redis://user:password@host:6379/0, or rediss:// for TLS)`);
-  }
   const cluster = yes(env.REDIS_CLUSTER, "REDIS_CLUSTER");
+  const { db } = placeOf(name, uri);
+  if (cluster && db !== 0) throw new ConfigError(`${name} names database ${db}: a Redis cluster has only database 0`);
   return { uri, prefix: env.REDIS_KEY_PREFIX ?? "", cluster };
+}
+
+function placeOf(name: string, uri: string): RedisPlace {
+  try {
+    return redisPlace(uri);
+  } catch (error) {
+    throw new ConfigError(`${name}: ${(error as Error).message}`);
+  }
 }
 
 function yes(text: string | undefined, name: string): boolean {

@@ -467,8 +467,13 @@ async function openBroker(
       logger.warn({ err }, "Redis is not to be had: other processes are heard of through the database"),
     onRecovery: () => logger.info("Redis answers again"),
   });
-  await broker.start(REDIS_PATIENCE_MS);
-  return broker;
+  try {
+    await broker.start(REDIS_PATIENCE_MS);
+    return broker;
+  } catch (error) {
+    await broker.close();
+    throw error;
+  }
 }
 
 /** Runs of the thread that began at a place or later, or run now, and where their logs stand. */

@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ErrorBody, errorBody } from "../errors.ts";
-import type { CancelAction, Json, Members, RunJob, Snapshot, WireEvent } from "../executor/protocol.ts";
+import type { CancelAction, RunJob, WireEvent } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import { paramsText, protocolName } from "../schemas/protocol-events.ts";
@@ -15,9 +15,16 @@ import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import type { EventLog } from "../streaming/event-log.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
-import { firstOfAttempt, type RunOutput } from "../streaming/run-log.ts";
+import { firstOfAttempt } from "../streaming/run-log.ts";
 import type { ExecutorThread, RunHold } from "./executor-thread.ts";
-import { type AttemptEnd, type AttemptFacts, afterAttempt, type Ending, type NextStep } from "./lifecycle.ts";
+import {
+  type AttemptEnd,
+  type AttemptFacts,
+  afterAttempt,
+  type Ending,
+  finalOutput,
+  type NextStep,
+} from "./lifecycle.ts";
 import type { ExecutorPool } from "./pool.ts";
 import type { AttemptOutcome } from "./queue.ts";
 import { type Concluded, conclude } from "./settle.ts";
@@ -138,7 +145,8 @@ export class Attempts {
   }
 
   #hold(run: NewRun, committed?: Promise<boolean>): Attempt {
-    const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1 };
+    const isMadeHere = committed !== undefined;
+    const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1, isMadeHere };
     const cancel = run.cancel_action;
     const abandon = (): void => undefined;
     const attempt: Attempt = {
@@ -378,22 +386,11 @@ export class Attempts {
     metrics.runsEnded.inc({ status });
     metrics.runSeconds.observe((Date.now() - (run.started_at ?? Date.now())) / 1000);
     if (next.kind === "erase") logs.erase(log);
-    else logs.end(log, finalOutput(next.ending.output, next.ending.error, next.ending.snapshot));
+    else logs.end(log, finalOutput(next.ending));
     if (run.kwargs.temporary) logs.closeThread(run.thread_id);
     if (run.kwargs.webhook !== null) onWebhook();
   }
 }
-
-/** What `wait` answers: the output; the error in `__error__`; for a cancelled run the values it left. */
-function finalOutput(output: Json | Members, error: ErrorBody | null, snapshot: Snapshot | null): RunOutput | null {
-  if (error !== null) return errorOutput(error);
-  if (typeof output === "string") return output;
-  const { values, checkpoint_id } = snapshot ?? { values: null, checkpoint_id: null };
-  if (values === null || typeof values === "string") return values;
-  return checkpoint_id === null ? null : { members: output, checkpoint_id };
-}
-
-export const errorOutput = (error: ErrorBody): Json => `{"__error__":${JSON.stringify(error)}}`;
 
 /** The end as the database can hold it: a run whose checkpoints could not be stored has failed, whatever its graph says. */
 function sound(ending: Ending, { failure }: RunHold): Ending {

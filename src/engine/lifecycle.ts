@@ -3,6 +3,7 @@ import type { ErrorBody } from "../errors.ts";
 import type { CancelAction, Json, Members, Outcome, Snapshot } from "../executor/protocol.ts";
 import type { RunStatus } from "../schemas/runs.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
+import type { RunOutput } from "../streaming/run-log.ts";
 
 /** How an attempt can end, seen from the main thread: as the executor says, or because the executor died. */
 export type AttemptEnd = Outcome | { readonly kind: "lost"; readonly reason: string };
@@ -83,6 +84,17 @@ function afterLoss(reason: string, facts: AttemptFacts): NextStep {
 export function lostError(reason: string, facts: Pick<AttemptFacts, "attempt" | "maxAttempts">): ErrorBody {
   return { error: "RunLostError", message: `${reason} (attempt ${facts.attempt} of ${facts.maxAttempts})` };
 }
+
+/** What `wait` answers: the output; the error in `__error__`; for a cancelled run the values it left. */
+export function finalOutput({ output, error, snapshot }: Ending): RunOutput | null {
+  if (error !== null) return errorOutput(error);
+  if (typeof output === "string") return output;
+  const { values, checkpoint_id } = snapshot ?? { values: null, checkpoint_id: null };
+  if (values === null || typeof values === "string") return values;
+  return checkpoint_id === null ? null : { members: output, checkpoint_id };
+}
+
+export const errorOutput = (error: ErrorBody): Json => `{"__error__":${JSON.stringify(error)}}`;
 
 /** A cancelled run leaves its thread waiting only when a dynamic interrupt was already pending. */
 const waits = (snapshot: Snapshot | null): boolean =>

@@ -4,16 +4,18 @@
  */
 import type { CancelAction, Json, Snapshot, WholeSnapshot } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
-import { lockThread } from "../storage/locks.ts";
+import { isShared, lockThread } from "../storage/locks.ts";
 import type { NewRun, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
+import * as outcomes from "../storage/tables/outcomes.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
 import { together } from "../storage/together.ts";
+import type { RunOutput } from "../streaming/run-log.ts";
 import type { RunHold } from "./executor-thread.ts";
-import type { Ending, NextStep } from "./lifecycle.ts";
+import { type Ending, finalOutput, type NextStep } from "./lifecycle.ts";
 import { webhookFor } from "./webhook-payload.ts";
 
 /** How a thread stands when a run has left it. */
@@ -42,7 +44,11 @@ async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now
     // The thread goes with its run: there is no row to bring up to date.
     if (!(await runs.removeHeld(tx, { run_id, fence, thread_id }))) return undefined;
     await leaveBehind(tx, settled, ending, now);
-    await threads.remove(tx, thread_id, { hasRuns: false, hasCheckpoints: hold.hasStored });
+    const output = finalOutput(ending);
+    await together(tx, [
+      () => threads.remove(tx, thread_id, { hasRuns: false, hasCheckpoints: hold.hasStored }),
+      ...(hold.isMadeHere === true ? [] : [() => keepOutcome(tx, run_id, output, now)]),
+    ]);
     return GONE;
   }
   const [isSettled, left] = await together(tx, [
@@ -102,9 +108,23 @@ export async function settlePendingRun(tx: Tx, run: NewRun, now: number): Promis
   if (run.kwargs.protocol !== undefined) await events.open(tx, run.run_id, run.thread_id, now * 1000);
   const ending: Ending = { status: "interrupted", thread: "idle", snapshot: null, output: null, error: null };
   await leaveBehind(tx, { ...run, status: "interrupted", updated_at: now, ended_at: now }, ending, now);
-  if (run.kwargs.temporary) await threads.remove(tx, run.thread_id);
+  if (run.kwargs.temporary) await removeWithThread(tx, run, now);
   else await restThread(tx, run.thread_id, now);
   return true;
+}
+
+/** Of a run that is over and left no output. */
+async function removeWithThread(tx: Tx, { run_id, thread_id }: NewRun, now: number): Promise<void> {
+  await threads.remove(tx, thread_id);
+  await keepOutcome(tx, run_id, null, now);
+}
+
+/**
+ * Nothing is left in the database of a run that goes with its thread, and the word of its end may be lost: where others share
+ * the database, what `wait` answers stays for a while.
+ */
+async function keepOutcome(tx: Tx, run_id: string, output: RunOutput | null, now: number): Promise<void> {
+  if (isShared(tx)) await outcomes.keep(tx, run_id, typeof output === "string" ? output : "null", now);
 }
 
 /**
@@ -115,7 +135,7 @@ export async function eraseRun(tx: Tx, run: NewRun, fence: number | undefined, n
   if (!(await isStill(tx, run.run_id, fence))) return undefined;
   await removeTraces(tx, run, now);
   if (!run.kwargs.temporary) return restThread(tx, run.thread_id, now);
-  await threads.remove(tx, run.thread_id);
+  await removeWithThread(tx, run, now);
   return GONE;
 }
 

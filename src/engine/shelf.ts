@@ -1,6 +1,7 @@
 /** Where event logs keep what does not stay in memory: the event tables, written under the run's lease. */
 import type { Storage } from "../storage/storage.ts";
 import * as events from "../storage/tables/events.ts";
+import * as outcomes from "../storage/tables/outcomes.ts";
 import * as runs from "../storage/tables/runs.ts";
 import type { EventShelf } from "../streaming/event-log.ts";
 import type { RunEvent } from "../streaming/events.ts";
@@ -40,9 +41,18 @@ export function eventShelf(storage: Storage, fenceOf: (run_id: string) => number
   };
 }
 
-/** Removes the events of runs that ended longer ago than the retention. */
+/** Who waits for a run at another process looks every few seconds. */
+const OUTCOME_MS = 120_000;
+
+/** Removes the events of runs that ended longer ago than the retention, and outcomes that everybody has seen. */
 export async function sweepEvents(storage: Storage, retentionMs: number): Promise<void> {
-  await storage.write((tx) => events.sweep(tx, storage.now() - retentionMs), { durable: false });
+  await storage.write(
+    async (tx) => {
+      await events.sweep(tx, storage.now() - retentionMs);
+      await outcomes.sweep(tx, storage.now() - OUTCOME_MS);
+    },
+    { durable: false },
+  );
 }
 
 /** Longer than any run may last. Where others may be alive, only what is older is nobody's. */

@@ -1,7 +1,7 @@
 /** Runs: how they come to be, and how they are read, followed, waited for and cancelled. */
 import { v7 as uuid7 } from "uuid";
-import { errorOutput } from "../engine/attempts.ts";
 import { type CancelEffect, cancelFound, cancelRun } from "../engine/cancellation.ts";
+import { errorOutput } from "../engine/lifecycle.ts";
 import { decide } from "../engine/multitask.ts";
 import type { Slot } from "../engine/queue.ts";
 import type { TakeTick } from "../engine/scheduler.ts";
@@ -17,6 +17,7 @@ import type { AssistantRecord, NewRun, RunRecord, Storage, ThreadRecord, Tx } fr
 import * as assistants from "../storage/tables/assistants.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
+import * as outcomes from "../storage/tables/outcomes.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threadValues from "../storage/tables/thread-values.ts";
 import * as threads from "../storage/tables/threads.ts";
@@ -511,9 +512,12 @@ export class Runs implements RunsService {
   async #storedOutput(run_id: string, isCut: boolean): Promise<Json> {
     const { storage, ask } = this.#options;
     const run = await storage.read((db) => runs.find(db, run_id));
-    // It left no row: only the process that held it knew the output.
-    if (run === undefined && isCut) throw unavailable(`run ${run_id} has ended; its output was not passed on`);
-    if (run === undefined) return EMPTY;
+    if (run === undefined) {
+      const left = await storage.read((db) => outcomes.find(db, run_id));
+      // It was deleted, or ended long ago, or at the process that made it.
+      if (left === undefined && isCut) throw unavailable(`run ${run_id} has ended; its output was not passed on`);
+      return left ?? EMPTY;
+    }
     if (run.error !== null) return errorOutput(run.error);
     if (run.checkpoint_id === null) return EMPTY;
     const { thread_id, graph_id, kwargs } = run;

@@ -165,6 +165,11 @@ export interface Database {
     last: number;
     events: string;
   };
+  outcomes: {
+    run_id: string;
+    output: string;
+    ended_at: number;
+  };
   idempotency_keys: {
     key: string;
     fingerprint: string;

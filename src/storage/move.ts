@@ -34,6 +34,7 @@ export const MOVED = [
   ["replaced_writes", ["thread_id", "replaced_by", "checkpoint_ns", "checkpoint_id", "task_id", "idx"]],
   ["event_logs", ["run_id"]],
   ["event_chunks", ["run_id", "first"]],
+  ["outcomes", ["run_id"]],
   ["idempotency_keys", ["key"]],
   ["webhooks", ["webhook_id"]],
   ["webhook_deliveries", ["webhook_id", "attempt"]],

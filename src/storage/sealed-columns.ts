@@ -147,6 +147,11 @@ export const KEEPING: { readonly [T in keyof Database]: { readonly [C in keyof D
     type: "plain",
     value: "bytes",
   },
+  outcomes: {
+    run_id: "plain",
+    output: "text",
+    ended_at: "plain",
+  },
   idempotency_keys: {
     key: "plain",
     fingerprint: "plain",

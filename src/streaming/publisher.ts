@@ -20,6 +20,8 @@ export interface PublisherOptions {
 /** Redis drops the log of a process that has died after this; a live one says so in time. */
 const LIVE_MS = 600_000;
 const TOUCH_MS = 5000;
+/** Between two looks at a log that Redis still had and that has not grown. One that grows finds out by itself. */
+const LONGEST_TOUCH_MS = 30_000;
 const CHUNK_EVENTS = 256;
 const CHUNK_CHARACTERS = 64 * 1024;
 const LONGEST_PAUSE_MS = 1000;
@@ -34,6 +36,9 @@ interface Publication {
   isNew: boolean;
   busy: boolean;
   stopped: boolean;
+  /** When Redis is asked for it next, and how long after that, milliseconds. */
+  touchAt: number;
+  touchPause: number;
 }
 
 export class Publisher {
@@ -44,7 +49,7 @@ export class Publisher {
 
   constructor(options: PublisherOptions) {
     this.#options = options;
-    this.#timer = setInterval(() => this.check(), TOUCH_MS).unref();
+    this.#timer = setInterval(() => this.#touchDue(Date.now()), TOUCH_MS).unref();
   }
 
   /** Logs that are being shown. */
@@ -55,7 +60,7 @@ export class Publisher {
   /** Shows the log until it ends, is handed over, or a later attempt writes. */
   publish(log: EventLog, fence: number): void {
     this.stop(log.run_id);
-    const fresh = { after: log.first - 1, isNew: true, busy: false, stopped: false };
+    const fresh = { after: log.first - 1, isNew: true, busy: false, stopped: false, touchAt: 0, touchPause: TOUCH_MS };
     const publication: Publication = { log, fence, bell: new Bell(), ...fresh };
     this.#live.set(log.run_id, publication);
     void this.#follow(publication);
@@ -81,9 +86,19 @@ export class Publisher {
     this.#live.delete(run_id);
   }
 
-  /** Asks Redis whether it still has what is shown: to be called when it is back, and now and then. */
+  /** Asks Redis whether it still has what is shown: to be called when it is back. */
   check(): void {
     for (const publication of this.#live.values()) void this.#touch(publication);
+  }
+
+  /** The same now and then, should Redis have forgotten without having been away; less often of what is idle. */
+  #touchDue(now: number): void {
+    for (const publication of this.#live.values()) {
+      if (publication.touchAt > now) continue;
+      publication.touchAt = now + publication.touchPause;
+      publication.touchPause = Math.min(2 * publication.touchPause, LONGEST_TOUCH_MS);
+      void this.#touch(publication);
+    }
   }
 
   /** Resolves when what has ended, or was handed over, is shown, or the time is over. */
@@ -139,6 +154,7 @@ export class Publisher {
     else {
       publication.isNew = false;
       publication.after = events[events.length - 1]?.id ?? publication.after;
+      publication.touchPause = TOUCH_MS;
       if (isLast) return "done";
     }
     return "more";
@@ -173,7 +189,7 @@ export class Publisher {
       const known = await this.#options.streams.touch(publication.log.run_id, LIVE_MS);
       if (!known && !publication.busy && !publication.stopped) this.#again(publication);
     } catch {
-      // Redis is away: the next round asks again, and its coming back does.
+      // Redis is away: its coming back asks again.
     }
   }
 

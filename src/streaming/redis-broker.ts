@@ -9,8 +9,17 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
+import { ConfigError } from "../config.ts";
 import type { Broker, BrokerState, Relay, RelayOptions, Signal, Worker } from "./broker.ts";
-import { connect, type RedisClient, type RedisSettings, Subscriptions } from "./redis-links.ts";
+import {
+  connect,
+  isNoCluster,
+  mismatchOf,
+  type RedisClient,
+  type RedisSettings,
+  Subscriptions,
+  troubleOf,
+} from "./redis-links.ts";
 import { RedisRelay } from "./redis-relay.ts";
 import { type Seal, Streams } from "./redis-streams.ts";
 
@@ -43,6 +52,8 @@ export class RedisBroker implements Broker {
   readonly #sending = new Set<Promise<void>>();
   #relay: RedisRelay | undefined;
   #isAway = false;
+  /** Why Redis cannot be used as it is set. */
+  #mismatch: string | undefined;
 
   constructor(options: RedisBrokerOptions) {
     this.#options = options;
@@ -52,10 +63,14 @@ export class RedisBroker implements Broker {
     this.#heard.listen(this.#key("signals"), (message) => this.#receive(message));
   }
 
-  /** Resolves when Redis answers, or after a while without. */
+  /** Resolves when Redis answers, or after a while without. Rejects with ConfigError when it is a cluster, or none, against the settings. */
   async start(patienceMs: number): Promise<void> {
     const end = Date.now() + patienceMs;
-    while (this.state !== "connected" && Date.now() < end) await pause(20, this.#closing.signal);
+    while (this.state !== "connected" && Date.now() < end && this.#mismatch === undefined) {
+      await pause(20, this.#closing.signal);
+    }
+    if (this.state === "connected") this.#mismatch ??= await mismatchOf(this.#client, this.#options);
+    if (this.#mismatch !== undefined) throw new ConfigError(`REDIS_URI cannot be used: ${this.#mismatch}`);
   }
 
   get state(): BrokerState {
@@ -119,8 +134,9 @@ export class RedisBroker implements Broker {
 
   readonly #onError = (error: unknown): void => {
     if (this.#closing.signal.aborted || this.#isAway) return;
+    if (isNoCluster(error)) this.#mismatch ??= "it is no cluster, and REDIS_CLUSTER says that it is";
     this.#isAway = true;
-    this.#options.onTrouble(error);
+    this.#options.onTrouble(troubleOf(error, this.#options));
     void this.#untilAnswer();
   };
 

@@ -6,9 +6,10 @@
  * that gets no answer fails too, and so does the connection (`socketTimeout`), because it may be half open.
  */
 import { Cluster, Redis, type RedisOptions } from "ioredis";
+import { type RedisPlace, redisPlace, withoutSecrets } from "../redis-uri.ts";
 
 export interface RedisSettings {
-  /** `redis://…` or `rediss://…` */
+  /** `redis://…` or `rediss://…`, as `redis-uri.ts` reads it. */
   readonly uri: string;
   /** In front of every key and channel. */
   readonly prefix: string;
@@ -54,15 +55,15 @@ export function connect(
   onError: (error: unknown) => void,
 ): RedisClient {
   const options: Options = use === "blocking" ? BLOCKING : { ...COMMANDS, enableAutoPipelining: true };
-  const client: RedisClient = cluster ? clusterOf(uri, options) : new Redis(uri, options);
+  const place = redisPlace(uri);
+  const client: RedisClient = cluster ? clusterOf(place, options) : new Redis({ ...options, ...place });
   client.on("error", onError);
   return client;
 }
 
-function clusterOf(uri: string, options: Options): Cluster {
-  const { username, password, protocol } = new URL(uri);
+function clusterOf({ host, port, username, password, tls }: RedisPlace, options: Options): Cluster {
   const { commandTimeout, socketTimeout, blockingTimeout, blockingTimeoutGrace, connectTimeout, keepAlive } = options;
-  return new Cluster([uri], {
+  return new Cluster([{ host, port }], {
     enableOfflineQueue: false,
     enableAutoPipelining: options.enableAutoPipelining === true,
     clusterRetryStrategy: retryStrategy,
@@ -75,11 +76,36 @@ function clusterOf(uri: string, options: Options): Cluster {
       blockingTimeoutGrace,
       connectTimeout,
       keepAlive,
-      ...(username === "" ? {} : { username: decodeURIComponent(username) }),
-      ...(password === "" ? {} : { password: decodeURIComponent(password) }),
-      ...(protocol === "rediss:" ? { tls: {} } : {}),
+      ...(username === undefined ? {} : { username }),
+      ...(password === undefined ? {} : { password }),
+      ...(tls === undefined ? {} : { tls }),
     },
   });
+}
+
+/**
+ * What to tell of trouble: a command that was not sent because there is no connection says so in words that mean ioredis's
+ * own state, whatever the cause; and nothing is wrong with Redis when the connection has only not come up yet.
+ */
+export function troubleOf(error: unknown, { uri }: RedisSettings): unknown {
+  const isUnsent = error instanceof Error && /enableOfflineQueue/.test(error.message);
+  return isUnsent ? new Error(`there is no connection to ${withoutSecrets(redisPlace(uri))} now`) : error;
+}
+
+/**
+ * Why a server of this kind cannot be used as it is set; undefined when it can. What it does not tell is not held against
+ * it. A cluster that is taken for a single server answers for the slots of one node only.
+ */
+export async function mismatchOf(client: RedisClient, { cluster }: RedisSettings): Promise<string | undefined> {
+  if (cluster) return undefined;
+  const info = await client.info("cluster").catch(() => "");
+  return /^cluster_enabled:1/m.test(info) ? "it is a node of a Redis cluster: set REDIS_CLUSTER=true" : undefined;
+}
+
+/** Whether a cluster was asked for where there is none. */
+export function isNoCluster(error: unknown): boolean {
+  const { lastNodeError } = (error ?? {}) as { readonly lastNodeError?: Error };
+  return lastNodeError?.message.includes("cluster support disabled") === true;
 }
 
 /** Null: messages may have been missed. */

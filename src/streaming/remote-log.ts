@@ -6,7 +6,8 @@
  * readers go on with our own log.
  *
  * Messages may be lost, and Redis too. So a log that is followed is looked at now and then, whatever was heard: what the
- * database says has ended ends here too, after what can still be had.
+ * database says has ended ends here too, after what can still be had. The database is asked about all logs at once, and
+ * Redis about each: the less often, the longer nothing was missed.
  */
 import { unavailable } from "../errors.ts";
 import type { LogElsewhere, WhichRun } from "./broker.ts";
@@ -27,6 +28,9 @@ export interface RemoteSource {
   /** Redis failed a read that nobody waits for. */
   readonly onError: (error: unknown) => void;
 }
+
+/** Rounds without a look at an idle log, at most. */
+const MOST_PASSED = 7;
 
 export class RemoteLog implements LogElsewhere {
   readonly run_id: string;
@@ -49,6 +53,9 @@ export class RemoteLog implements LogElsewhere {
   #listening: { stop(): void } | undefined;
   #pulling: Promise<void> | undefined;
   #again = false;
+  /** Rounds that pass between two looks at a log of which Redis had nothing unheard of, and those still to pass. */
+  #pause = 0;
+  #passing = 0;
   /** When the database was first seen to say that the run has ended. */
   #overSince: number | undefined;
   #local: { readonly log: EventLog; readonly leave: () => void } | undefined;
@@ -142,18 +149,37 @@ export class RemoteLog implements LogElsewhere {
     this.#pull().catch(this.#source.onError);
   }
 
-  /** Looks whatever was heard. `isOver`: the database says that the run has ended, or is gone. */
-  async check(isOver: boolean): Promise<void> {
+  /**
+   * A round: looks whatever was heard, or in a later round. `isOver`: the database says that the run has ended, or is gone;
+   * then it looks at once, as it does when it `must`.
+   */
+  async check({ isOver, must }: { readonly isOver: boolean; readonly must: boolean }): Promise<void> {
     if (this.#ended || this.#local !== undefined) return;
     if (isOver) this.#overSince ??= Date.now();
     const since = isOver ? this.#overSince : undefined;
-    // Redis may be away. What is kept is in the database too.
-    await this.#pull().catch(() => this.#pullStored());
+    if (since === undefined && !must && this.#passing > 0) {
+      this.#passing -= 1;
+      return;
+    }
+    await this.#look();
     if (this.#ended || since === undefined) return;
     if (since + this.#source.lastWordsMs > Date.now()) return;
     await this.#pullStored();
     this.#isCut = true;
     this.#finish(null);
+  }
+
+  /** Redis may be away. What is kept is in the database too. */
+  async #look(): Promise<void> {
+    const before = this.#cursor;
+    try {
+      await this.#pull();
+      this.#pause = this.#cursor === before ? Math.min(2 * this.#pause + 1, MOST_PASSED) : 0;
+    } catch {
+      this.#pause = 0;
+      await this.#pullStored();
+    }
+    this.#passing = this.#pause;
   }
 
   #listen(): void {
@@ -297,7 +323,7 @@ export class RemoteLogs {
 
   constructor(options: RemoteLogsOptions) {
     this.#options = options;
-    this.#timer = setInterval(() => void this.check(), options.everyMs).unref();
+    this.#timer = setInterval(() => void this.#round(false), options.everyMs).unref();
   }
 
   get size(): number {
@@ -328,8 +354,13 @@ export class RemoteLogs {
     log.close();
   }
 
-  /** Drops what nobody follows, and looks at the rest. Never rejects. */
-  async check(): Promise<void> {
+  /** Looks at all that is followed. Never rejects. */
+  check(): Promise<void> {
+    return this.#round(true);
+  }
+
+  /** Drops what nobody follows, and looks at the rest: each in its turn, or when it `must`. */
+  async #round(must: boolean): Promise<void> {
     if (this.#checking) return;
     this.#checking = true;
     try {
@@ -337,7 +368,7 @@ export class RemoteLogs {
       const followed = [...this.#logs.values()].filter(({ readers, ended }) => readers > 0 && !ended);
       if (followed.length === 0) return;
       const inFlight = await this.#options.inFlight(followed.map(({ run_id }) => run_id));
-      await Promise.all(followed.map((log) => log.check(!inFlight.has(log.run_id))));
+      await Promise.all(followed.map((log) => log.check({ isOver: !inFlight.has(log.run_id), must })));
     } catch (error) {
       this.#options.onError(error);
     } finally {

@@ -17,6 +17,14 @@ eachDialect((openTemp, dialect) => {
   /** Leases and due times go by the clock of the process; PostgreSQL goes by its own (clocks.test.ts). */
   const byOurClock = test.skipIf(dialect === "postgres");
 
+  test("which of a hundred thousand are in flight is one question", async () => {
+    const storage = await openTemp();
+    const run = await storage.write((tx) => runs.insert(tx, newRun()));
+    const others = Array.from({ length: 100_000 }, (_, index) => `other ${index}`);
+    expect(await storage.read((db) => runs.inFlightAmong(db, [...others, run.run_id]))).toEqual(new Set([run.run_id]));
+    expect(await storage.read((db) => runs.inFlightAmong(db, []))).toEqual(new Set());
+  });
+
   test("a run comes back as it was inserted, behind those before it", async () => {
     const storage = await openTemp();
     const first = await insert(storage, { error: { error: "E", message: "m" }, metadata: { a: [1, null] } });

@@ -1,10 +1,12 @@
 /** Logs of runs over Redis: what readers at other processes see, and what becomes of it when Redis does not do its part. */
 import { randomBytes, randomUUID } from "node:crypto";
+import { type AddressInfo, createServer } from "node:net";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { Cipher } from "../../src/storage/cipher.ts";
 import type { StreamEvent } from "../../src/streaming/events.ts";
 import { BEGINNING, followThread, parsePosition } from "../../src/streaming/follow-thread.ts";
 import { threadFilter } from "../../src/streaming/modes.ts";
+import { RedisBroker } from "../../src/streaming/redis-broker.ts";
 import {
   dropKeys,
   REDIS,
@@ -18,6 +20,13 @@ import { eventually } from "../support/server.ts";
 import { collect, type Process, range, type World, worldOf, write, written } from "./support.ts";
 
 beforeEach(async (context) => requireRedis(context));
+
+/** What we ask, all of which Redis 5.0 has in the forms in which we ask it. `client` is the driver's, and may be refused. */
+const REDIS_5 = [
+  ...["blpop", "client", "del", "eval", "evalsha", "hmget", "hset", "info", "llen", "lpop", "ltrim", "pexpire", "ping"],
+  ...["publish", "rpush", "subscribe", "unsubscribe", "xadd", "xlen", "xrange", "xtrim", "zadd", "zrangebyscore"],
+  "zremrangebyrank",
+];
 
 async function world(options: Partial<Parameters<typeof worldOf>[0]> = {}): Promise<World> {
   const made = await worldOf({ uri: REDIS, ...options });
@@ -329,6 +338,67 @@ describe("Redis", () => {
     b.broker.work({ free: () => 5, whenFree: async () => undefined, claim: async (runs) => void claims.push(runs) });
     holder.broker.wake(3);
     await eventually(() => claims.reduce((sum, each) => sum + each, 0) === 3);
+  });
+
+  test("a cluster that is not said to be one is refused, and so is one that is said to be and is not", async () => {
+    const cluster = await own("--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1");
+    const start = (uri: string, isCluster: boolean): Promise<unknown> =>
+      worldOf({ uri, broker: { cluster: isCluster } }).then((all) => all.process());
+    await expect(start(cluster.uri, false)).rejects.toThrow("it is a node of a Redis cluster: set REDIS_CLUSTER=true");
+    await expect(start(REDIS, true)).rejects.toThrow("it is no cluster, and REDIS_CLUSTER says that it is");
+  });
+
+  test("that has not come up yet is not said to be in a state of our client's", async () => {
+    const silent = createServer((socket) => socket.resume());
+    onTestFinished(() => void silent.close());
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const host = `127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const troubles: unknown[] = [];
+    const onTrouble = (error: unknown): void => void troubles.push(error);
+    const options = {
+      uri: `redis://${host}`,
+      prefix: "",
+      cluster: false,
+      seal: null,
+      onTrouble,
+      onRecovery: () => undefined,
+    };
+    const broker = new RedisBroker(options);
+    await broker.start(0);
+    broker.wake(1);
+    await eventually(() => troubles.length > 0);
+    expect(String(troubles[0])).toBe(`Error: there is no connection to ${host} now`);
+    await broker.close();
+  });
+
+  test("is asked nothing that Redis 5 does not have", async () => {
+    const redis = await own();
+    const all = await world({ uri: redis.uri });
+    const [holder, b] = [await all.process(), await all.process()];
+    const run = await all.run();
+    const stop = b.broker.work({ free: () => 20, whenFree: async () => undefined, claim: async () => undefined });
+    holder.broker.wake(100);
+    holder.broker.tell({ kind: "crons" });
+    const watching = new AbortController();
+    b.logs.watch(run.thread_id, () => true, watching.signal);
+    const remote = b.read(run);
+    const log = await holder.hold(run);
+    await write(log, 2000, { size: 6000 });
+    const askedFor = async (name: string): Promise<readonly string[] | undefined> => {
+      const stats = await redis.ask((client) => client.info("commandstats"));
+      const names = [...stats.matchAll(/^cmdstat_([^:|]+)/gm)].map(([, found = ""]) => found);
+      return names.includes(name) ? names : undefined;
+    };
+    await eventually(() => askedFor("xtrim"), { ms: 30_000 });
+    await holder.settle(run, "1");
+    await remote;
+    await b.logs.line(run.thread_id, 0);
+    await b.logs.recall(run.run_id);
+    holder.logs.drop(run.run_id);
+    watching.abort();
+    stop();
+    const asked = await eventually(() => askedFor("del"));
+    expect(asked.filter((name) => !REDIS_5.includes(name))).toEqual([]);
   });
 
   test("with a key for data at rest, holds nothing that can be read", async () => {

@@ -78,7 +78,8 @@ export class RedisServer implements AsyncDisposable {
 
   /** Asks on a connection of its own. */
   async ask<T>(question: (client: Redis) => Promise<T>): Promise<T> {
-    const client = new Redis(this.uri, { lazyConnect: true, retryStrategy: null, maxRetriesPerRequest: 0 });
+    const options = { lazyConnect: true, retryStrategy: null, maxRetriesPerRequest: 0, protocol: 2 } as const;
+    const client = new Redis(this.uri, options);
     client.on("error", () => undefined);
     try {
       await client.connect();

@@ -562,21 +562,18 @@ export async function expired(tx: Tx, now: number, owner_not?: string): Promise<
   return rows.map(toRecord);
 }
 
-const LOOKED_AT_ONCE = 500;
+const findInFlight = prepared<{ run_ids: string }, { run_id: string }>((db, slots) =>
+  db
+    .selectFrom("runs")
+    .select("run_id")
+    .where("run_id", "in", listed(slots.run_ids))
+    .where("status", "in", [PENDING, RUNNING]),
+);
 
-/** Those of the runs that are pending or running. */
+/** Those of the runs that are pending or running. One statement with one parameter, however many they are. */
 export async function inFlightAmong(db: Tx, run_ids: readonly string[]): Promise<Set<string>> {
-  const found = new Set<string>();
-  for (let at = 0; at < run_ids.length; at += LOOKED_AT_ONCE) {
-    const rows = await db
-      .selectFrom("runs")
-      .select("run_id")
-      .where("run_id", "in", run_ids.slice(at, at + LOOKED_AT_ONCE))
-      .where("status", "in", [PENDING, RUNNING])
-      .execute();
-    for (const { run_id } of rows) found.add(run_id);
-  }
-  return found;
+  const { rows } = await findInFlight(db, { run_ids: asList(run_ids) });
+  return new Set(rows.map(({ run_id }) => run_id));
 }
 
 /** Runs of a thread that began at a time or later, in that order; null: those that run now. */
