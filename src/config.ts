@@ -26,8 +26,17 @@ export interface Project {
   /** The process's environment with the project's `env` under it. */
   readonly env: Env;
   readonly webhooks: WebhookSettings;
+  readonly http: HttpBlockSettings;
   readonly threadTtl: ThreadTtlSettings;
   readonly store: StoreSettings;
+}
+
+/** The `http` block of langgraph.json. */
+export interface HttpBlockSettings {
+  /** False with `disable_mcp`. */
+  readonly mcp: boolean;
+  /** False with `disable_a2a`. */
+  readonly a2a: boolean;
 }
 
 /** The `store` block of langgraph.json. */
@@ -230,7 +239,13 @@ const ProjectFile = z.looseObject({
         .nullish(),
     })
     .nullish(),
-  http: z.looseObject({ disable_webhooks: z.boolean().nullish() }).nullish(),
+  http: z
+    .looseObject({
+      disable_webhooks: z.boolean().nullish(),
+      disable_mcp: z.boolean().nullish(),
+      disable_a2a: z.boolean().nullish(),
+    })
+    .nullish(),
   webhooks: WebhooksBlock.nullish(),
   // Modules of one's own: a server that ignored them would write plain text where somebody counts on encryption.
   encryption: z.null({ error: "modules are not supported; LANGGRAPH_AES_KEY encrypts data at rest" }).optional(),
@@ -249,6 +264,7 @@ export function loadProject(path: string, processEnv: Env): Project {
     graphs: Object.entries(content.graphs).map(([id, entry]) => graphSpec(dir, id, entry)),
     env,
     webhooks: webhookSettings(content, env),
+    http: { mcp: content.http?.disable_mcp !== true, a2a: content.http?.disable_a2a !== true },
     store: storeSettings(dir, content.store),
     threadTtl: threadTtlSettings(content),
   };

@@ -31,6 +31,7 @@ import { sweepKeys } from "./services/idempotency.ts";
 import { Runs } from "./services/runs.ts";
 import { LongTermStore } from "./services/store.ts";
 import { System } from "./services/system.ts";
+import { Tasks } from "./services/tasks.ts";
 import { ThreadStates } from "./services/thread-states.ts";
 import { Threads } from "./services/threads.ts";
 import { Cipher } from "./storage/cipher.ts";
@@ -157,6 +158,7 @@ async function assemble(
     metrics,
     post: poster(() => server_url, project.webhooks),
     fields: project.webhooks.fields,
+    notification: async (push, shown) => (await import("./services/a2a/push.ts")).notificationOf(push, shown),
     holdMs: settings.leaseMs * 2,
   });
   stack.push(() => webhooks.stop());
@@ -268,6 +270,12 @@ async function assemble(
       onRemoved: stopRemoved,
     }),
     runs: runService,
+    tasks: new Tasks({
+      storage: database,
+      onCancelled: (effects) => runService.act(effects),
+      untilEnd: (run_id) => runService.wait(null, run_id, new AbortController().signal),
+      checkWebhook: checkUrl,
+    }),
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
     system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
@@ -281,6 +289,8 @@ async function assemble(
         version: VERSION,
         corsOrigins: [...settings.corsOrigins],
         mode: settings.mode,
+        mcp: project.http.mcp,
+        a2a: project.http.a2a,
       },
       logger,
       observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),

@@ -13,7 +13,7 @@ import * as threads from "../storage/tables/threads.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
 import type { RunHold } from "./executor-thread.ts";
 import type { Ending, NextStep } from "./lifecycle.ts";
-import { webhookFor } from "./webhook-payload.ts";
+import { callsSomebody, webhooksFor } from "./webhook-payload.ts";
 
 /** `lost`: the lease is, and nothing was written. `unshown`: the thread shows nothing until somebody has read its state. */
 type Written = "written" | "lost" | "unshown";
@@ -42,6 +42,8 @@ export interface Concluded {
   readonly next: NextStep;
   /** The thread shows nothing until somebody has read its state: what the run left does not follow what was there. */
   readonly unshown: boolean;
+  /** Somebody is to be told: the outbox has calls to make. */
+  readonly calls: boolean;
 }
 
 /**
@@ -57,10 +59,15 @@ export async function conclude(
 ): Promise<Concluded | undefined> {
   lockThread(tx, run.thread_id);
   // A temporary thread is gone either way.
-  const cancel = run.kwargs.temporary ? undefined : (await runs.findLocked(tx, run.run_id))?.cancel_action;
-  const next = decide(cancel ?? null);
-  const written = await carryOut(tx, run, hold, next, now);
-  return written === "lost" ? undefined : { next, unshown: written === "unshown" };
+  const found = run.kwargs.temporary ? undefined : await runs.findLocked(tx, run.run_id);
+  const cancel_action = found?.cancel_action ?? null;
+  const next = decide(cancel_action);
+  // Whom to tell may have been said since the run was claimed.
+  const task = found?.kwargs.task;
+  const told = task === undefined ? run : { ...run, kwargs: { ...run.kwargs, task }, cancel_action };
+  const written = await carryOut(tx, told, hold, next, now);
+  const calls = next.kind === "settle" && callsSomebody(told);
+  return written === "lost" ? undefined : { next, unshown: written === "unshown", calls };
 }
 
 async function carryOut(tx: Tx, run: NewRun, hold: RunHold, next: NextStep, now: number): Promise<Written> {
@@ -145,11 +152,16 @@ async function isStill(tx: Tx, run_id: string, fence: number | undefined): Promi
 
 /** What outlives a run whatever becomes of its thread: the webhook to send, and the end of events that are kept. */
 async function leaveBehind(tx: Tx, run: NewRun, ending: Ending, now: number): Promise<void> {
-  if (run.kwargs.webhook !== null) {
-    await webhooks.insert(tx, webhookFor(run, { values: await valuesFor(tx, run, ending), error: ending.error }, now));
+  if (callsSomebody(run)) {
+    const result = { values: await valuesFor(tx, run, ending), error: ending.error, interrupts: waitsFor(run, ending) };
+    for (const call of webhooksFor(run, result, now)) await webhooks.insert(tx, call);
   }
   if (run.kwargs.resumable) await events.end(tx, run.run_id, now);
 }
+
+/** The questions a run leaves; a run that was cancelled asks nothing any more. */
+const waitsFor = ({ cancel_action }: NewRun, { thread, snapshot }: Ending): Json | null =>
+  thread === "interrupted" && cancel_action === null ? (snapshot?.interrupts ?? "{}") : null;
 
 /** Those of a run that left none of its own, or told them in parts, are the thread's by now. */
 async function valuesFor(tx: Tx, run: NewRun, { snapshot }: Ending): Promise<Json | null> {

@@ -9,7 +9,16 @@ import { invalidInput } from "./issues.ts";
 import { cleanText } from "./json.ts";
 import type { App, HttpContext, Room } from "./types.ts";
 
-export type Tag = "Assistants" | "Threads" | "Thread Runs" | "Stateless Runs" | "Crons" | "Store" | "System";
+export type Tag =
+  | "Assistants"
+  | "Threads"
+  | "Thread Runs"
+  | "Stateless Runs"
+  | "Crons"
+  | "Store"
+  | "A2A"
+  | "MCP"
+  | "System";
 
 const Nothing = z.object({});
 const Unset = z.undefined();
@@ -30,6 +39,8 @@ export interface Operation<P extends z.ZodObject, Q extends z.ZodObject, B exten
   readonly method: "get" | "post" | "put" | "patch" | "delete";
   /** OpenAPI form: `/threads/{thread_id}`. */
   readonly path: string;
+  /** Another path that does the same; not documented. */
+  readonly alias?: string;
   readonly id: string;
   readonly tag: Tag;
   readonly summary: string;
@@ -39,9 +50,14 @@ export interface Operation<P extends z.ZodObject, Q extends z.ZodObject, B exten
   /** Documented only: handlers read headers themselves. */
   readonly headers?: z.ZodObject;
   readonly body?: { readonly schema: B; readonly rule: BodyRule };
-  readonly answer: Answer;
+  /** A body that the handler reads itself, because what is wrong with it is told in another protocol's words. */
+  readonly ownBody?: z.ZodType;
+  /** Left out where there is no success. */
+  readonly answer?: Answer;
   /** The answer may also be, or always is, an empty 204. */
   readonly empty?: "sometimes" | "always";
+  /** The answer may also be an empty 202. */
+  readonly accepts?: true;
   /** Statuses of errors it may answer with; that a body may be too large needs no saying. */
   readonly errors: readonly (keyof typeof ERRORS)[];
 }
@@ -53,7 +69,9 @@ export interface Input<P extends z.ZodObject, Q extends z.ZodObject, B extends z
 }
 
 const ERRORS = {
+  400: "Bad request",
   404: "Not found",
+  405: "Method not allowed",
   409: "Conflict with the state of the resource",
   413: "Body too large",
   422: "Validation error",
@@ -72,8 +90,10 @@ export function mount<
   handler: (input: Input<P, Q, B>, c: HttpContext) => Response | Promise<Response>,
 ): void {
   document(room.app, operation);
-  const { method, path } = operation;
-  room.app.on(method.toUpperCase(), path.replaceAll(/\{(\w+)\}/g, ":$1"), async (c) => {
+  const { method, path, alias } = operation;
+  const paths = alias === undefined ? [path] : [path, alias];
+  const patterns = paths.map((each) => each.replaceAll(/\{(\w+)\}/g, ":$1"));
+  room.app.on(method.toUpperCase(), patterns, async (c) => {
     c.set("route", path);
     try {
       return await handler(await readInput(c, operation, room.maxBodyBytes), c);
@@ -124,7 +144,8 @@ function document<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodT
   app: App,
   operation: Operation<P, Q, B>,
 ): void {
-  const { params, query, headers, body, description } = operation;
+  const { params, query, headers, description } = operation;
+  const body = operation.body ?? (operation.ownBody && { schema: operation.ownBody, rule: "required" });
   app.openAPIRegistry.registerPath({
     method: operation.method,
     path: operation.path,
@@ -144,10 +165,11 @@ function document<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodT
   });
 }
 
-function successes({ answer, empty }: Pick<Operation<never, never, never>, "answer" | "empty">) {
+function successes({ answer, empty, accepts }: Pick<Operation<never, never, never>, "answer" | "empty" | "accepts">) {
   const nothing = { description: "Done; no body." };
   return {
-    ...(empty === "always" ? {} : { 200: success(answer) }),
+    ...(empty === "always" || answer === undefined ? {} : { 200: success(answer) }),
+    ...(accepts === undefined ? {} : { 202: { description: "Taken; no body." } }),
     ...(empty === undefined ? {} : { 204: nothing }),
   };
 }

@@ -14,12 +14,14 @@ import type {
 import type { CheckpointConfig } from "../schemas/common.ts";
 import type { Cron, CronCreate, CronFilter, CronPatch, CronSearch, ThreadCronCreate } from "../schemas/crons.ts";
 import type {
+  PushConfig,
   Run,
   RunCreateStateful,
   RunCreateStateless,
   RunField,
   RunsCancel,
   StreamMode,
+  TaskOfRun,
   ThreadStreamMode,
 } from "../schemas/runs.ts";
 import type { StoreDelete, StoreListNamespaces, StorePut, StoreSearch } from "../schemas/store.ts";
@@ -104,7 +106,7 @@ export interface RunsService {
    * The only way a run comes to be. Stateful when `thread_id` is given. With `repeatable`, the same request again gets
    * the same run; so it is for the others.
    */
-  create(thread_id: string, request: RunCreateStateful, repeatable?: Repeatable): Promise<Run>;
+  create(thread_id: string, request: RunCreateStateful, repeatable?: Repeatable, task?: TaskOfRun): Promise<Run>;
   createStateless(request: RunCreateStateless, repeatable?: Repeatable): Promise<Run>;
   /** All or none. */
   createBatch(requests: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]>;
@@ -123,8 +125,58 @@ export interface RunsService {
   cancelMany(which: RunsCancel, action: CancelAction): Promise<void>;
   /** Checks that the thread exists, then follows its runs until the signal fires or the thread is deleted. */
   followThread(thread_id: string, options: FollowThreadOptions): Promise<AsyncIterable<readonly StreamEvent[]>>;
+  /** Stops the runs in flight whose metadata has all of these members; none is no error. */
+  cancelMarked(mark: Readonly<Record<string, string>>): Promise<void>;
   /** A client left that had asked for the run to stop with it. Never throws: logged. */
   cancelOnDisconnect(run_id: string): void;
+}
+
+/** How a task stands, whose newest run this is. */
+export type TaskState = "submitted" | "working" | "input-required" | "completed" | "failed" | "canceled";
+
+/** A run, and those that answered its questions: what A2A calls a task. */
+export interface TaskView {
+  /** The id of its first run. */
+  readonly task_id: string;
+  /** Its newest run. */
+  readonly run: Run;
+  readonly state: TaskState;
+  /** The client's id of the message that made the newest run; null when it was made otherwise. */
+  readonly message_id: string | null;
+  /** The questions it waits with, as `__interrupt__` shows them; none unless its state is `input-required`. */
+  readonly questions: readonly { readonly id?: string; readonly value?: unknown }[];
+  readonly push: readonly PushConfig[];
+}
+
+/** Which tasks of an assistant to list. */
+export interface TaskPage {
+  readonly thread_id: string | null;
+  readonly state: TaskState | null;
+  /** ISO time: only those that changed since. */
+  readonly updated_since: string | null;
+  /** Place of the last task of the page before. */
+  readonly before: number | null;
+  readonly limit: number;
+}
+
+export interface TasksService {
+  /** Not found when there is no such run of the assistant; the id of any of its runs names the task. */
+  get(assistant_id: string, run_id: string): Promise<TaskView>;
+  /** Newest first. `next`: where the next page starts, null when there is none. `total` counts runs where a task has several. */
+  list(
+    assistant_id: string,
+    page: TaskPage,
+  ): Promise<{ readonly tasks: readonly TaskView[]; readonly next: number | null; readonly total: number }>;
+  /** Gives up a task: its run is stopped, or its question withdrawn. Conflict when it has ended. */
+  cancel(assistant_id: string, run_id: string): Promise<void>;
+  /** Whether anybody can be told of tasks at all: `http.disable_webhooks` forbids it. */
+  readonly canPush: boolean;
+  /** Throws `invalid` when the URL may not be called. */
+  checkPush(url: string): void;
+  /** Replaces the one of the same id. Conflict when the run was not made as a task; invalid when there are too many. */
+  setPush(assistant_id: string, run_id: string, config: PushConfig): Promise<void>;
+  /** No error when there is none. */
+  deletePush(assistant_id: string, run_id: string, config_id: string): Promise<void>;
 }
 
 export interface CronsService {
@@ -158,10 +210,17 @@ export interface SystemService {
   metricsJson(): Promise<Readonly<Record<string, unknown>>>;
 }
 
+/** Where the doors of other protocols write down what they may not tell their callers. */
+export interface CallerLogger {
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
 export interface Services {
   readonly assistants: AssistantsService;
   readonly threads: ThreadsService;
   readonly runs: RunsService;
+  readonly tasks: TasksService;
   readonly crons: CronsService;
   readonly store: StoreService;
   readonly system: SystemService;

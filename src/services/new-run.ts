@@ -8,6 +8,7 @@ import {
   type RunCreateStateless,
   type RunKwargs,
   type StreamMode,
+  type TaskOfRun,
 } from "../schemas/runs.ts";
 import type { AssistantRecord, NewRun } from "../storage/storage.ts";
 
@@ -18,6 +19,7 @@ export interface NewRunOptions {
   readonly temporary: boolean;
   /** Ids of the interrupts that wait on the thread. */
   readonly waiting?: readonly string[];
+  readonly task?: TaskOfRun | undefined;
   readonly now: number;
 }
 
@@ -25,7 +27,7 @@ export interface NewRunOptions {
 const OWN_KEYS = new Set(["thread_id", "run_id", "graph_id", "assistant_id"]);
 const OWN_PREFIXES = ["__pregel_", "langgraph_auth_"];
 
-export function newRun({ assistant, thread_id, request, temporary, waiting = [], now }: NewRunOptions): NewRun {
+export function newRun({ assistant, thread_id, request, temporary, waiting = [], task, now }: NewRunOptions): NewRun {
   const run_id = uuid7();
   const { assistant_id, graph_id } = assistant;
   const metadata = { ...assistant.metadata, ...request.metadata, graph_id, assistant_id };
@@ -36,7 +38,11 @@ export function newRun({ assistant, thread_id, request, temporary, waiting = [],
     graph_id,
     status: "pending",
     metadata,
-    kwargs: { ...kwargsOf(assistant, request, temporary), ...answersOf(request, waiting) },
+    kwargs: {
+      ...kwargsOf(assistant, request, temporary),
+      ...answersOf(request, waiting),
+      ...(task === undefined ? {} : { task }),
+    },
     multitask_strategy: ("multitask_strategy" in request ? request.multitask_strategy : null) ?? "enqueue",
     not_before: now + Math.round((request.after_seconds ?? 0) * 1000),
     attempt: 0,

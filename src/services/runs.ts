@@ -6,12 +6,13 @@ import { decide } from "../engine/multitask.ts";
 import type { Slot } from "../engine/queue.ts";
 import type { TakeTick } from "../engine/scheduler.ts";
 import { removeEndedRun, updateThread } from "../engine/settle.ts";
+import { callsSomebody } from "../engine/webhook-payload.ts";
 import { runToWire } from "../engine/wire.ts";
 import { conflict, notFound, SkeinError, unavailable } from "../errors.ts";
 import type { CancelAction, Json, Question, WholeSnapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
-import type { Run, RunCreateStateful, RunCreateStateless, RunField, RunsCancel } from "../schemas/runs.ts";
+import type { Run, RunCreateStateful, RunCreateStateless, RunField, RunsCancel, TaskOfRun } from "../schemas/runs.ts";
 import { lockThread, shareAssistant } from "../storage/locks.ts";
 import type { AssistantRecord, NewRun, RunRecord, Storage, ThreadRecord, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
@@ -64,10 +65,10 @@ export class Runs implements RunsService {
     this.#options = options;
   }
 
-  async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable): Promise<Run> {
+  async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable, task?: TaskOfRun): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
     const { ttl } = this.#options;
-    const work: Creation = (tx, now, slot) => createOnThread(tx, thread_id, request, slot, now, ttl);
+    const work: Creation = (tx, now, slot) => createOnThread(tx, thread_id, request, slot, now, ttl, task);
     return only(await this.#commit(work, request, repeatable));
   }
 
@@ -364,6 +365,19 @@ export class Runs implements RunsService {
     }
   }
 
+  async cancelMarked(mark: Readonly<Record<string, string>>): Promise<void> {
+    const { storage } = this.#options;
+    const effects = await storage.write(async (tx) => {
+      const effects: CancelEffect[] = [];
+      for (const { run_id } of await runs.inFlightMarked(tx, mark)) {
+        const run = await runs.findLockingThread(tx, run_id);
+        if (run !== undefined && isInFlight(run)) effects.push(await cancelFound(tx, run, "interrupt", storage.now()));
+      }
+      return effects;
+    });
+    await this.act(effects);
+  }
+
   /** Tells the world about cancels that are committed: who runs a run stops it, who follows one that never ran hears its end. */
   async act(effects: readonly CancelEffect[]): Promise<void> {
     const { logs, metrics, signalCancel, onWebhook, queue } = this.#options;
@@ -376,7 +390,7 @@ export class Runs implements RunsService {
         if (log !== undefined && effect.action === "rollback") logs.erase(log);
         else logs.over(effect.run.run_id);
         if (effect.run.kwargs.temporary) logs.closeThread(effect.run.thread_id);
-        if (effect.run.kwargs.webhook !== null) onWebhook();
+        if (callsSomebody(effect.run)) onWebhook();
         queue.nudge();
       }
     }
@@ -568,13 +582,14 @@ async function createOnThread(
   slot: Slot | undefined,
   now: number,
   ttl: TtlDefaults,
+  task?: TaskOfRun,
 ): ReturnType<Creation> {
   shareAssistant(tx, assistantIdOf(request.assistant_id));
   lockThread(tx, thread_id);
   const assistant = await assistantFor(tx, request.assistant_id);
   const thread = await findOrMake(tx, thread_id, request, now, ttl);
   const waiting = request.command?.resume === undefined ? [] : waitingOn(thread);
-  const run = newRun({ assistant, thread_id, request, temporary: false, waiting, now });
+  const run = newRun({ assistant, thread_id, request, temporary: false, waiting, task, now });
   await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
   const busyWith = await runs.busyWith(tx, thread_id);
   const effects = await makeRoom(tx, run, busyWith, now);

@@ -155,13 +155,13 @@ describe("system", () => {
     expect(document).toMatchObject({ openapi: "3.1.0", info: { title: "Skein", version: "9.9.9" } });
     const app = createApp({
       services: {} as never,
-      settings: { maxBodyBytes: 1, version: "", corsOrigins: [], mode: "" },
+      settings: { maxBodyBytes: 1, version: "", corsOrigins: [], mode: "", mcp: true, a2a: true },
       logger: console,
       observe: () => undefined,
     });
-    const unlisted = ["/", "/openapi.json", "/docs"];
+    const unlisted = ["/", "/openapi.json", "/docs", "/mcp"];
     const mounted = app.routes.filter(({ method, path }) => method !== "ALL" && !unlisted.includes(path));
-    expect(mounted.length).toBe(58);
+    expect(mounted.length).toBe(64);
     for (const { method, path } of mounted) {
       const operation = document.paths[path.replaceAll(/:(\w+)/g, "{$1}")]?.[method.toLowerCase()];
       expect(operation, `${method} ${path}`).toBeDefined();
