@@ -107,28 +107,27 @@ async function post(room: Room, settings: HttpSettings, c: HttpContext, assistan
   if ("refusal" in read) return read.refusal;
   const request = requestIn(c, read.body);
   if (request instanceof Response) return request;
-  const { answerA2a, streams } = await import("../../services/a2a/answer.ts");
+  const { answerA2a, isStream, streams } = await import("../../services/a2a/answer.ts");
   const type = streams(request.method) ? "text/event-stream" : "application/json";
   if (!accepts(c, type)) return rpcError(c, 400, INVALID_REQUEST, `Accept: must include ${type} for ${request.method}`);
   const { services, logger, heartbeatMs } = room;
-  if (!(await isThere(room, assistant_id)))
+  if (!(await isThere(room, assistant_id))) {
     return rpcError(c, 404, INVALID_PARAMS, `Assistant "${assistant_id}" not found`);
+  }
   const { signal } = client;
   const caller = { services, logger, assistant_id, url: c.req.url, version: settings.version, signal };
   const answer = answerA2a(caller, request, c.req.header("a2a-version"));
   const long = { headers: {}, heartbeatMs, signal, logger };
-  if (!streams(request.method))
-    return whenReady(
-      c,
-      answer.then((envelope) => c.json(envelope)),
-      long,
-    );
-  return sseData(c, envelopes(await answer), long);
+  if (!streams(request.method)) {
+    const response = answer.then((envelope) => c.json(envelope));
+    return whenReady(c, response, long);
+  }
+  const stream = await answer;
+  return isStream(stream) ? sseData(c, texts(stream), long) : c.json(stream);
 }
 
-async function* envelopes(answer: object | AsyncGenerator<object>): AsyncGenerator<string, void, undefined> {
-  if (Symbol.asyncIterator in answer) for await (const envelope of answer) yield JSON.stringify(envelope);
-  else yield JSON.stringify(answer);
+async function* texts(envelopes: AsyncIterable<object>): AsyncGenerator<string, void, undefined> {
+  for await (const envelope of envelopes) yield JSON.stringify(envelope);
 }
 
 async function isThere({ services }: Room, assistant_id: string): Promise<boolean> {

@@ -86,10 +86,11 @@ async function post(room: Room, settings: HttpSettings, c: HttpContext): Promise
   return whenReady(c, response, { headers: {}, heartbeatMs, signal: client.signal, logger });
 }
 
-/** Whatever a client calls its body, it has been read as JSON. */
+/** Whatever a client calls its body, it has been read as JSON; and what it accepts is known, however it writes it. */
 function asJson(c: HttpContext): Request {
   const headers = new Headers(c.req.header());
   headers.set("content-type", "application/json");
+  headers.set("accept", NEEDED_TYPES.join(", "));
   return new Request(c.req.url, { method: "POST", headers });
 }
 

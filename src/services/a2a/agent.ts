@@ -330,7 +330,6 @@ export class Agent implements A2ARequestHandler {
     const { run_id, thread_id } = task.run;
     // The first piece replaces what a client has of the answer, from before it came back or from an attempt that was lost.
     let append = false;
-    let isWorking = task.state === "working";
     const batches = await this.#guard(() =>
       services.runs.follow(thread_id, run_id, { after: -1, modes: ["messages-tuple"], signal }),
     );
@@ -338,11 +337,8 @@ export class Agent implements A2ARequestHandler {
       for (const { event, data } of batch) {
         if (event === "metadata") {
           append = false;
-          if (!isWorking) {
-            const status = { state: STATES.working, message: undefined, timestamp: new Date().toISOString() };
-            yield { payload: { $case: "statusUpdate", value: { ...where, status } } };
-          }
-          isWorking = true;
+          const status = { state: STATES.working, message: undefined, timestamp: new Date().toISOString() };
+          yield { payload: { $case: "statusUpdate", value: { ...where, status } } };
         }
         const text = event === "messages" ? spoken(data) : "";
         if (text === "") continue;

@@ -20,28 +20,50 @@ export type RpcAnswer = object | AsyncGenerator<object, void, undefined>;
 /** Whether the method's answer is a stream, under any of its names. */
 export const streams = (method: string): boolean => isStreaming(methodOf(method));
 
-/** The answer: an envelope, or a stream of them. Never throws for what a client sent. */
+/**
+ * The answer: an envelope, or a stream of them. Never throws for what a client sent. What is wrong with a request for a stream is told
+ * as each version's clients read it: in an envelope by itself, or in a stream of one.
+ */
 export async function answerA2a(
   caller: Omit<A2aCaller, "extras" | "wire">,
   request: RpcRequest,
   version: string | undefined,
 ): Promise<RpcAnswer> {
-  const { id } = request;
+  let wire: Wire = "1.0";
   try {
-    const wire = wireOf(version);
-    const method = wire === "0.3" ? methodOf(request.method) : request.method;
-    const { params, extras } = readParams(method, wire, request.params);
-    const agent = new Agent({ ...caller, wire, extras });
-    const context = new ServerCallContext({ requestedVersion: wire });
-    const rpc = { jsonrpc: "2.0" as const, id, method, params };
-    const answer =
-      wire === "1.0"
-        ? await new JsonRpcTransportHandler(agent).handle(rpc, context)
-        : await answerLegacy(agent, rpc, context);
-    return Symbol.asyncIterator in answer ? withErrors(answer, id) : answer;
+    wire = wireOf(version);
+    const answer = await answerIn(wire, caller, request);
+    return wire === "0.3" && streams(request.method) && !isStream(answer) ? oneOf(answer) : answer;
   } catch (error) {
-    return failed(id, error);
+    const answer = failed(request.id, error, wire);
+    return wire === "0.3" && streams(request.method) ? oneOf(answer) : answer;
   }
+}
+
+async function answerIn(
+  wire: Wire,
+  caller: Omit<A2aCaller, "extras" | "wire">,
+  { id, ...request }: RpcRequest,
+): Promise<RpcAnswer> {
+  const method = wire === "0.3" ? methodOf(request.method) : request.method;
+  const { params, extras } = readParams(method, wire, request.params);
+  const agent = new Agent({ ...caller, wire, extras });
+  const context = new ServerCallContext({ requestedVersion: wire });
+  const rpc = { jsonrpc: "2.0" as const, id, method, params };
+  if (wire === "0.3") {
+    const answer = await answerLegacy(agent, rpc, context);
+    return isStream(answer) ? withErrors(answer, undefined, id, wire) : answer;
+  }
+  const answer = await new JsonRpcTransportHandler(agent).handle(rpc, context);
+  // Its first event says whether there will be others.
+  return isStream(answer) ? withErrors(answer, await answer.next(), id, wire) : answer;
+}
+
+export const isStream = (answer: RpcAnswer): answer is AsyncGenerator<object, void, undefined> =>
+  Symbol.asyncIterator in answer;
+
+async function* oneOf(envelope: object): AsyncGenerator<object, void, undefined> {
+  yield envelope;
 }
 
 /** Without a word of it a client speaks 0.3, which had no such header. Source: A2A 1.0, versioning. */
@@ -52,14 +74,26 @@ function wireOf(version: string | undefined): Wire {
   throw new VersionNotSupportedError(`A2A-Version: ${given} is not supported; 1.0 and 0.3 are`);
 }
 
-const failed = (id: RpcRequest["id"], error: unknown): object => ({ jsonrpc: "2.0", id, error: toJsonRpcError(error) });
+/** 0.3 knows no details of errors. */
+function failed(id: RpcRequest["id"], error: unknown, wire: Wire): object {
+  const { code, message, data } = toJsonRpcError(error);
+  return { jsonrpc: "2.0", id, error: wire === "0.3" || data === undefined ? { code, message } : { code, message, data } };
+}
 
 /** A stream that fails says why in an envelope, as everything else it says. */
-async function* withErrors(stream: AsyncGenerator<object, void, undefined>, id: RpcRequest["id"]) {
+async function* withErrors(
+  stream: AsyncGenerator<object, void, undefined>,
+  first: IteratorResult<object, void> | undefined,
+  id: RpcRequest["id"],
+  wire: Wire,
+): AsyncGenerator<object, void, undefined> {
   try {
-    yield* stream;
+    if (first?.done === false) yield first.value;
+    if (first?.done !== true) yield* stream;
   } catch (error) {
-    yield failed(id, error);
+    yield failed(id, error, wire);
+  } finally {
+    await stream.return();
   }
 }
 

@@ -1,8 +1,15 @@
 /** One POST to the MCP endpoint, by the SDK's transport. Loaded on first use, as `server.ts` is. */
 import { WebStandardStreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js";
-import { CancelledNotificationSchema, InitializeRequestSchema } from "@modelcontextprotocol/sdk/types.js";
+import {
+  CancelledNotificationSchema,
+  ErrorCode,
+  InitializeRequestSchema,
+  JSONRPCRequestSchema,
+  ListToolsRequestSchema,
+} from "@modelcontextprotocol/sdk/types.js";
+import type { z } from "zod";
 import { isObject } from "../run-output.ts";
-import { type McpCaller, markOf, mcpServer } from "./server.ts";
+import { CallTool, type McpCaller, markOf, mcpServer } from "./server.ts";
 
 export interface McpPost {
   readonly request: Request;
@@ -20,6 +27,8 @@ export async function answerMcp(caller: McpCaller, { request, body, heartbeatMs 
   for (const id of cancelledBy(body)) {
     if (caller.session !== null) await caller.services.runs.cancelMarked(markOf(caller.session, id));
   }
+  const wrong = wrongParams(body);
+  if (wrong !== undefined) return wrong;
   const transport = new WebStandardStreamableHTTPServerTransport({
     enableJsonResponse: !wantsProgress(body),
     keepAliveMs: heartbeatMs,
@@ -42,6 +51,23 @@ const wantsProgress = (body: unknown): boolean =>
       isObject(message.params._meta) &&
       message.params._meta.progressToken !== undefined,
   );
+
+/** The SDK takes these for errors of the server. */
+const CHECKED: ReadonlyMap<unknown, z.ZodType> = new Map<unknown, z.ZodType>([
+  ["initialize", InitializeRequestSchema],
+  ["tools/list", ListToolsRequestSchema],
+  ["tools/call", CallTool],
+]);
+
+/** The answer to a request whose parameters are not those of its method. */
+function wrongParams(body: unknown): Response | undefined {
+  const { success, data: request } = JSONRPCRequestSchema.safeParse(body);
+  const error = success ? CHECKED.get(request.method)?.safeParse(request).error : undefined;
+  if (!success || error === undefined) return undefined;
+  const [issue] = error.issues;
+  const message = `Invalid params: ${issue?.path.join(".")}: ${issue?.message}`;
+  return Response.json({ jsonrpc: "2.0", id: request.id, error: { code: ErrorCode.InvalidParams, message } });
+}
 
 function cancelledBy(body: unknown): (string | number)[] {
   return messagesIn(body).flatMap((message) => {

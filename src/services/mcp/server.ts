@@ -48,7 +48,7 @@ const ASSISTANTS_AT_ONCE = 1000;
 const INSTRUCTIONS = "Each tool is an agent. A call runs it once, from the beginning, and answers with its output.";
 
 /** Adds the runtime context that a call may have beside its arguments. */
-const CallTool = CallToolRequestSchema.extend({
+export const CallTool = CallToolRequestSchema.extend({
   params: CallToolRequestParamsSchema.extend({ context: z.record(z.string(), z.unknown()).nullish() }),
 });
 type CallParams = z.output<typeof CallTool>["params"];
