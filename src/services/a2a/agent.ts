@@ -201,7 +201,9 @@ export class Agent implements A2ARequestHandler {
     if (!isUuid(run_id)) throw missing();
     try {
       const task = await this.#caller.services.tasks.get(this.#caller.assistant_id, run_id.toLowerCase());
-      if (thread_id !== null && task.run.thread_id !== thread_id.toLowerCase()) throw missing();
+      for (const context of [thread_id, this.#caller.extras.context_id]) {
+        if (context !== null && task.run.thread_id !== context.toLowerCase()) throw missing();
+      }
       return task;
     } catch (error) {
       if (error instanceof SkeinError && error.kind === "not_found") throw missing();

@@ -77,7 +77,11 @@ function wireOf(version: string | undefined): Wire {
 /** 0.3 knows no details of errors. */
 function failed(id: RpcRequest["id"], error: unknown, wire: Wire): object {
   const { code, message, data } = toJsonRpcError(error);
-  return { jsonrpc: "2.0", id, error: wire === "0.3" || data === undefined ? { code, message } : { code, message, data } };
+  return {
+    jsonrpc: "2.0",
+    id,
+    error: wire === "0.3" || data === undefined ? { code, message } : { code, message, data },
+  };
 }
 
 /** A stream that fails says why in an envelope, as everything else it says. */

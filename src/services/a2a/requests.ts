@@ -14,6 +14,8 @@ export interface Extras {
   /** Continues the graph, in place of an input. */
   readonly command: Command | null;
   readonly blocking: boolean;
+  /** The context that the task asked for must be of; null for any. */
+  readonly context_id: string | null;
 }
 
 const Text = z.string().min(1);
@@ -206,12 +208,14 @@ function extrasOf(params: unknown, wire: Wire): Extras {
   const {
     context = null,
     command = null,
+    contextId,
     configuration,
   } = (isObject(params) ? params : {}) as {
     context?: Extras["context"];
     command?: Command | null;
+    contextId?: string | null;
     configuration?: { blocking?: boolean | null; returnImmediately?: boolean | null } | null;
   };
   const waits = wire === "0.3" ? configuration?.blocking !== false : configuration?.returnImmediately !== true;
-  return { context, command, blocking: waits };
+  return { context, command, blocking: waits, context_id: contextId || null };
 }
