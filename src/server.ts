@@ -17,7 +17,7 @@ import type { RemovedRuns } from "./engine/thread-removal.ts";
 import { sweepThreads } from "./engine/thread-ttl.ts";
 import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
-import type { GraphSpec, Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
+import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
 import { createApp, type Rooms } from "./http/app.ts";
 import { type Listening, listen } from "./http/listen.ts";
@@ -34,6 +34,7 @@ import { System } from "./services/system.ts";
 import { Tasks } from "./services/tasks.ts";
 import { ThreadStates } from "./services/thread-states.ts";
 import { Threads } from "./services/threads.ts";
+import { Ui } from "./services/ui.ts";
 import { Cipher } from "./storage/cipher.ts";
 import { openStorage } from "./storage/open.ts";
 import type { Sealing } from "./storage/sealing.ts";
@@ -44,6 +45,7 @@ import { type Begun, type Broker, inProcess } from "./streaming/broker.ts";
 import { databaseOnly } from "./streaming/database-relay.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
 import { RedisBroker } from "./streaming/redis-broker.ts";
+import { UiBundles, type UiProject } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
 export interface SkeinServer {
@@ -53,7 +55,7 @@ export interface SkeinServer {
   readonly location: string;
   readonly graphs: readonly LoadedGraph[];
   /** Loads changed graph code; new runs use it. Rejects, and keeps the old code, when a graph does not load. */
-  reload(graphs: readonly GraphSpec[]): Promise<readonly LoadedGraph[]>;
+  reload(changed: Pick<Project, "graphs" | "ui">): Promise<readonly LoadedGraph[]>;
   /** Takes no new runs, drains those in hand or hands them back, then closes everything. */
   stop(): Promise<void>;
 }
@@ -75,6 +77,8 @@ const SWEEP_KEYS_MS = 10 * 60_000;
 const POLL_MS = 5000;
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
+
+const uiOf = (dir: string, { components, shared }: Project["ui"]): UiProject => ({ dir, specs: components, shared });
 
 /** Starts a server. Rejects with GraphLoadError, StorageRefused, PortInUseError when it cannot serve. */
 export async function startServer(project: Project, settings: Settings, logger: Logger): Promise<SkeinServer> {
@@ -104,6 +108,9 @@ async function assemble(
   stack.push(() => pool.close());
   const loading = pool.start();
   loading.catch(() => undefined);
+  const bundles = new UiBundles();
+  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(uiOf(project.dir, project.ui));
+  bundling.catch(() => undefined);
 
   const sealing = sealingOf(settings);
   const database = await openStorage({
@@ -116,11 +123,12 @@ async function assemble(
   onStorage = storageHandler(database, store);
   stack.push(() => database.close());
   let graphs = await loading;
+  await bundling;
   let specs = project.graphs;
   await syncDefaultAssistants(database, specs, database.now());
   await sweepLeftovers(database);
 
-  const broker = await openBroker(settings, sealing, database.dialect === "postgres", logger);
+  const broker = await openBroker(settings, sealing, database.isShared, logger);
   stack.push(() => broker.close());
   const metrics = new Metrics({
     runsByStatus: () => database.read((db) => runs.countByStatus(db)),
@@ -175,7 +183,7 @@ async function assemble(
     onWebhook: () => webhooks.nudge(),
     onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
-  const isShared = database.dialect === "postgres";
+  const { isShared } = database;
   const queue = new Queue({
     storage: database,
     owner: `${hostname()}:${process.pid}:${uuid4()}`,
@@ -254,15 +262,16 @@ async function assemble(
     scheduler.nudge();
     broker.tell({ kind: "crons" });
   };
+  const assistants = new Assistants({
+    storage: database,
+    ask,
+    graphs: () => specs,
+    typesOf: (spec) => types.of(spec),
+    onCancelled: (effects) => runService.act(effects),
+    onRemoved: stopRemoved,
+  });
   const services: Services = {
-    assistants: new Assistants({
-      storage: database,
-      ask,
-      graphs: () => specs,
-      typesOf: (spec) => types.of(spec),
-      onCancelled: (effects) => runService.act(effects),
-      onRemoved: stopRemoved,
-    }),
+    assistants,
     threads: new Threads({
       storage: database,
       states: new ThreadStates({ storage: database, ask, workOut }),
@@ -279,6 +288,7 @@ async function assemble(
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
     system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
+    ui: new Ui(bundles, assistants),
   };
 
   const appOf = (rooms: Rooms) =>
@@ -379,8 +389,9 @@ async function assemble(
       return graphs;
     },
     async reload(changed) {
-      graphs = await pool.reload(changed);
-      specs = changed;
+      await bundles.build(uiOf(project.dir, changed.ui));
+      graphs = await pool.reload(changed.graphs);
+      specs = changed.graphs;
       types.reset();
       await syncDefaultAssistants(database, specs, database.now());
       return graphs;

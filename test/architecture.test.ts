@@ -16,7 +16,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["http"],
   ["services"],
   ["engine"],
-  ["streaming", "graphs"],
+  ["streaming", "graphs", "ui"],
   ["storage"],
   ["observability"],
   ["config"],

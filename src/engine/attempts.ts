@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ErrorBody, errorBody } from "../errors.ts";
-import type { CancelAction, Json, Members, RunJob, Snapshot } from "../executor/protocol.ts";
+import type { CancelAction, Json, Members, RunJob, Snapshot, WireEvent } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { NewRun, Storage } from "../storage/storage.ts";
@@ -18,6 +18,7 @@ import { firstOfAttempt, type RunOutput } from "../streaming/run-log.ts";
 import type { ExecutorThread, RunHold } from "./executor-thread.ts";
 import { type AttemptEnd, type AttemptFacts, afterAttempt, type Ending, type NextStep } from "./lifecycle.ts";
 import type { ExecutorPool } from "./pool.ts";
+import type { AttemptOutcome } from "./queue.ts";
 import { type Concluded, conclude } from "./settle.ts";
 import { callsSomebody } from "./webhook-payload.ts";
 import { kwargsShown } from "./wire.ts";
@@ -78,7 +79,7 @@ export class Attempts {
   }
 
   /** Executes a claimed run and records its end. One that is still being written only makes ready until it is. */
-  execute(run: NewRun, committed?: Promise<boolean>): Promise<"ended" | "requeued"> {
+  execute(run: NewRun, committed?: Promise<boolean>): Promise<AttemptOutcome> {
     const attempt = this.#hold(run, committed);
     return this.#toItsEnd(attempt, async () => {
       const log = await this.#openLog(run, run.fence === 1);
@@ -103,7 +104,7 @@ export class Attempts {
    * Until the end of an attempt is written down the run is ours in the database, and we renew its lease. So when the database does
    * not take what came of it, the attempt counts as lost, and that is tried to be written until it is, or the server stops.
    */
-  async #toItsEnd(attempt: Attempt, work: () => Promise<"ended" | "requeued">): Promise<"ended" | "requeued"> {
+  async #toItsEnd(attempt: Attempt, work: () => Promise<AttemptOutcome>): Promise<AttemptOutcome> {
     try {
       return await work();
     } catch (error) {
@@ -121,7 +122,7 @@ export class Attempts {
     }
   }
 
-  async #tryToEnd(attempt: Attempt, end: AttemptEnd): Promise<"ended" | "requeued" | undefined> {
+  async #tryToEnd(attempt: Attempt, end: AttemptEnd): Promise<AttemptOutcome | undefined> {
     try {
       return await this.#conclude(attempt, end, await this.#openLog(attempt.run, false));
     } catch (error) {
@@ -223,7 +224,11 @@ export class Attempts {
 
   #runOrAbandon(attempt: Attempt, job: RunJob, log: EventLog): Promise<AttemptEnd> {
     const { run_id } = job;
-    const listener = { hold: attempt.hold, onEvents: log.append.bind(log) };
+    const onEvents = (events: readonly WireEvent[]): Promise<void> | undefined => {
+      log.append(events);
+      return log.room();
+    };
+    const listener = { hold: attempt.hold, onEvents };
     let abandoned = false;
     return new Promise((resolve, reject) => {
       attempt.abandon = (end) => {
@@ -294,7 +299,7 @@ export class Attempts {
     }, this.#options.cancelGraceMs).unref();
   }
 
-  async #conclude(attempt: Attempt, end: AttemptEnd, log: EventLog): Promise<"ended" | "requeued"> {
+  async #conclude(attempt: Attempt, end: AttemptEnd, log: EventLog): Promise<AttemptOutcome> {
     const { run } = attempt;
     if (end.kind === "lost") this.#noteLoss(attempt, end.reason);
     const written = await this.#record(attempt, end, log);
@@ -305,12 +310,12 @@ export class Attempts {
       return "requeued";
     }
     this.#suspects.delete(run.run_id);
-    if (written?.unshown === true) this.#showAnew(run);
+    if (written?.left.isShown === false) this.#showAnew(run);
     else if (next?.kind === "settle") this.#noteLeft(attempt, next.ending);
     if (written?.calls === true) this.#options.onWebhook();
     if (next !== undefined) this.#announce(run, next, log);
     else await this.#leave(attempt, log);
-    return "ended";
+    return written?.left.isBusy === true ? "thread free" : "ended";
   }
 
   /** The next run reads the thread's state from storage, and tells all of it. */
@@ -344,7 +349,7 @@ export class Attempts {
     log: EventLog,
   ): Promise<Concluded | undefined> {
     const { storage, maxAttempts } = this.#options;
-    const isShared = storage.dialect === "postgres";
+    const { isShared } = storage;
     // Events are stored under the lease, which the step below gives up.
     await log.flush();
     // Nothing keeps writes in order on PostgreSQL: what the attempt has written comes before its end.

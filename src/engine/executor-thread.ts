@@ -42,7 +42,8 @@ export interface RunHold {
 /** What an attempt tells while it runs. */
 export interface RunListener {
   readonly hold: RunHold;
-  onEvents(events: readonly WireEvent[]): void;
+  /** Undefined, or a promise for room: until then the run gets no more credit, and others are not held up. Must not reject. */
+  onEvents(events: readonly WireEvent[]): Promise<void> | undefined;
 }
 
 /** `withdrawn`: the thread has not begun the run, and will not. */
@@ -336,9 +337,16 @@ export class ExecutorThread {
   #takeEvents({ run_id, events, bytes }: Extract<FromExecutor, { type: "events" }>): void {
     const run = this.#runs.get(run_id);
     if (run === undefined) return;
-    run.listener.onEvents(events);
+    const room = run.listener.onEvents(events);
     run.taken += bytes;
     if (run.taken < ACKNOWLEDGE_BYTES) return;
+    if (room === undefined) this.#acknowledge(run_id, run);
+    else void room.then(() => this.#acknowledge(run_id, run));
+  }
+
+  /** What several waited for together is acknowledged by the first. */
+  #acknowledge(run_id: string, run: RunningRun): void {
+    if (run.taken === 0 || this.#runs.get(run_id) !== run) return;
     this.#post({ type: "events_taken", run_id, bytes: run.taken });
     run.taken = 0;
   }

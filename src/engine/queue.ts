@@ -9,6 +9,9 @@
 import type { NewRun, Storage } from "../storage/storage.ts";
 import * as runs from "../storage/tables/runs.ts";
 
+/** What an attempt came to. `thread free`: others wait on the run's thread, and one of them may be ready now. */
+export type AttemptOutcome = "ended" | "requeued" | "thread free";
+
 export interface QueueOptions {
   readonly storage: Storage;
   readonly owner: string;
@@ -20,7 +23,7 @@ export interface QueueOptions {
    * Runs a claimed run to its end and records it. Must not reject. With `committed` the run is being written: its graph
    * waits for true, and with false it has never been.
    */
-  readonly execute: (run: NewRun, committed?: Promise<boolean>) => Promise<"ended" | "requeued">;
+  readonly execute: (run: NewRun, committed?: Promise<boolean>) => Promise<AttemptOutcome>;
   /** A lease ran out, or was found at start: decide what becomes of the run. */
   readonly onExpired: (run: NewRun) => Promise<void>;
   /** Before a heartbeat; the answer takes the runs of ours that it found, where processes share the database. */
@@ -77,7 +80,7 @@ export class Queue {
   async start({ alone }: { readonly alone: boolean }): Promise<void> {
     if (alone) await this.#reclaim(Number.MAX_SAFE_INTEGER);
     this.#accepting = true;
-    for (const resolve of this.#waitingForSlot) resolve();
+    this.#wakeWaiting();
     const { pollMs = null } = this.#options;
     if (pollMs !== null) this.#poll = setInterval(() => this.#nudgeAll(), pollMs).unref();
     this.#heartbeat = setInterval(() => void this.#beat(), this.#options.leaseMs / 3).unref();
@@ -96,6 +99,11 @@ export class Queue {
   /** Resolves when a slot is free. */
   async whenFree(): Promise<void> {
     while (this.free <= 0) await new Promise<void>((resolve) => this.#waitingForSlot.add(resolve));
+  }
+
+  #wakeWaiting(): void {
+    for (const resolve of this.#waitingForSlot) resolve();
+    this.#waitingForSlot.clear();
   }
 
   /** Claims up to so many ready runs; others are for other processes. Resolves when it has. */
@@ -225,7 +233,8 @@ export class Queue {
     return maxAttempts > 1 ? maxAttempts - 1 : COUNTLESS;
   }
 
-  async #executeLast(run: NewRun): Promise<"requeued" | "thread free"> {
+  /** Others may wait for the one place that runs at their last attempt have. */
+  async #executeLast(run: NewRun): Promise<AttemptOutcome> {
     this.#lastInHand = true;
     const outcome = await this.#execute(run);
     this.#lastInHand = false;
@@ -234,11 +243,10 @@ export class Queue {
   }
 
   /** Holds a slot while `work` lasts, then looks for runs that the slot, or the run's thread, kept waiting. */
-  #occupy(work: () => Promise<"ended" | "requeued" | "thread free">): void {
+  #occupy(work: () => Promise<AttemptOutcome>): void {
     const over: Promise<void> = work().then((outcome) => {
       this.#running.delete(over);
-      for (const resolve of this.#waitingForSlot) resolve();
-      this.#waitingForSlot.clear();
+      this.#wakeWaiting();
       if (outcome === "requeued") this.#lastMayWait = true;
       if (!this.#accepting && outcome !== "ended") this.#options.onLeft();
       else if (this.#backlog || outcome !== "ended") this.nudge();
@@ -246,11 +254,9 @@ export class Queue {
     this.#running.add(over);
   }
 
-  async #execute(run: NewRun, committed?: Promise<boolean>): Promise<"ended" | "requeued" | "thread free"> {
+  async #execute(run: NewRun, committed?: Promise<boolean>): Promise<AttemptOutcome> {
     try {
-      const outcome = await this.#options.execute(run, committed);
-      // Others wait on a thread of its own only by a client that guessed its id.
-      return outcome === "ended" && !run.kwargs.temporary ? "thread free" : outcome;
+      return await this.#options.execute(run, committed);
     } catch (error) {
       this.#options.onError(error, `run ${run.run_id}`);
       return "requeued";
@@ -270,8 +276,8 @@ export class Queue {
         (tx) => runs.extendLeases(tx, { owner, now: storage.now(), lease_ms: leaseMs }),
         { durable: false, urgent: true },
       );
-      if (storage.dialect === "postgres") obey?.(found);
-      await (storage.dialect === "postgres" ? this.#takeOver() : this.#reclaim(storage.now()));
+      if (storage.isShared) obey?.(found);
+      await (storage.isShared ? this.#takeOver() : this.#reclaim(storage.now()));
     } catch (error) {
       this.#options.onError(error, "renewing leases");
     }

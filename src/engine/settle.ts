@@ -11,14 +11,28 @@ import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
+import { together } from "../storage/together.ts";
 import type { RunHold } from "./executor-thread.ts";
 import type { Ending, NextStep } from "./lifecycle.ts";
 import { callsSomebody, webhooksFor } from "./webhook-payload.ts";
 
-/** `lost`: the lease is, and nothing was written. `unshown`: the thread shows nothing until somebody has read its state. */
-type Written = "written" | "lost" | "unshown";
+/** How a thread stands when a run has left it. */
+export interface Left {
+  /** False: the thread shows nothing until somebody has read its state. */
+  readonly isShown: boolean;
+  /** Other runs are in flight on it: one of them may be ready now. */
+  readonly isBusy: boolean;
+}
 
-/** Ends a run that is held under `run.fence`. */
+/** Undefined: the lease is lost, and nothing was written. */
+type Written = Left | undefined;
+
+/** A thread that goes with its run; others wait on it only by a client that guessed its id, and go too. */
+const GONE: Left = { isShown: true, isBusy: false };
+/** The run itself is in flight still. */
+const WAITS: Left = { isShown: true, isBusy: true };
+
+/** Ends a run that is held under `run.fence`, as the caller has seen when it locked the row; of a temporary one it is seen here. */
 async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now: number): Promise<Written> {
   const checkpoint_id = ending.snapshot?.checkpoint_id ?? null;
   const { status, error } = ending;
@@ -26,22 +40,24 @@ async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now
   const settled: NewRun = { ...run, status, updated_at: now, ended_at: now };
   if (run.kwargs.temporary) {
     // The thread goes with its run: there is no row to bring up to date.
-    if (!(await runs.removeHeld(tx, { run_id, fence, thread_id }))) return "lost";
+    if (!(await runs.removeHeld(tx, { run_id, fence, thread_id }))) return undefined;
     await leaveBehind(tx, settled, ending, now);
     await threads.remove(tx, thread_id, { hasRuns: false, hasCheckpoints: hold.hasStored });
-    return "written";
+    return GONE;
   }
-  if (!(await runs.settle(tx, run_id, fence, { status, error, checkpoint_id, now }))) return "lost";
-  const isShown = await updateThread(tx, thread_id, ending.thread, ending.snapshot, now);
+  const [isSettled, left] = await together(tx, [
+    () => runs.settle(tx, run_id, fence, { status, error, checkpoint_id, now }),
+    () => updateThread(tx, thread_id, ending.thread, ending.snapshot, now),
+  ]);
+  if (!isSettled) throw new Error(`run ${run_id} is held, and was not to be settled`);
   await leaveBehind(tx, settled, ending, now);
-  return isShown ? "written" : "unshown";
+  return left;
 }
 
 /** What was written of an attempt's end. */
 export interface Concluded {
   readonly next: NextStep;
-  /** The thread shows nothing until somebody has read its state: what the run left does not follow what was there. */
-  readonly unshown: boolean;
+  readonly left: Left;
   /** Somebody is to be told: the outbox has calls to make. */
   readonly calls: boolean;
 }
@@ -59,15 +75,15 @@ export async function conclude(
 ): Promise<Concluded | undefined> {
   lockThread(tx, run.thread_id);
   // A temporary thread is gone either way.
-  const found = run.kwargs.temporary ? undefined : await runs.findLocked(tx, run.run_id);
-  const cancel_action = found?.cancel_action ?? null;
+  const found = run.kwargs.temporary ? run : await runs.findLocked(tx, run.run_id);
+  if (found?.status !== "running" || found.fence !== run.fence) return undefined;
+  const cancel_action = run.kwargs.temporary ? null : found.cancel_action;
   const next = decide(cancel_action);
   // Whom to tell may have been said since the run was claimed.
-  const task = found?.kwargs.task;
+  const { task } = found.kwargs;
   const told = task === undefined ? run : { ...run, kwargs: { ...run.kwargs, task }, cancel_action };
-  const written = await carryOut(tx, told, hold, next, now);
-  const calls = next.kind === "settle" && callsSomebody(told);
-  return written === "lost" ? undefined : { next, unshown: written === "unshown", calls };
+  const left = await carryOut(tx, told, hold, next, now);
+  return left && { next, left, calls: next.kind === "settle" && callsSomebody(told) };
 }
 
 async function carryOut(tx: Tx, run: NewRun, hold: RunHold, next: NextStep, now: number): Promise<Written> {
@@ -75,15 +91,15 @@ async function carryOut(tx: Tx, run: NewRun, hold: RunHold, next: NextStep, now:
     case "settle":
       return settleRun(tx, run, hold, next.ending, now);
     case "erase":
-      return orLost(await eraseRun(tx, run, run.fence, now));
-    case "requeue":
-      return orLost(await runs.release(tx, run.run_id, run.fence, { now, spend_attempt: next.spendAttempt }));
+      return eraseRun(tx, run, run.fence, now);
+    case "requeue": {
+      const isReleased = await runs.release(tx, run.run_id, run.fence, { now, spend_attempt: next.spendAttempt });
+      return isReleased ? WAITS : undefined;
+    }
     default:
       return next satisfies never;
   }
 }
-
-const orLost = (written: boolean): Written => (written ? "written" : "lost");
 
 /** Ends a run that was never claimed (cancelled while pending). False when it is no longer pending. */
 export async function settlePendingRun(tx: Tx, run: NewRun, now: number): Promise<boolean> {
@@ -97,14 +113,14 @@ export async function settlePendingRun(tx: Tx, run: NewRun, now: number): Promis
 
 /**
  * Removes a run and its checkpoints as if it had never been. `fence` undefined for a run that is still pending. Its thread
- * still shows what the run before left, because only a settled run changes that.
+ * still shows what the run before left, because only a settled run changes that. Undefined when the run is that no longer.
  */
-export async function eraseRun(tx: Tx, run: NewRun, fence: number | undefined, now: number): Promise<boolean> {
-  if (!(await isStill(tx, run.run_id, fence))) return false;
+export async function eraseRun(tx: Tx, run: NewRun, fence: number | undefined, now: number): Promise<Written> {
+  if (!(await isStill(tx, run.run_id, fence))) return undefined;
   await removeTraces(tx, run, now);
-  if (run.kwargs.temporary) await threads.remove(tx, run.thread_id);
-  else await restThread(tx, run.thread_id, now);
-  return true;
+  if (!run.kwargs.temporary) return restThread(tx, run.thread_id, now);
+  await threads.remove(tx, run.thread_id);
+  return GONE;
 }
 
 /**
@@ -170,8 +186,8 @@ async function valuesFor(tx: Tx, run: NewRun, { snapshot }: Ending): Promise<Jso
 }
 
 /**
- * A thread that a run has left: with others in flight it stays busy, and the next in line may go. False when the values do
- * not follow those that were there: the thread shows nothing now.
+ * A thread that a run has left: with others in flight it stays busy, and the next in line may go. Values that do not follow
+ * those that were there are not shown: the thread shows nothing now.
  */
 export async function updateThread(
   tx: Tx,
@@ -179,22 +195,21 @@ export async function updateThread(
   rest: Exclude<ThreadStatus, "busy">,
   snapshot: Snapshot | null,
   now: number,
-): Promise<boolean> {
+): Promise<Left> {
   const state =
     snapshot === null ? {} : { values: snapshot.values, interrupts: snapshot.interrupts, state_updated_at: now };
-  const isBusy = (await runs.busyWith(tx, thread_id)) !== undefined;
-  const put = await threads.touch(tx, thread_id, {
-    status: isBusy ? "busy" : rest,
+  const { put, isBusy } = await threads.touch(tx, thread_id, {
+    status: "settled",
     rest_status: rest,
     updated_at: now,
     renew_ttl: true,
     ...state,
   });
   if (isBusy) await runs.promote(tx, thread_id, now);
-  return put !== "misfit";
+  return { isShown: put !== "misfit", isBusy };
 }
 
 /** A run left without a word on the thread's state. */
-export async function restThread(tx: Tx, thread_id: string, now: number): Promise<void> {
-  await updateThread(tx, thread_id, await threads.restStatus(tx, thread_id), null, now);
+export async function restThread(tx: Tx, thread_id: string, now: number): Promise<Left> {
+  return updateThread(tx, thread_id, await threads.restStatus(tx, thread_id), null, now);
 }

@@ -50,7 +50,7 @@ export const LEFTOVER_MS = 2 * 86_400_000;
 
 /** To be called before any run is held: removes what an earlier process could not. */
 export async function sweepLeftovers(storage: Storage): Promise<void> {
-  const made_before = storage.dialect === "sqlite" ? null : storage.now() - LEFTOVER_MS;
+  const made_before = storage.isShared ? storage.now() - LEFTOVER_MS : null;
   await storage.write((tx) => events.sweepLeftovers(tx, made_before), { durable: false });
 }
 

@@ -4,10 +4,10 @@
  */
 import { type ErrorBody, errorBody, SkeinError } from "../errors.ts";
 import type { StorageCall } from "../executor/protocol.ts";
-import { isShared } from "../storage/locks.ts";
 import type { Storage, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as runs from "../storage/tables/runs.ts";
+import { together } from "../storage/together.ts";
 import type { StorageHandler, StorageRequest } from "./executor-thread.ts";
 import type { Store } from "./store.ts";
 
@@ -47,7 +47,7 @@ type WriteRequest = StorageRequest & { readonly call: Write };
  * and its end waits for the last (`attempts.ts`).
  */
 function inTurn(storage: Storage, requests: readonly WriteRequest[]): ReturnType<typeof writeAll> {
-  if (storage.dialect === "sqlite") return writeAll(storage, requests);
+  if (!storage.isShared) return writeAll(storage, requests);
   const holds = new Set(requests.flatMap(({ hold }) => hold ?? []));
   const before = [...holds].flatMap(({ writing }) => writing ?? []);
   const written =
@@ -63,7 +63,7 @@ async function writeAll(
   const durable = requests.some(({ call }) => call.op === "put_checkpoint" && call.durability === "sync");
   try {
     // On PostgreSQL what fails may still be done again.
-    const apply = storage.dialect === "sqlite" ? applyOrMark : applyAll;
+    const apply = storage.isShared ? applyAll : applyOrMark;
     return await storage.write((tx) => apply(tx, requests), { durable });
   } catch (error) {
     mark(requests, error);
@@ -96,23 +96,16 @@ async function applyAll(tx: Tx, requests: readonly WriteRequest[]): Promise<Read
   const held = await heldRuns(tx, requests);
   const replies = new Map<StorageRequest, Reply>();
   // Over a network they go out together and are done in order; what deletes does not know what comes before it.
-  const together = isShared(tx) && requests.every(({ call }) => call.op !== "delete_thread_checkpoints");
-  const sent: Promise<void>[] = [];
-  for (const request of requests) {
-    if (!held.has(request.call.run_id)) continue;
+  const isMixed = requests.some(({ call }) => call.op === "delete_thread_checkpoints");
+  const works = requests.flatMap((request) => {
+    if (!held.has(request.call.run_id)) return [];
     if (request.hold !== undefined) request.hold.hasStored = true;
-    const applied = apply(tx, request.call);
-    if (together) sent.push(applied);
-    else await applied;
     replies.set(request, { ok: true, value: null });
-  }
-  if (together) await allOf(sent);
+    return [() => apply(tx, request.call)];
+  });
+  if (isMixed) for (const work of works) await work();
+  else await together(tx, works);
   return replies;
-}
-
-/** Settles when all have: none may still write when the transaction is over. */
-async function allOf(sent: readonly Promise<void>[]): Promise<void> {
-  for (const result of await Promise.allSettled(sent)) if (result.status === "rejected") throw result.reason;
 }
 
 function heldRuns(tx: Tx, requests: readonly WriteRequest[]): Promise<ReadonlySet<string>> {

@@ -81,7 +81,7 @@ export class Webhooks {
     const now = storage.now();
     const take = async (db: Tx): Promise<readonly WebhookRecord[]> =>
       isShared(db) ? webhooks.takeDue(db, now, PAGE, this.#options.holdMs) : webhooks.due(db, now, PAGE);
-    const due = await (storage.dialect === "postgres" ? storage.write(take) : storage.read(take));
+    const due = await (storage.isShared ? storage.write(take) : storage.read(take));
     const next = await storage.read((db) => webhooks.nextDue(db, now));
     for (const webhook of due) this.#call(webhook);
     if (next !== undefined) this.#wakeIn(next - now);

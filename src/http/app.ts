@@ -16,6 +16,7 @@ import { systemRoutes } from "./routes/system.ts";
 import { threadStateRoutes } from "./routes/thread-states.ts";
 import { threadStreamRoutes } from "./routes/thread-stream.ts";
 import { threadRoutes } from "./routes/threads.ts";
+import { uiRoutes } from "./routes/ui.ts";
 import {
   type App,
   type HttpContext,
@@ -56,6 +57,7 @@ export function createApp({ services, settings, logger, observe, rooms = "all" }
     statelessRunRoutes(room);
     cronRoutes(room);
     storeRoutes(room);
+    uiRoutes(room);
     if (settings.mcp) mcpRoutes(room, settings);
     if (settings.a2a) a2aRoutes(room, settings);
   }

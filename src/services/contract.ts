@@ -29,6 +29,7 @@ import type { ThreadStateSearch, ThreadStateUpdate, ThreadStateUpdateResponse } 
 import type { Thread, ThreadCreate, ThreadFilter, ThreadPatch, ThreadPrune, ThreadSearch } from "../schemas/threads.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import type { ThreadPosition } from "../streaming/follow-thread.ts";
+import type { UiBundle, UiFile } from "../ui/bundles.ts";
 import type { Repeatable } from "./idempotency.ts";
 
 export interface AssistantsService {
@@ -199,6 +200,13 @@ export interface StoreService {
   namespaces(request: StoreListNamespaces): Promise<readonly (readonly string[])[]>;
 }
 
+export interface UiService {
+  /** The bundle of an assistant, of a graph, or of a name that the configuration made up. 404 when there is none. */
+  find(id: string): Promise<UiBundle>;
+  /** 404 when there is none. */
+  file(namespace: string, name: string): UiFile;
+}
+
 export interface SystemService {
   /** Throws when the database does not answer. */
   checkDatabase(): Promise<void>;
@@ -224,4 +232,5 @@ export interface Services {
   readonly crons: CronsService;
   readonly store: StoreService;
   readonly system: SystemService;
+  readonly ui: UiService;
 }

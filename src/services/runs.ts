@@ -21,6 +21,7 @@ import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threadValues from "../storage/tables/thread-values.ts";
 import * as threads from "../storage/tables/threads.ts";
+import { together } from "../storage/together.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import { follow, untilEnd } from "../streaming/follow.ts";
@@ -586,15 +587,20 @@ async function createOnThread(
 ): ReturnType<Creation> {
   shareAssistant(tx, assistantIdOf(request.assistant_id));
   lockThread(tx, thread_id);
-  const assistant = await assistantFor(tx, request.assistant_id);
-  const thread = await findOrMake(tx, thread_id, request, now, ttl);
+  const [assistant, found, busyWith] = await together(tx, [
+    () => assistantFor(tx, request.assistant_id),
+    () => threads.findBare(tx, thread_id),
+    () => runs.busyWith(tx, thread_id),
+  ]);
+  const thread = found ?? (await makeThread(tx, thread_id, request, now, ttl));
   const waiting = request.command?.resume === undefined ? [] : waitingOn(thread);
   const run = newRun({ assistant, thread_id, request, temporary: false, waiting, task, now });
   await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
-  const busyWith = await runs.busyWith(tx, thread_id);
   const effects = await makeRoom(tx, run, busyWith, now);
-  const inserted = await runs.insert(tx, busyWith === undefined ? startable(run, slot) : run);
-  await threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now });
+  const [inserted] = await together(tx, [
+    () => runs.insert(tx, busyWith === undefined ? startable(run, slot) : run),
+    () => threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now }),
+  ]);
   return { made: [inserted], effects };
 }
 
@@ -604,15 +610,14 @@ function waitingOn({ interrupts }: threads.BareThread): readonly string[] {
   return Object.values(byTask).flatMap((ofTask) => ofTask.flatMap(({ id }) => id ?? []));
 }
 
-async function findOrMake(
+/** The thread is not there. */
+async function makeThread(
   tx: Tx,
   thread_id: string,
   { if_not_exists, config }: RunCreateStateful,
   now: number,
   ttl: TtlDefaults,
 ): Promise<threads.BareThread> {
-  const thread = await threads.findBare(tx, thread_id);
-  if (thread !== undefined) return thread;
   if (if_not_exists !== "create") throw notFound(`Thread ${thread_id} not found`);
   const record = newThread(thread_id, "idle", {}, now, { ttl: ttlWithRun(config?.configurable ?? {}, ttl, now) });
   await threads.insert(tx, record);

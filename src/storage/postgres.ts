@@ -103,6 +103,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Storage> {
 
 class PostgresStorage implements Storage {
   readonly dialect = "postgres";
+  readonly isShared = true;
   readonly location: string;
   readonly #options: PostgresOptions;
   readonly #config: pg.PoolConfig;

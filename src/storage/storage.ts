@@ -38,6 +38,8 @@ export interface Search {
 export interface Storage {
   /** `sqlite` or `postgres`: tables pick the few expressions that differ by this. */
   readonly dialect: "sqlite" | "postgres";
+  /** Other processes may be on the database: they may hold runs, and transactions run side by side. */
+  readonly isShared: boolean;
   /** Where the data lies, for people. */
   readonly location: string;
   /** Epoch milliseconds by the clock that all processes on this database share, as well as it is known here. */

@@ -5,8 +5,9 @@
  * The newest events are in memory (the tail); older ones are in storage, so that a long run with a slow
  * reader does not grow without bound. A resumable log stores its events *before* readers see them: an
  * index a client has seen must mean the same event after a crash. Other logs go to storage only when
- * their tail grows too big.
+ * their tail grows too big. Whoever writes waits while storage is behind (`room`).
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { unavailable } from "../errors.ts";
 import type { WireEvent } from "../executor/protocol.ts";
 import type { RunEvent } from "./events.ts";
@@ -36,6 +37,13 @@ export interface EventLogOptions {
   readonly onError: (error: unknown) => void;
 }
 
+/** Between tries to store what did not go into storage. */
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 5000;
+
+/** `void`: the lease is lost, and nobody may see the events. */
+type Stored = "stored" | "void" | "failed";
+
 export class EventLog implements RunLog {
   readonly run_id: string;
   readonly thread_id: string;
@@ -49,7 +57,9 @@ export class EventLog implements RunLog {
   #tailSize = 0;
   /** Appended, not yet stored (resumable logs only). */
   #unstored: RunEvent[] = [];
-  #storing: Promise<void> | undefined;
+  #unstoredSize = 0;
+  #storing: Promise<Stored> | undefined;
+  #makingRoom: Promise<void> | undefined;
   #next: number;
   /** Events below this index are in storage. */
   #storedTo: number;
@@ -128,9 +138,49 @@ export class EventLog implements RunLog {
     else this.#publish(numbered);
   }
 
-  /** Resolves when everything appended so far is stored (resumable) and visible. */
+  /**
+   * Undefined while more may be appended; else resolves when there is room again: what is too much for memory is in
+   * storage by then, or nobody will want it. Storage that fails is tried again until then. Whoever appends without waiting is
+   * not refused.
+   */
+  room(): Promise<void> | undefined {
+    if (!this.#isFull) return undefined;
+    this.#makingRoom ??= this.#makeRoom().finally(() => {
+      this.#makingRoom = undefined;
+    });
+    return this.#makingRoom;
+  }
+
+  /** More than one event in memory, and too much. */
+  get #isFull(): boolean {
+    const isOpen = this.#endedAt === undefined && this.#moved === undefined;
+    const isLarge = this.#tailSize + this.#unstoredSize > this.#options.tailLimit;
+    return isOpen && isLarge && this.#tail.length + this.#unstored.length > 1;
+  }
+
+  async #makeRoom(): Promise<void> {
+    for (let pause = FIRST_PAUSE_MS; this.#isFull; ) {
+      if (this.#unstored.length > 0) this.#storeUnstored();
+      else this.#cutTail();
+      const outcome = await this.#storing;
+      if (outcome === "void") return;
+      if (outcome !== "failed") continue;
+      await sleep(pause, undefined, { ref: false });
+      pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
+    }
+  }
+
+  /** Resolves when everything appended so far is stored (resumable) and visible; rejects when it cannot be stored now. */
   async flush(): Promise<void> {
-    while (this.#storing !== undefined) await this.#storing;
+    let isSecond = false;
+    while (this.#storing !== undefined || this.#unstored.length > 0) {
+      this.#storeUnstored();
+      const outcome = await this.#storing;
+      if (outcome === "failed" && this.#unstored.length > 0) {
+        if (isSecond) throw unavailable(`events of run ${this.run_id} could not be stored`);
+        isSecond = true;
+      }
+    }
   }
 
   /** No more events follow. Readers finish what is there and stop. */
@@ -220,19 +270,37 @@ export class EventLog implements RunLog {
 
   #storeThenPublish(events: readonly RunEvent[]): void {
     this.#unstored.push(...events);
-    this.#storing ??= this.#storeAll().finally(() => {
+    for (const { data } of events) this.#unstoredSize += data.length;
+    this.#storeUnstored();
+  }
+
+  /** One thing is stored at a time; what comes meanwhile waits. */
+  #storeOnce(work: () => Promise<Stored>): void {
+    this.#storing ??= work().finally(() => {
       this.#storing = undefined;
     });
   }
 
-  async #storeAll(): Promise<void> {
+  #storeUnstored(): void {
+    if (this.#unstored.length > 0) this.#storeOnce(() => this.#storeAll());
+  }
+
+  /** What failed is kept, in front of what came meanwhile: an index has its event, or the log ends before it. */
+  async #storeAll(): Promise<Stored> {
     while (this.#unstored.length > 0) {
       const batch = this.#unstored;
       this.#unstored = [];
-      if (!(await this.#store(batch))) return;
+      const outcome = await this.#store(batch);
+      if (outcome === "failed") {
+        this.#unstored = [...batch, ...this.#unstored];
+        return outcome;
+      }
+      for (const { data } of batch) this.#unstoredSize -= data.length;
+      if (outcome === "void") return outcome;
       this.#storedTo = lastId(batch) + 1;
       this.#publish(batch);
     }
+    return "stored";
   }
 
   /** Drops the older half of the tail from memory, once it is in storage. */
@@ -241,17 +309,15 @@ export class EventLog implements RunLog {
     const cut = this.#tail.slice(0, this.#tail.length - keep);
     if (cut.length === 0) return;
     if (this.resumable || lastId(cut) < this.#storedTo) this.#forget(cut.length);
-    else if (this.#storing === undefined) {
-      this.#storing = this.#spill(cut).finally(() => {
-        this.#storing = undefined;
-      });
-    }
+    else this.#storeOnce(() => this.#spill(cut));
   }
 
-  async #spill(events: readonly RunEvent[]): Promise<void> {
-    if (!(await this.#store(events))) return;
+  async #spill(events: readonly RunEvent[]): Promise<Stored> {
+    const outcome = await this.#store(events);
+    if (outcome !== "stored") return outcome;
     this.#storedTo = lastId(events) + 1;
     this.#forget(events.length);
+    return outcome;
   }
 
   #forget(count: number): void {
@@ -259,12 +325,12 @@ export class EventLog implements RunLog {
     this.#tailStart += count;
   }
 
-  async #store(events: readonly RunEvent[]): Promise<boolean> {
+  async #store(events: readonly RunEvent[]): Promise<Stored> {
     try {
-      return await this.#options.shelf.store(this, events);
+      return (await this.#options.shelf.store(this, events)) ? "stored" : "void";
     } catch (error) {
       this.#options.onError(error);
-      return false;
+      return "failed";
     }
   }
 }

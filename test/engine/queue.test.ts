@@ -1,6 +1,6 @@
 /** Slots of the queue: who gets one at once, and who has to wait for its turn. */
-import { expect, onTestFinished, test } from "vitest";
-import { Queue } from "../../src/engine/queue.ts";
+import { expect, onTestFinished, test, vi } from "vitest";
+import { type AttemptOutcome, Queue } from "../../src/engine/queue.ts";
 import type { NewRun } from "../../src/storage/storage.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
 import { NOW, newRun, openTemp } from "../storage/support.ts";
@@ -10,7 +10,7 @@ async function queueOf(slots: number, { maxAttempts = 1 } = {}) {
   const storage = await openTemp();
   const begun: string[] = [];
   const written = new Map<string, Promise<boolean> | undefined>();
-  const ends = new Map<string, (outcome: "ended" | "requeued") => void>();
+  const ends = new Map<string, (outcome: AttemptOutcome) => void>();
   let arrived: (() => void) | undefined;
   const queue = new Queue({
     storage,
@@ -47,7 +47,7 @@ async function queueOf(slots: number, { maxAttempts = 1 } = {}) {
     await storage.write(async () => undefined);
     await storage.write(async () => undefined);
   };
-  return { queue, begun, written, ends, insert, count, settled };
+  return { storage, queue, begun, written, ends, insert, count, settled };
 }
 
 test("a free slot is kept for who asks, and given back when nothing comes of it", async () => {
@@ -88,6 +88,30 @@ test("a run that went ahead hears whether it was written", async () => {
   await count(4);
   expect(begun[3]).toBe(second.run_id);
   expect(written.get(second.run_id)).toBeUndefined();
+});
+
+test("nothing is looked for after a run that nobody waited for; the next on its thread is, after one that somebody did", async () => {
+  const { storage, queue, ends, insert, begun, count, settled } = await queueOf(2);
+  await settled();
+  const slot = queue.reserve();
+  const first = newRun();
+  slot?.begin(first);
+  slot?.release();
+  await count(1);
+  const write = vi.spyOn(storage, "write");
+  ends.get(first.run_id)?.("ended");
+  await vi.waitFor(() => expect(queue.running).toBe(0));
+  expect(write).not.toHaveBeenCalled();
+
+  const again = queue.reserve();
+  const second = newRun();
+  again?.begin(second);
+  again?.release();
+  const next = await insert();
+  expect(begun).not.toContain(next.run_id);
+  ends.get(second.run_id)?.("thread free");
+  await count(3);
+  expect(begun[2]).toBe(next.run_id);
 });
 
 test("nobody gets a slot past runs that wait for one", async () => {

@@ -161,11 +161,13 @@ describe("system", () => {
     });
     const unlisted = ["/", "/openapi.json", "/docs", "/mcp"];
     const mounted = app.routes.filter(({ method, path }) => method !== "ALL" && !unlisted.includes(path));
-    expect(mounted.length).toBe(64);
+    expect(mounted.length).toBe(66);
     for (const { method, path } of mounted) {
       const operation = document.paths[path.replaceAll(/:(\w+)/g, "{$1}")]?.[method.toLowerCase()];
       expect(operation, `${method} ${path}`).toBeDefined();
-      expect(operation?.responses["200"]?.content ?? operation?.responses["204"]).toBeDefined();
+      const { 200: ok, 204: done, 404: missing, 405: never } = operation?.responses ?? {};
+      const onlyRefuses = path === "/mcp/" && method !== "POST";
+      expect(onlyRefuses ? (missing ?? never) : (ok?.content ?? done)).toBeDefined();
       const names = [...path.matchAll(/:(\w+)/g)].map((match) => match[1]);
       expect(
         operation?.parameters?.filter((parameter) => parameter.in === "path").map((parameter) => parameter.name) ?? [],

@@ -380,6 +380,14 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
         return [];
       },
     },
+    ui: {
+      async find(id) {
+        throw notFound(`There is no ui for ${id}`);
+      },
+      file(namespace, name) {
+        throw notFound(`There is no file ${name} of a ui ${namespace}`);
+      },
+    },
     system: {
       broker: () => ({}),
       async checkDatabase() {

@@ -17,7 +17,7 @@ const cipher = new Cipher({ key: Buffer.from("0123456789abcdef"), old: [] });
 const openSealed = (dir: string): Promise<Storage> => openSqlite({ dir, sealing: { cipher, jsonKeys: [] } });
 
 const put = (storage: Storage, id: string, values: Json | GrownValues | null, at = NOW): Promise<unknown> =>
-  storage.write((tx) => threads.touch(tx, id, { values, updated_at: at, state_updated_at: at }));
+  storage.write(async (tx) => (await threads.touch(tx, id, { values, updated_at: at, state_updated_at: at })).put);
 
 async function shown(storage: Storage, id = "t"): Promise<unknown> {
   const record = await storage.read((db) => threads.find(db, id));

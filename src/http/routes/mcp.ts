@@ -82,8 +82,15 @@ async function post(room: Room, settings: HttpSettings, c: HttpContext): Promise
     signal: client.signal,
     onLeft: (then: () => void) => client.onLeft(then),
   };
-  const response = answerMcp(caller, { request: asJson(c), body, heartbeatMs });
+  const response = answerMcp(caller, { request: asJson(c), body, heartbeatMs }).then((made) => inOurWords(c, made));
   return whenReady(c, response, { headers: {}, heartbeatMs, signal: client.signal, logger });
+}
+
+/** What the SDK refuses says why in both protocols' words too. */
+async function inOurWords(c: HttpContext, response: Response): Promise<Response> {
+  if (response.status < 400) return response;
+  const { error } = (await response.json()) as { readonly error: { readonly code: number; readonly message: string } };
+  return rpcError(c, 400, error.code, error.message);
 }
 
 /** Whatever a client calls its body, it has been read as JSON; and what it accepts is known, however it writes it. */

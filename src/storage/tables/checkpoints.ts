@@ -27,6 +27,7 @@ import {
 import { isShared } from "../locks.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { Tx } from "../storage.ts";
+import { together } from "../together.ts";
 
 type Row = Omit<Selectable<Database["checkpoints"]>, "run_id">;
 type PendingRow = Omit<WriteRow, "value"> & { at: number; type: string; value: Uint8Array | string };
@@ -250,9 +251,10 @@ const deleteOfThread = (["checkpoints", "checkpoint_blobs", "checkpoint_writes",
 
 /** Deletes all checkpoints of a thread, its values and pending writes. */
 export async function removeThread(tx: Tx, thread_id: string): Promise<void> {
-  // A connection over the network takes them together.
-  if (isShared(tx)) await Promise.all(deleteOfThread.map((remove) => remove(tx, { thread_id })));
-  else for (const remove of deleteOfThread) await remove(tx, { thread_id });
+  await together(
+    tx,
+    deleteOfThread.map((remove) => () => remove(tx, { thread_id })),
+  );
 }
 
 const COPIED = {
@@ -447,8 +449,7 @@ async function restoreReplaced(tx: Tx, thread_id: string, runs: string): Promise
 async function complete(db: Tx, rows: readonly Row[]): Promise<StoredCheckpoint[]> {
   if (rows.length === 0) return [];
   const versions = rows.map((row) => JSON.parse(row.blob_versions) as Record<string, BlobRef>);
-  const blobs = await blobsOf(db, rows, versions);
-  const writes = await writesOf(db, rows);
+  const [blobs, writes] = await together(db, [() => blobsOf(db, rows, versions), () => writesOf(db, rows)]);
   return rows.map(({ type, checkpoint, ...row }, index) => ({
     ...row,
     checkpoint: [type, checkpoint],

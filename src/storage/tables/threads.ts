@@ -3,9 +3,9 @@ import type { GrownValues, Json } from "../../executor/protocol.ts";
 import type { ThreadStatus, TtlStrategy } from "../../schemas/threads.ts";
 import type { Database } from "../database.ts";
 import { hasMembers, integer, perDialect, text } from "../expressions.ts";
-import { isShared } from "../locks.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { ThreadRecord, ThreadTtl, Tx } from "../storage.ts";
+import { together } from "../together.ts";
 import * as checkpoints from "./checkpoints.ts";
 import * as shown from "./thread-values.ts";
 
@@ -88,7 +88,8 @@ export async function findBare(db: Tx, thread_id: string): Promise<BareThread | 
 
 /** What changes on a thread. A member that is absent stays as it is; `metadata` is the whole new object. */
 export interface ThreadChange {
-  readonly status?: ThreadStatus;
+  /** `settled`: as `rest_status`, or `busy` while runs of the thread are in flight. */
+  readonly status?: ThreadStatus | "settled";
   /** The status once no run is in flight. Default: `status`, unless that is `busy`. */
   readonly rest_status?: Exclude<ThreadStatus, "busy">;
   readonly metadata?: Readonly<Record<string, unknown>>;
@@ -105,6 +106,7 @@ export interface ThreadChange {
 interface Touch {
   readonly thread_id: string;
   readonly values_changed: number;
+  readonly settles: number;
   readonly status: string | null;
   readonly rest_status: string | null;
   readonly interrupts: string | null;
@@ -118,14 +120,17 @@ const stateUpdatedAt = ({ values_changed, interrupts, state_updated_at }: Touch)
   when ${integer(state_updated_at)} is not null and (${integer(values_changed)} = 1 or interrupts <> ${text(interrupts)})
   then ${integer(state_updated_at)} else state_updated_at end`;
 
+const settledStatus = ({ thread_id, rest_status }: Touch) => sql<never>`case when exists (select 1 from runs
+  where runs.thread_id = ${thread_id} and runs.status in ('pending', 'running')) then 'busy' else ${text(rest_status)} end`;
+
 const kept = (column: "status" | "rest_status" | "interrupts", value: string | number | null) =>
   sql<never>`coalesce(${value}, ${sql.ref(column)})`;
 
-const touchRow = prepared<Touch>((db, slots) =>
+const touchRow = prepared<Touch, { status: string }>((db, slots) =>
   db
     .updateTable("threads")
     .set({
-      status: kept("status", slots.status),
+      status: sql<never>`case when ${integer(slots.settles)} = 1 then ${settledStatus(slots)} else ${kept("status", slots.status)} end`,
       rest_status: kept("rest_status", slots.rest_status),
       interrupts: kept("interrupts", slots.interrupts),
       state_updated_at: stateUpdatedAt(slots),
@@ -133,7 +138,8 @@ const touchRow = prepared<Touch>((db, slots) =>
       expires_at: sql<never>`case when ${integer(slots.renew_ttl)} = 1 and ttl_strategy = 'keep_latest'
         then ${integer(slots.updated_at)} + ttl_minutes * 60000 else expires_at end`,
     })
-    .where("thread_id", "=", slots.thread_id),
+    .where("thread_id", "=", slots.thread_id)
+    .returning("status"),
 );
 
 /** A statement of its own: it concerns the index of metadata. */
@@ -149,23 +155,35 @@ const setTtl = prepared<{ thread_id: string; strategy: string; minutes: number; 
       .where("thread_id", "=", slots.thread_id),
 );
 
-/** Changes the members given. Says how the values went, which are null after a misfit. */
-export async function touch(tx: Tx, thread_id: string, change: ThreadChange): Promise<shown.PutResult> {
-  const { status = null, metadata, values, ttl } = change;
+export interface Touched {
+  /** Values are null after a misfit. */
+  readonly put: shown.PutResult;
+  readonly isBusy: boolean;
+}
+
+/** Changes the members given. Says how the values went, and the status. */
+export async function touch(tx: Tx, thread_id: string, change: ThreadChange): Promise<Touched> {
+  const { metadata, values, ttl } = change;
+  const settles = change.status === "settled";
+  const status = change.status === "settled" ? null : (change.status ?? null);
   const put = values === undefined ? "same" : await shown.put(tx, thread_id, values);
-  await touchRow(tx, {
+  const touched: Touch = {
     thread_id,
     values_changed: put === "same" ? 0 : 1,
+    settles: settles ? 1 : 0,
     status,
     rest_status: change.rest_status ?? (status === "busy" ? null : status),
     interrupts: change.interrupts ?? null,
     state_updated_at: change.state_updated_at ?? null,
     updated_at: change.updated_at,
     renew_ttl: change.renew_ttl === true ? 1 : 0,
-  });
-  if (metadata !== undefined) await setMetadata(tx, { thread_id, metadata: JSON.stringify(metadata) });
-  if (ttl !== undefined) await setTtl(tx, { thread_id, ...ttl });
-  return put;
+  };
+  const [{ rows }] = await together(tx, [
+    () => touchRow(tx, touched),
+    ...(metadata === undefined ? [] : [() => setMetadata(tx, { thread_id, metadata: JSON.stringify(metadata) })]),
+    ...(ttl === undefined ? [] : [() => setTtl(tx, { thread_id, ...ttl })]),
+  ]);
+  return { put, isBusy: rows[0]?.status === "busy" };
 }
 
 export interface Expired {
@@ -236,13 +254,11 @@ const deleteRuns = prepared<{ thread_id: string }>((db, slots) =>
  * stay: readers may still follow them.
  */
 export async function remove(tx: Tx, thread_id: string, { hasRuns = true, hasCheckpoints = true } = {}): Promise<void> {
-  const runs = (): Promise<unknown> => deleteRuns(tx, { thread_id });
-  if (isShared(tx)) await Promise.all([deleteRow(tx, { thread_id }), ...(hasRuns ? [runs()] : [])]);
-  else {
-    await deleteRow(tx, { thread_id });
-    if (hasRuns) await runs();
-  }
-  if (hasCheckpoints) await checkpoints.removeThread(tx, thread_id);
+  await together(tx, [
+    () => deleteRow(tx, { thread_id }),
+    ...(hasRuns ? [() => deleteRuns(tx, { thread_id })] : []),
+    ...(hasCheckpoints ? [() => checkpoints.removeThread(tx, thread_id)] : []),
+  ]);
 }
 
 const toRow = ({ ttl, ...record }: ThreadRecord): Row => ({
