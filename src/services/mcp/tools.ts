@@ -87,7 +87,15 @@ export function outputSchemaOf(schema: Schema | null | undefined): Schema | unde
 
 const takesObject = (schema: Schema | null | undefined): schema is Schema => schema?.type === "object";
 
-const withoutDialect = ({ $schema: _, ...schema }: Schema): Schema => schema;
+/** Zod writes it into each property of a state. */
+function withoutDialect({ $schema: _, ...schema }: Schema): Schema {
+  if (!isObject(schema.properties)) return schema;
+  const properties = Object.entries(schema.properties).map(([name, property]) => [
+    name,
+    isObject(property) ? withoutDialect(property) : property,
+  ]);
+  return { ...schema, properties: Object.fromEntries(properties) };
+}
 
 function withMessages(schema: Schema, messages: Schema): Schema {
   if (!isObject(schema.properties)) return schema;
