@@ -15,6 +15,7 @@ import {
   readSettings,
   type Settings,
 } from "./config.ts";
+import { optimizeEarly } from "./early-optimization.ts";
 import { GraphLoadError, IndexLoadError } from "./engine/executor-thread.ts";
 import { PortInUseError } from "./http/listen.ts";
 import { createLogger, type Logger } from "./observability/logger.ts";
@@ -136,6 +137,7 @@ function addCompatCommand(program: Command): void {
 }
 
 async function serve(command: Mode | "worker", flags: Flags): Promise<void> {
+  optimizeEarly();
   poolRandomValues();
   const mode = command === "worker" ? "start" : command;
   try {

@@ -21,7 +21,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["observability"],
   ["config"],
   ["schemas"],
-  ["errors", "version", "pooled-random", "text-table"],
+  ["errors", "version", "pooled-random", "early-optimization", "text-table"],
 ];
 const EXECUTOR = "executor";
 const DOOR = "executor/protocol.ts";
