@@ -27,6 +27,7 @@ export interface Project {
   /** The process's environment with the project's `env` under it. */
   readonly env: Env;
   readonly webhooks: WebhookSettings;
+  readonly http: HttpBlockSettings;
   readonly threadTtl: ThreadTtlSettings;
   readonly store: StoreSettings;
   readonly ui: UiSettings;
@@ -38,6 +39,14 @@ export interface UiSettings {
   readonly components: readonly { readonly namespace: string; readonly file: string }[];
   /** Packages that pages bring along, besides React. */
   readonly shared: readonly string[];
+}
+
+/** The `http` block of langgraph.json. */
+export interface HttpBlockSettings {
+  /** False with `disable_mcp`. */
+  readonly mcp: boolean;
+  /** False with `disable_a2a`. */
+  readonly a2a: boolean;
 }
 
 /** The `store` block of langgraph.json. */
@@ -240,7 +249,14 @@ const ProjectFile = z.looseObject({
         .nullish(),
     })
     .nullish(),
-  http: z.looseObject({ disable_webhooks: z.boolean().nullish(), disable_ui: z.boolean().nullish() }).nullish(),
+  http: z
+    .looseObject({
+      disable_webhooks: z.boolean().nullish(),
+      disable_mcp: z.boolean().nullish(),
+      disable_a2a: z.boolean().nullish(),
+      disable_ui: z.boolean().nullish(),
+    })
+    .nullish(),
   ui: z.record(z.string().min(1), z.string()).nullish(),
   ui_config: z.looseObject({ shared: z.array(z.string().min(1)).nullish() }).nullish(),
   webhooks: WebhooksBlock.nullish(),
@@ -261,6 +277,7 @@ export function loadProject(path: string, processEnv: Env): Project {
     graphs: Object.entries(content.graphs).map(([id, entry]) => graphSpec(dir, id, entry)),
     env,
     webhooks: webhookSettings(content, env),
+    http: { mcp: content.http?.disable_mcp !== true, a2a: content.http?.disable_a2a !== true },
     store: storeSettings(dir, content.store),
     threadTtl: threadTtlSettings(content),
     ui: uiSettings(dir, content),

@@ -36,6 +36,7 @@ import { agentTree } from "./services/protocol/tree.ts";
 import { Runs } from "./services/runs.ts";
 import { LongTermStore } from "./services/store.ts";
 import { System } from "./services/system.ts";
+import { Tasks } from "./services/tasks.ts";
 import { ThreadStates } from "./services/thread-states.ts";
 import { Threads } from "./services/threads.ts";
 import { Ui } from "./services/ui.ts";
@@ -172,6 +173,7 @@ async function assemble(
     metrics,
     post: poster(() => server_url, project.webhooks),
     fields: project.webhooks.fields,
+    notification: async (push, shown) => (await import("./services/a2a/push.ts")).notificationOf(push, shown),
     holdMs: settings.leaseMs * 2,
   });
   stack.push(() => webhooks.stop());
@@ -306,6 +308,12 @@ async function assemble(
     threads: threadService,
     runs: runService,
     protocol,
+    tasks: new Tasks({
+      storage: database,
+      onCancelled: (effects) => runService.act(effects),
+      untilEnd: (run_id) => runService.wait(null, run_id, new AbortController().signal),
+      checkWebhook: checkUrl,
+    }),
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
     system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
@@ -320,6 +328,8 @@ async function assemble(
         version: VERSION,
         corsOrigins: [...settings.corsOrigins],
         mode: settings.mode,
+        mcp: project.http.mcp,
+        a2a: project.http.a2a,
       },
       logger,
       observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),

@@ -151,10 +151,10 @@ function compareLimits(place: string, listed: Value, served: Shape): Finding[] {
 }
 
 function compareAnswers(listed: ListedOperation, answers: ServedOperation["answers"]): Finding[] {
-  const types = answers.get(listed.success);
+  const types = listed.success === null ? [] : answers.get(listed.success);
   const lacking = listed.types.filter((type) => types !== undefined && !types.includes(type));
   const errors = listed.errors.filter((status) => !answers.has(status));
-  const known = new Set([listed.success, ...listed.errors]);
+  const known = new Set<number | null>([listed.success, ...listed.errors]);
   return [
     ...(types === undefined ? [missing(`answer.${listed.success}`, "is not described")] : []),
     ...lacking.map((type) => missing(`answer.${listed.success}`, `does not answer as ${type}`)),

@@ -33,6 +33,8 @@ export const TAGS = [
   "Crons",
   "Store",
   "Streaming",
+  "A2A",
+  "MCP",
   "System",
 ] as const;
 export type Tag = (typeof TAGS)[number];
@@ -47,7 +49,8 @@ export interface ListedOperation {
   readonly headers: Fields;
   /** An object with fields, or an array of such; null when it takes none. */
   readonly body: Value | null;
-  readonly success: 200 | 204;
+  /** Null: it answers with errors only. */
+  readonly success: 200 | 204 | null;
   /** The content types of a success. */
   readonly types: readonly string[];
   readonly errors: readonly number[];
@@ -195,7 +198,9 @@ interface Details {
   readonly headers?: Fields;
   /** Fields of an object body, or a whole body of another kind. */
   readonly body?: Fields | readonly [Value];
-  readonly success?: 204;
+  readonly success?: 204 | null;
+  /** What is wrong with its body is told in JSON-RPC. */
+  readonly rpc?: true;
   readonly types?: readonly string[];
   /** Besides those that follow from what it takes: 413 for a body, 422 for all that is checked. */
   readonly errors?: readonly number[];
@@ -208,7 +213,8 @@ function under(tag: Tag) {
   return (line: string, { body, ...details }: Details = {}): ListedOperation => {
     const [method = "", path = ""] = line.split(" ");
     const { params = {}, query = {}, headers = {}, success = 200, errors = [] } = details;
-    const checked = body !== undefined || Object.keys(query).length > 0 || params.thread_id !== undefined;
+    const checked =
+      (body !== undefined && details.rpc !== true) || Object.keys(query).length > 0 || params.thread_id !== undefined;
     const implied = [...(body === undefined ? [] : [413]), ...(checked || params.cron_id !== undefined ? [422] : [])];
     return {
       tag,
@@ -219,7 +225,7 @@ function under(tag: Tag) {
       headers,
       body: body === undefined ? null : isWhole(body) ? body[0] : object({ fields: body }),
       success,
-      types: success === 204 ? [] : (details.types ?? JSON_TYPE),
+      types: success !== 200 ? [] : (details.types ?? JSON_TYPE),
       errors: [...errors, ...implied],
     };
   };
@@ -234,6 +240,8 @@ const statelessRuns = under("Stateless Runs");
 const crons = under("Crons");
 const store = under("Store");
 const streamingV2 = under("Streaming");
+const a2a = under("A2A");
+const mcp = under("MCP");
 const system = under("System");
 
 export const OPERATIONS: readonly ListedOperation[] = [
@@ -575,6 +583,29 @@ export const OPERATIONS: readonly ListedOperation[] = [
     types: SSE_TYPE,
     errors: [400],
   }),
+
+  a2a("POST /a2a/{assistant_id}", {
+    params: assistantId,
+    headers: { Accept: required(text()) },
+    body: {
+      jsonrpc: required(word(["2.0"])),
+      id: required(text()),
+      method: required(word(["message/send", "message/stream", "tasks/get", "tasks/cancel"])),
+      params: object(),
+    },
+    rpc: true,
+    types: [...JSON_TYPE, ...SSE_TYPE],
+    errors: [400, 404, 500],
+  }),
+
+  mcp("POST /mcp/", {
+    headers: { Accept: required(word(["application/json, text/event-stream"])) },
+    body: {},
+    rpc: true,
+    errors: [400, 405, 500],
+  }),
+  mcp("GET /mcp/", { success: null, errors: [405] }),
+  mcp("DELETE /mcp/", { success: null, errors: [404] }),
 
   system("GET /ok", { query: { check_db: integer({ values: [0, 1], default: 0 }) }, errors: [500] }),
   system("GET /info"),

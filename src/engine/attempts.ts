@@ -28,6 +28,8 @@ import {
 import type { ExecutorPool } from "./pool.ts";
 import type { AttemptOutcome } from "./queue.ts";
 import { type Concluded, conclude } from "./settle.ts";
+import { callsSomebody } from "./webhook-payload.ts";
+import { kwargsShown } from "./wire.ts";
 
 export interface AttemptsOptions {
   readonly storage: Storage;
@@ -319,6 +321,7 @@ export class Attempts {
     this.#suspects.delete(run.run_id);
     if (written?.left.isShown === false) this.#showAnew(run);
     else if (next?.kind === "settle") this.#noteLeft(attempt, next.ending);
+    if (written?.calls === true) this.#options.onWebhook();
     if (next !== undefined) this.#announce(run, next, log);
     else await this.#leave(attempt, log);
     return written?.left.isBusy === true ? "thread free" : "ended";
@@ -373,7 +376,7 @@ export class Attempts {
     // Once it is handed back, another process may write the next attempt, and nothing of this one is taken any more.
     if (expected.kind === "requeue") await this.#options.logs.shown(log);
     // A run that leaves nothing behind and calls nobody has nothing for the disk to remember.
-    const durable = expected.kind !== "settle" || !run.kwargs.temporary || run.kwargs.webhook !== null;
+    const durable = expected.kind !== "settle" || !run.kwargs.temporary || callsSomebody(run);
     if (isShared) await log.flush();
     const concluded = storage.write((tx) => conclude(tx, run, hold, decide, storage.now()), { durable });
     const [written] = await Promise.all([concluded, log.flush()]);
@@ -381,14 +384,13 @@ export class Attempts {
   }
 
   #announce(run: NewRun, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
-    const { logs, metrics, onWebhook } = this.#options;
+    const { logs, metrics } = this.#options;
     const status = next.kind === "erase" ? "rollback" : next.ending.status;
     metrics.runsEnded.inc({ status });
     metrics.runSeconds.observe((Date.now() - (run.started_at ?? Date.now())) / 1000);
     if (next.kind === "erase") logs.erase(log);
     else logs.end(log, finalOutput(next.ending));
     if (run.kwargs.temporary) logs.closeThread(run.thread_id);
-    if (run.kwargs.webhook !== null) onWebhook();
   }
 }
 
@@ -420,7 +422,8 @@ function openingEvents({ run_id, graph_id, attempt, kwargs }: RunJob): WireEvent
 const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
 
 function jobOf({ run, committed }: Attempt, latest: NonNullable<RunJob["latest"]> | null): RunJob {
-  const { run_id, thread_id, assistant_id, graph_id, attempt, kwargs, metadata } = run;
+  const { run_id, thread_id, assistant_id, graph_id, attempt, metadata } = run;
+  const kwargs = kwargsShown(run);
   const job = { run_id, thread_id, assistant_id, graph_id, attempt, resume: run.fence > 1, kwargs, metadata, latest };
   return committed === undefined ? job : { ...job, waits: true };
 }

@@ -16,7 +16,7 @@ import { together } from "../storage/together.ts";
 import type { RunOutput } from "../streaming/run-log.ts";
 import type { RunHold } from "./executor-thread.ts";
 import { type Ending, finalOutput, type NextStep } from "./lifecycle.ts";
-import { webhookFor } from "./webhook-payload.ts";
+import { callsSomebody, webhooksFor } from "./webhook-payload.ts";
 
 /** How a thread stands when a run has left it. */
 export interface Left {
@@ -64,6 +64,8 @@ async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now
 export interface Concluded {
   readonly next: NextStep;
   readonly left: Left;
+  /** Somebody is to be told: the outbox has calls to make. */
+  readonly calls: boolean;
 }
 
 /**
@@ -81,9 +83,13 @@ export async function conclude(
   // A temporary thread is gone either way.
   const found = run.kwargs.temporary ? run : await runs.findLocked(tx, run.run_id);
   if (found?.status !== "running" || found.fence !== run.fence) return undefined;
-  const next = decide(run.kwargs.temporary ? null : found.cancel_action);
-  const left = await carryOut(tx, run, hold, next, now);
-  return left && { next, left };
+  const cancel_action = run.kwargs.temporary ? null : found.cancel_action;
+  const next = decide(cancel_action);
+  // Whom to tell may have been said since the run was claimed.
+  const { task } = found.kwargs;
+  const told = task === undefined ? run : { ...run, kwargs: { ...run.kwargs, task }, cancel_action };
+  const left = await carryOut(tx, told, hold, next, now);
+  return left && { next, left, calls: next.kind === "settle" && callsSomebody(told) };
 }
 
 async function carryOut(tx: Tx, run: NewRun, hold: RunHold, next: NextStep, now: number): Promise<Written> {
@@ -184,11 +190,16 @@ async function isStill(tx: Tx, run_id: string, fence: number | undefined): Promi
 
 /** What outlives a run whatever becomes of its thread: the webhook to send, and the end of events that are kept. */
 async function leaveBehind(tx: Tx, run: NewRun, ending: Ending, now: number): Promise<void> {
-  if (run.kwargs.webhook !== null) {
-    await webhooks.insert(tx, webhookFor(run, { values: await valuesFor(tx, run, ending), error: ending.error }, now));
+  if (callsSomebody(run)) {
+    const result = { values: await valuesFor(tx, run, ending), error: ending.error, interrupts: waitsFor(run, ending) };
+    for (const call of webhooksFor(run, result, now)) await webhooks.insert(tx, call);
   }
   if (run.kwargs.resumable) await events.end(tx, run.run_id, now);
 }
+
+/** The questions a run leaves; a run that was cancelled asks nothing any more. */
+const waitsFor = ({ cancel_action }: NewRun, { thread, snapshot }: Ending): Json | null =>
+  thread === "interrupted" && cancel_action === null ? (snapshot?.interrupts ?? "{}") : null;
 
 /** Those of a run that left none of its own, or told them in parts, are the thread's by now. */
 async function valuesFor(tx: Tx, run: NewRun, { snapshot }: Ending): Promise<Json | null> {

@@ -2,36 +2,74 @@
 import { v7 as uuid7 } from "uuid";
 import type { ErrorBody } from "../errors.ts";
 import type { Json } from "../executor/protocol.ts";
+import type { PushConfig, TaskOfRun } from "../schemas/runs.ts";
 import type { NewRun, WebhookRecord } from "../storage/storage.ts";
 import { isoTime, runToWire } from "./wire.ts";
 
 export interface RunResult {
   readonly values: Json | null;
   readonly error: ErrorBody | null;
+  /** The questions the thread is left with, by task; null when it waits for nothing. */
+  readonly interrupts: Json | null;
 }
 
-/** The row of the outbox for a run that ends now. The payload's `values` are spliced in as the text they are. */
-export function webhookFor(run: NewRun, { values, error }: RunResult, now: number): WebhookRecord {
+/** The rows of the outbox for a run that ends now: its webhook, and whoever wants to know how its task is left. */
+export function webhooksFor(run: NewRun, result: RunResult, now: number): WebhookRecord[] {
+  const { webhook, task } = run.kwargs;
+  if (!callsSomebody(run)) return [];
+  const payload = payloadOf(run, result, now);
+  const waits = result.interrupts === null ? null : (JSON.parse(result.interrupts) as Interrupts);
+  const row = { run_id: run.run_id, attempts: 0, next_attempt_at: now, created_at: now };
+  const calls = (task?.push ?? []).map((push) => ({
+    ...row,
+    webhook_id: uuid7(),
+    url: push.url,
+    payload: withMember(payload, PUSH, JSON.stringify({ ...task, push, waits })),
+  }));
+  return webhook === null ? calls : [{ ...row, webhook_id: uuid7(), url: webhook, payload }, ...calls];
+}
+
+/** Whether the end of the run is told anybody. */
+export const callsSomebody = ({ kwargs: { webhook, task } }: Pick<NewRun, "kwargs">): boolean =>
+  webhook !== null || (task !== undefined && task.push.length > 0);
+
+/** The payload's `values` are spliced in as the text they are. */
+function payloadOf(run: NewRun, { values, error }: RunResult, now: number): Json {
   const fields = JSON.stringify({
     ...runToWire(run),
     run_started_at: run.started_at === null ? null : isoTime(run.started_at),
     run_ended_at: isoTime(now),
     error,
   });
-  return {
-    webhook_id: uuid7(),
-    run_id: run.run_id,
-    url: run.kwargs.webhook ?? "",
-    payload: `${fields.slice(0, -1)},"values":${values ?? "null"}}`,
-    attempts: 0,
-    next_attempt_at: now,
-    created_at: now,
-  };
+  return withMember(fields, "values", values ?? "null");
+}
+
+const withMember = (json: Json, name: string, value: Json): Json =>
+  `${json.slice(0, -1)},${JSON.stringify(name)}:${value}}`;
+
+/** Questions by the graph's task that asks them. */
+export type Interrupts = Readonly<Record<string, readonly { readonly id?: string; readonly value?: unknown }[]>>;
+
+/** The member that makes a payload a notification: it says to whom. */
+const PUSH = "push";
+
+/** A notification of the outbox: the run as its webhook would show it, and its task with the one to tell. */
+export interface PushPayload {
+  readonly run: Readonly<Record<string, unknown>>;
+  readonly task: Omit<TaskOfRun, "push"> & { readonly push: PushConfig; readonly waits: Interrupts | null };
+}
+
+/** What a payload of the outbox says, when it is a notification. */
+export function pushIn(payload: Json): PushPayload | undefined {
+  // Most are not, and some are large.
+  if (!payload.includes(`"${PUSH}":`)) return undefined;
+  const { [PUSH]: task, ...run } = JSON.parse(payload) as Record<string, unknown>;
+  return task === undefined ? undefined : { run, task: task as PushPayload["task"] };
 }
 
 /** The payload as it goes out: with the time of this sending. */
 export const stamped = (payload: Json, now: number): Json =>
-  `${payload.slice(0, -1)},"webhook_sent_at":${JSON.stringify(isoTime(now))}}`;
+  withMember(payload, "webhook_sent_at", JSON.stringify(isoTime(now)));
 
 /** The payload with these fields only; null means all. */
 export function exposed(payload: Json, fields: readonly string[] | null): Json {

@@ -55,10 +55,10 @@ export function poster(
   base: () => string,
   settings: WebhookSettings,
   resolve: typeof lookup = lookup,
-): (url: string, payload: string, id: string) => Promise<number> {
+): (url: string, payload: string, id: string, headers?: Readonly<Record<string, string>>) => Promise<number> {
   const dispatcher = new Agent({ connect: { lookup: guardedLookup(settings, resolve), timeout: TIMEOUT_MS } });
   const { headers: configured, signingSecrets } = settings;
-  return async (url, payload, id) => {
+  return async (url, payload, id, headers = {}) => {
     const reason = refusal(url, base(), settings);
     if (reason !== null) throw new WebhookRefused(reason);
     const response = await request(new URL(url, base()), {
@@ -69,6 +69,7 @@ export function poster(
         "user-agent": "skein",
         ...configured,
         "content-type": "application/json",
+        ...headers,
         "x-skein-webhook-id": id,
         ...(signingSecrets.length === 0 ? {} : { [SIGNATURE_HEADER]: signature(payload, signingSecrets, Date.now()) }),
       },

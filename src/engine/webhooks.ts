@@ -3,23 +3,37 @@
  * outbox row is written in the transaction that ends the run and leaves when the call is made or given up; each call
  * leaves a record of how it went.
  */
+import type { Json } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import { isShared } from "../storage/locks.ts";
 import type { DeliveryRecord, Storage, Tx, WebhookRecord } from "../storage/storage.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
-import { exposed, stamped } from "./webhook-payload.ts";
+import { exposed, type PushPayload, pushIn, stamped } from "./webhook-payload.ts";
 
 export interface WebhooksOptions {
   readonly storage: Storage;
   readonly logger: Logger;
   readonly metrics: Metrics;
   /** Makes the call; resolves to the HTTP status. Throws WebhookRefused when the target is not allowed. */
-  readonly post: (url: string, payload: string, id: string) => Promise<number>;
+  readonly post: (
+    url: string,
+    payload: string,
+    id: string,
+    headers?: Readonly<Record<string, string>>,
+  ) => Promise<number>;
+  /** How a notification about a task looks to whom it is for; `shown` is what the webhook of its run would say. */
+  readonly notification: (push: PushPayload, shown: Json) => Promise<Notification>;
   /** How long a call that another process has taken is left to it, milliseconds: longer than a call lasts. */
   readonly holdMs: number;
   /** Fields of the payload that are sent; null: all. */
   readonly fields: readonly string[] | null;
+}
+
+/** A call that is no webhook's: its body, and what its headers say. */
+export interface Notification {
+  readonly body: string;
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 /** The target may not be called; retrying would not help. */
@@ -114,10 +128,17 @@ export class Webhooks {
     });
   }
 
+  async #told(payload: Json): Promise<Notification> {
+    const { fields, notification } = this.#options;
+    const push = pushIn(payload);
+    if (push === undefined) return { body: exposed(stamped(payload, Date.now()), fields), headers: {} };
+    return notification(push, exposed(JSON.stringify(push.run), fields));
+  }
+
   async #post({ url, payload, webhook_id }: WebhookRecord): Promise<Answer> {
     try {
-      const body = exposed(stamped(payload, Date.now()), this.#options.fields);
-      return { status: await this.#options.post(url, body, webhook_id), error: null, final: false };
+      const { body, headers } = await this.#told(payload);
+      return { status: await this.#options.post(url, body, webhook_id, headers), error: null, final: false };
     } catch (error) {
       const reason = error instanceof Error ? describe(error) : String(error);
       return { status: null, error: reason, final: isRefusal(error) };

@@ -1,5 +1,5 @@
 /** Records as clients see them. */
-import type { Run } from "../schemas/runs.ts";
+import type { Run, RunKwargs } from "../schemas/runs.ts";
 import type { NewRun } from "../storage/storage.ts";
 
 export const isoTime = (ms: number): string => new Date(ms).toISOString();
@@ -7,6 +7,13 @@ export const isoTime = (ms: number): string => new Date(ms).toISOString();
 /** As the graph sees it: the client's, and who and where the run is. */
 function configurableOf({ kwargs, run_id, thread_id, graph_id, assistant_id }: NewRun): Record<string, unknown> {
   return { ...kwargs.config.configurable, run_id, thread_id, graph_id, assistant_id };
+}
+
+/** As clients see it, and the graph: without what only the server and its notifications need. */
+export function kwargsShown({ kwargs }: Pick<NewRun, "kwargs">): RunKwargs {
+  if (kwargs.task === undefined) return kwargs;
+  const { task: _, ...shown } = kwargs;
+  return shown;
 }
 
 export function runToWire(run: NewRun): Run {
@@ -18,7 +25,7 @@ export function runToWire(run: NewRun): Run {
     updated_at: isoTime(run.updated_at),
     status: run.status,
     metadata: run.metadata,
-    kwargs: { ...run.kwargs, config: { ...run.kwargs.config, configurable: configurableOf(run) } },
+    kwargs: { ...kwargsShown(run), config: { ...run.kwargs.config, configurable: configurableOf(run) } },
     multitask_strategy: run.multitask_strategy,
   };
 }

@@ -5,9 +5,11 @@ import type { MiddlewareHandler } from "hono";
 import type { Services } from "../services/contract.ts";
 import { cors } from "./cors.ts";
 import { errorResponse } from "./errors.ts";
+import { a2aRoutes } from "./routes/a2a.ts";
 import { assistantRoutes } from "./routes/assistants.ts";
 import { commandRoutes } from "./routes/commands.ts";
 import { cronRoutes } from "./routes/crons.ts";
+import { mcpRoutes } from "./routes/mcp.ts";
 import { runRoutes } from "./routes/runs.ts";
 import { statelessRunRoutes } from "./routes/stateless-runs.ts";
 import { storeRoutes } from "./routes/store.ts";
@@ -60,6 +62,8 @@ export function createApp({ services, settings, logger, observe, rooms = "all" }
     storeRoutes(room);
     commandRoutes(room);
     uiRoutes(room);
+    if (settings.mcp) mcpRoutes(room, settings);
+    if (settings.a2a) a2aRoutes(room, settings);
   }
   systemRoutes(room, settings);
 

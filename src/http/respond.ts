@@ -87,6 +87,37 @@ export async function waitForJson(c: HttpContext, json: Promise<Json>, answer: L
   return RESPONSE_ALREADY_SENT;
 }
 
+/**
+ * JSON that somebody else puts into a response. One that comes soon goes out with its own status; before one that takes its time
+ * go the headers of a success, and signs of life.
+ */
+export async function whenReady(c: HttpContext, response: Promise<Response>, answer: LongAnswer): Promise<Response> {
+  const late = Symbol("late");
+  let timer: NodeJS.Timeout | undefined;
+  const patience = new Promise<typeof late>((resolve) => {
+    timer = setTimeout(resolve, answer.heartbeatMs, late);
+  });
+  try {
+    const first = await Promise.race([response, patience]);
+    if (first !== late) return first;
+  } finally {
+    clearTimeout(timer);
+  }
+  return waitForJson(
+    c,
+    response.then((ready) => ready.text()),
+    answer,
+  );
+}
+
+/** Streams pieces of text as Server-Sent Events, with a sign of life wherever there is silence. */
+export async function sseData(c: HttpContext, source: AsyncIterable<string>, answer: LongAnswer): Promise<Response> {
+  const chunks = withBeats(source, (data) => `data: ${data}\n\n`, { ...answer, beat: ": heartbeat\n\n" });
+  const onFailure = (thrown: unknown): string => `data: ${failure(c, thrown, answer)}\n\n`;
+  await send(c, { ...SSE_HEADERS, ...answer.headers }, chunks, onFailure, answer);
+  return RESPONSE_ALREADY_SENT;
+}
+
 async function* once<T>(value: Promise<T>): AsyncGenerator<T, void, undefined> {
   yield await value;
 }

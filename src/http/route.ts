@@ -18,6 +18,8 @@ export type Tag =
   | "Crons"
   | "Store"
   | "Streaming"
+  | "A2A"
+  | "MCP"
   | "System";
 
 const Nothing = z.object({});
@@ -39,6 +41,8 @@ export interface Operation<P extends z.ZodObject, Q extends z.ZodObject, B exten
   readonly method: "get" | "post" | "put" | "patch" | "delete";
   /** OpenAPI form: `/threads/{thread_id}`. */
   readonly path: string;
+  /** Another path that does the same; not documented. */
+  readonly alias?: string;
   readonly id: string;
   readonly tag: Tag;
   readonly summary: string;
@@ -50,9 +54,14 @@ export interface Operation<P extends z.ZodObject, Q extends z.ZodObject, B exten
   readonly body?: { readonly schema: B; readonly rule: BodyRule };
   /** How a body that is no JSON or does not fit is answered: 400 and this. Default: 422 and `{"detail"}`. */
   readonly malformed?: { readonly schema: z.ZodType; readonly answer: (body: unknown, message: string) => object };
-  readonly answer: Answer;
+  /** A body that the handler reads itself, because what is wrong with it is told in another protocol's words. */
+  readonly ownBody?: z.ZodType;
+  /** Left out where there is no success. */
+  readonly answer?: Answer;
   /** The answer may also be, or always is, an empty 204. */
   readonly empty?: "sometimes" | "always";
+  /** The answer may also be an empty 202. */
+  readonly accepts?: true;
   /** Statuses of errors it may answer with; that a body may be too large needs no saying. */
   readonly errors: readonly (keyof typeof ERRORS)[];
 }
@@ -64,8 +73,9 @@ export interface Input<P extends z.ZodObject, Q extends z.ZodObject, B extends z
 }
 
 const ERRORS = {
-  400: "Malformed body",
+  400: "Bad request",
   404: "Not found",
+  405: "Method not allowed",
   409: "Conflict with the state of the resource",
   413: "Body too large",
   422: "Validation error",
@@ -84,8 +94,10 @@ export function mount<
   handler: (input: Input<P, Q, B>, c: HttpContext) => Response | Promise<Response>,
 ): void {
   document(room.app, operation);
-  const { method, path } = operation;
-  room.app.on(method.toUpperCase(), path.replaceAll(/\{(\w+)\}/g, ":$1"), async (c) => {
+  const { method, path, alias } = operation;
+  const paths = alias === undefined ? [path] : [path, alias];
+  const patterns = paths.map((each) => each.replaceAll(/\{(\w+)\}/g, ":$1"));
+  room.app.on(method.toUpperCase(), patterns, async (c) => {
     c.set("route", path);
     try {
       return await handler(await readInput(c, operation, room.maxBodyBytes), c);
@@ -163,7 +175,8 @@ function document<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodT
   app: App,
   operation: Operation<P, Q, B>,
 ): void {
-  const { params, query, headers, body, description } = operation;
+  const { params, query, headers, description } = operation;
+  const body = operation.body ?? (operation.ownBody && { schema: operation.ownBody, rule: "required" });
   app.openAPIRegistry.registerPath({
     method: operation.method,
     path: operation.path,
@@ -183,10 +196,11 @@ function document<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodT
   });
 }
 
-function successes({ answer, empty }: Pick<Operation<never, never, never>, "answer" | "empty">) {
+function successes({ answer, empty, accepts }: Pick<Operation<never, never, never>, "answer" | "empty" | "accepts">) {
   const nothing = { description: "Done; no body." };
   return {
-    ...(empty === "always" ? {} : { 200: success(answer) }),
+    ...(empty === "always" || answer === undefined ? {} : { 200: success(answer) }),
+    ...(accepts === undefined ? {} : { 202: { description: "Taken; no body." } }),
     ...(empty === undefined ? {} : { 204: nothing }),
   };
 }

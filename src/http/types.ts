@@ -24,6 +24,10 @@ export interface HttpSettings {
   readonly heartbeatMs?: number | undefined;
   /** How the server was started (`dev`, `start` …); shown in the served document. */
   readonly mode: string;
+  /** Whether the endpoint of MCP is there. */
+  readonly mcp: boolean;
+  /** Whether the endpoints of A2A are there. */
+  readonly a2a: boolean;
 }
 
 export interface HttpEnv {

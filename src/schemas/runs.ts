@@ -161,6 +161,30 @@ export interface RunKwargs {
    * streaming v2 has to do with, has them beside those of its stream modes.
    */
   readonly protocol?: "native" | "beside";
+  /** Of runs made over A2A. Never shown: it holds tokens of whoever is to be notified. */
+  readonly task?: TaskOfRun;
+}
+
+/** What a run is to the client that sent it as a task. */
+export interface TaskOfRun {
+  /** The run by which the task is known: its first; null for that run itself. Each answer to a question is a run more. */
+  readonly id: string | null;
+  /** The id of the message that made the run. */
+  readonly message_id: string;
+  readonly push: readonly PushConfig[];
+  /** Given up while it waited for an answer. */
+  readonly canceled?: true;
+}
+
+/** Whom to tell how a task is left. Source: A2A, PushNotificationConfig. */
+export interface PushConfig {
+  readonly id: string;
+  readonly url: string;
+  /** Sent along, so that the receiver knows who calls. */
+  readonly token: string | null;
+  readonly authentication: { readonly scheme: string; readonly credentials: string } | null;
+  /** The version of the protocol that its client spoke. */
+  readonly wire: "0.3" | "1.0";
 }
 
 export const Run = z

@@ -15,12 +15,14 @@ import type { CheckpointConfig } from "../schemas/common.ts";
 import type { Cron, CronCreate, CronFilter, CronPatch, CronSearch, ThreadCronCreate } from "../schemas/crons.ts";
 import type { EventStreamRequest, ProtocolCommand, ProtocolResponse } from "../schemas/protocol.ts";
 import type {
+  PushConfig,
   Run,
   RunCreateStateful,
   RunCreateStateless,
   RunField,
   RunsCancel,
   StreamMode,
+  TaskOfRun,
   ThreadStreamMode,
 } from "../schemas/runs.ts";
 import type { StoreDelete, StoreListNamespaces, StorePut, StoreSearch } from "../schemas/store.ts";
@@ -103,8 +105,8 @@ export interface RunsPage {
 }
 
 /** A run that a command of streaming v2 makes. */
-export interface RunOrigin {
-  readonly protocol: true;
+export interface CommandOrigin {
+  readonly door: "command";
   /** What was asked for, as the client wrote it: a repeat is told by it. */
   readonly asked: unknown;
   /** The input is the answer where the thread waits for one. */
@@ -112,6 +114,15 @@ export interface RunOrigin {
   /** Interrupts that must wait on the thread when the run is made. Not found: others do. Conflict: none does. */
   readonly mustWait?: readonly string[];
 }
+
+/** A message of A2A. */
+export interface MessageOrigin {
+  readonly door: "message";
+  readonly task: TaskOfRun;
+}
+
+/** The door by which a run came, where it says more than the request. */
+export type RunOrigin = CommandOrigin | MessageOrigin;
 
 export interface RunsService {
   /**
@@ -137,6 +148,8 @@ export interface RunsService {
   cancelMany(which: RunsCancel, action: CancelAction): Promise<void>;
   /** Checks that the thread exists, then follows its runs until the signal fires or the thread is deleted. */
   followThread(thread_id: string, options: FollowThreadOptions): Promise<AsyncIterable<readonly StreamEvent[]>>;
+  /** Stops the runs in flight whose metadata has all of these members; none is no error. */
+  cancelMarked(mark: Readonly<Record<string, string>>): Promise<void>;
   /** A client left that had asked for the run to stop with it. Never throws: logged. */
   cancelOnDisconnect(run_id: string): void;
 }
@@ -170,6 +183,54 @@ export interface ProtocolService {
   session(thread_id: string, socket: ProtocolSocket): ProtocolSession;
   /** Never rejects: what goes wrong is an answer too. */
   command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse>;
+}
+
+/** How a task stands, whose newest run this is. */
+export type TaskState = "submitted" | "working" | "input-required" | "completed" | "failed" | "canceled";
+
+/** A run, and those that answered its questions: what A2A calls a task. */
+export interface TaskView {
+  /** The id of its first run. */
+  readonly task_id: string;
+  /** Its newest run. */
+  readonly run: Run;
+  readonly state: TaskState;
+  /** The client's id of the message that made the newest run; null when it was made otherwise. */
+  readonly message_id: string | null;
+  /** The questions it waits with, as `__interrupt__` shows them; none unless its state is `input-required`. */
+  readonly questions: readonly { readonly id?: string; readonly value?: unknown }[];
+  readonly push: readonly PushConfig[];
+}
+
+/** Which tasks of an assistant to list. */
+export interface TaskPage {
+  readonly thread_id: string | null;
+  readonly state: TaskState | null;
+  /** ISO time: only those that changed since. */
+  readonly updated_since: string | null;
+  /** Place of the last task of the page before. */
+  readonly before: number | null;
+  readonly limit: number;
+}
+
+export interface TasksService {
+  /** Not found when there is no such run of the assistant; the id of any of its runs names the task. */
+  get(assistant_id: string, run_id: string): Promise<TaskView>;
+  /** Newest first. `next`: where the next page starts, null when there is none. `total` counts runs where a task has several. */
+  list(
+    assistant_id: string,
+    page: TaskPage,
+  ): Promise<{ readonly tasks: readonly TaskView[]; readonly next: number | null; readonly total: number }>;
+  /** Gives up a task: its run is stopped, or its question withdrawn. Conflict when it has ended. */
+  cancel(assistant_id: string, run_id: string): Promise<void>;
+  /** Whether anybody can be told of tasks at all: `http.disable_webhooks` forbids it. */
+  readonly canPush: boolean;
+  /** Throws `invalid` when the URL may not be called. */
+  checkPush(url: string): void;
+  /** Replaces the one of the same id. Conflict when the run was not made as a task; invalid when there are too many. */
+  setPush(assistant_id: string, run_id: string, config: PushConfig): Promise<void>;
+  /** No error when there is none. */
+  deletePush(assistant_id: string, run_id: string, config_id: string): Promise<void>;
 }
 
 export interface CronsService {
@@ -210,11 +271,18 @@ export interface SystemService {
   metricsJson(): Promise<Readonly<Record<string, unknown>>>;
 }
 
+/** Where the doors of other protocols write down what they may not tell their callers. */
+export interface CallerLogger {
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
 export interface Services {
   readonly assistants: AssistantsService;
   readonly threads: ThreadsService;
   readonly runs: RunsService;
   readonly protocol: ProtocolService;
+  readonly tasks: TasksService;
   readonly crons: CronsService;
   readonly store: StoreService;
   readonly system: SystemService;

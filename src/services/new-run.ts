@@ -8,6 +8,7 @@ import {
   type RunCreateStateless,
   type RunKwargs,
   type StreamMode,
+  type TaskOfRun,
 } from "../schemas/runs.ts";
 import type { AssistantRecord, NewRun } from "../storage/storage.ts";
 
@@ -18,6 +19,7 @@ export interface NewRunOptions {
   readonly temporary: boolean;
   /** Ids of the interrupts that wait on the thread. */
   readonly waiting?: readonly string[];
+  readonly task?: TaskOfRun | undefined;
   readonly now: number;
   readonly protocol?: RunKwargs["protocol"] | undefined;
 }
@@ -33,7 +35,7 @@ const OWN_KEYS = new Set(["thread_id", "run_id", "graph_id", "assistant_id"]);
 const OWN_PREFIXES = ["__pregel_", "langgraph_auth_"];
 
 export function newRun(options: NewRunOptions): NewRun {
-  const { assistant, thread_id, request, temporary, waiting = [], now, protocol } = options;
+  const { assistant, thread_id, request, temporary, waiting = [], task, now, protocol } = options;
   const run_id = uuid7();
   const { assistant_id, graph_id } = assistant;
   const metadata = { ...assistant.metadata, ...request.metadata, graph_id, assistant_id };
@@ -50,6 +52,7 @@ export function newRun(options: NewRunOptions): NewRun {
       ...(protocol === "native" ? NATIVE : {}),
       // What a stream of the thread shows can be asked for again.
       ...(protocol === undefined ? {} : { protocol, resumable: true }),
+      ...(task === undefined ? {} : { task }),
     },
     multitask_strategy: ("multitask_strategy" in request ? request.multitask_strategy : null) ?? "enqueue",
     not_before: now + Math.round((request.after_seconds ?? 0) * 1000),

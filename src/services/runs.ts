@@ -6,6 +6,7 @@ import { decide } from "../engine/multitask.ts";
 import type { Slot } from "../engine/queue.ts";
 import type { TakeTick } from "../engine/scheduler.ts";
 import { removeEndedRun, updateThread } from "../engine/settle.ts";
+import { callsSomebody } from "../engine/webhook-payload.ts";
 import { runToWire } from "../engine/wire.ts";
 import { conflict, notFound, SkeinError, unavailable } from "../errors.ts";
 import type { CancelAction, Json, Question, WholeSnapshot } from "../executor/protocol.ts";
@@ -70,7 +71,7 @@ export class Runs implements RunsService {
   async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
     const work: Creation = (tx, now, slot) => this.#createOnThread(tx, thread_id, request, slot, now, origin);
-    return only(await this.#commit(work, origin?.asked ?? request, repeatable));
+    return only(await this.#commit(work, origin?.door === "command" ? origin.asked : request, repeatable));
   }
 
   async createStateless(asked: RunCreateStateless, repeatable?: Repeatable): Promise<Run> {
@@ -370,9 +371,10 @@ export class Runs implements RunsService {
       () => runs.busyWith(tx, thread_id),
     ]);
     const thread = found ?? (await makeThread(tx, thread_id, asked, now, this.#options.ttl));
-    const waiting = asked.command?.resume === undefined && origin === undefined ? [] : waitingOn(thread);
-    const request = origin?.inputMayResume === true ? resumedByInput(asked, waiting, busyWith) : asked;
-    requireWaiting(origin?.mustWait ?? [], waiting, thread_id);
+    const command = origin?.door === "command" ? origin : undefined;
+    const waiting = asked.command?.resume === undefined && command === undefined ? [] : waitingOn(thread);
+    const request = command?.inputMayResume === true ? resumedByInput(asked, waiting, busyWith) : asked;
+    requireWaiting(command?.mustWait ?? [], waiting, thread_id);
     const run = newRun({
       assistant,
       thread_id,
@@ -380,11 +382,12 @@ export class Runs implements RunsService {
       temporary: false,
       waiting,
       now,
-      protocol: origin !== undefined ? "native" : this.#isSeenByProtocol(thread) ? "beside" : undefined,
+      task: origin?.door === "message" ? origin.task : undefined,
+      protocol: command !== undefined ? "native" : this.#isSeenByProtocol(thread) ? "beside" : undefined,
     });
     await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
     const effects = await makeRoom(tx, run, busyWith, now);
-    if (origin !== undefined && !thread.protocol) await threads.markProtocol(tx, thread_id);
+    if (command !== undefined && !thread.protocol) await threads.markProtocol(tx, thread_id);
     const [inserted] = await together(tx, [
       () => runs.insert(tx, busyWith === undefined ? startable(run, slot) : run),
       () => threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now }),
@@ -441,6 +444,19 @@ export class Runs implements RunsService {
     }
   }
 
+  async cancelMarked(mark: Readonly<Record<string, string>>): Promise<void> {
+    const { storage } = this.#options;
+    const effects = await storage.write(async (tx) => {
+      const effects: CancelEffect[] = [];
+      for (const { run_id } of await runs.inFlightMarked(tx, mark)) {
+        const run = await runs.findLockingThread(tx, run_id);
+        if (run !== undefined && isInFlight(run)) effects.push(await cancelFound(tx, run, "interrupt", storage.now()));
+      }
+      return effects;
+    });
+    await this.act(effects);
+  }
+
   /** Tells the world about cancels that are committed: who runs a run stops it, who follows one that never ran hears its end. */
   async act(effects: readonly CancelEffect[]): Promise<void> {
     const { logs, metrics, signalCancel, onWebhook, queue } = this.#options;
@@ -454,7 +470,7 @@ export class Runs implements RunsService {
         else if (effect.run.kwargs.protocol !== undefined) await this.#endUnheld(effect.run);
         else logs.over(effect.run.run_id);
         if (effect.run.kwargs.temporary) logs.closeThread(effect.run.thread_id);
-        if (effect.run.kwargs.webhook !== null) onWebhook();
+        if (callsSomebody(effect.run)) onWebhook();
         queue.nudge();
       }
     }

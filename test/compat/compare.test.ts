@@ -163,8 +163,8 @@ describe("compare", () => {
     expect(found(document).length).toBeGreaterThan(0);
   });
 
-  test("the list is 57 operations, each once", () => {
-    expect(new Set(OPERATIONS.map(({ method, path }) => `${method} ${path}`)).size).toBe(57);
+  test("the list is 61 operations, each once", () => {
+    expect(new Set(OPERATIONS.map(({ method, path }) => `${method} ${path}`)).size).toBe(61);
   });
 });
 
@@ -195,14 +195,14 @@ describe("skein compat", () => {
     const [code, text] = await run({ url });
     expect(code).toBe(1);
     expect(text).toMatch(/^System +4 +1 +3 +0$/m);
-    expect(text).toMatch(/^total +57 +1 +56 +0$/m);
+    expect(text).toMatch(/^total +61 +1 +60 +0$/m);
     expect(text).toContain("  GET /ok: the operation is not served");
     expect(text).not.toContain("GET /info");
   });
 
   test("--json gives every difference, --list the list", async () => {
     const url = await serving(200, "{}");
-    expect(JSON.parse((await run({ url, json: true }))[1])).toHaveLength(57);
+    expect(JSON.parse((await run({ url, json: true }))[1])).toHaveLength(61);
     const [code, text] = await run({ url: "", list: true });
     expect([code, JSON.parse(text)]).toEqual([0, JSON.parse(JSON.stringify(OPERATIONS))]);
   });

@@ -707,6 +707,40 @@ const WEBHOOKS = of("POST /threads/{thread_id}/runs", {
   "webhooks.no-url": "A webhook of another protocol is a 422.",
 });
 
+const PROTOCOLS = [
+  ...of("POST /mcp/", {
+    "mcp.initialize": "A client of MCP is told who serves it, in its own version.",
+    "mcp.accept": "A request must list both media types, or it is a 400.",
+    "mcp.notification": "A notification is a 202 without a body.",
+    "mcp.malformed": "What is no JSON, or no message, is a 400.",
+    "mcp.tools": "Every assistant is a tool with a schema, under a name of its own.",
+    "mcp.call": "A call runs the assistant and answers with its output.",
+    "mcp.call.context": "A call may bring a runtime context.",
+    "mcp.call.error": "An error of the graph is the tool's.",
+    "mcp.call.unknown": "A call of an unknown tool is an error of the protocol.",
+  }),
+  ...of("GET /mcp/", { "mcp.get": "There is nothing to get." }),
+  ...of("DELETE /mcp/", { "mcp.delete": "There is no session to end." }),
+  ...of("POST /a2a/{assistant_id}", {
+    "a2a.send": "A message is answered by a task with the agent's answer.",
+    "a2a.send.context": "A task in the context of another goes on with its conversation.",
+    "a2a.send.runtime-context": "A message may bring a runtime context.",
+    "a2a.send.data": "Data parts are merged into the input.",
+    "a2a.stream": "A stream tells of the task until it is left.",
+    "a2a.interrupt": "A question makes the task wait for input, and a text is its answer.",
+    "a2a.interrupt.parallel": "Several questions are answered by their ids.",
+    "a2a.get": "A task is read again, with as much history as asked for.",
+    "a2a.get.unknown": "An unknown task is an error of the protocol.",
+    "a2a.cancel.ended": "A task that has ended is not cancelled.",
+    "a2a.bad-params": "Parameters that lack something are an error of the protocol that names it.",
+    "a2a.bad-envelope": "What is no request of JSON-RPC is a 400.",
+    "a2a.accept": "A stream must be accepted as one, or it is a 400.",
+    "a2a.unknown-assistant": "An unknown assistant is a 404.",
+    "a2a.card": "An agent has a card, at two addresses, that says where it is.",
+    "a2a.card.forwarded": "The card's URL has the scheme that clients see.",
+  }),
+];
+
 export const BEHAVIOURS: readonly Behaviour[] = [
   ...HTTP,
   ...SYSTEM,
@@ -719,4 +753,5 @@ export const BEHAVIOURS: readonly Behaviour[] = [
   ...STORE,
   ...STREAMING,
   ...WEBHOOKS,
+  ...PROTOCOLS,
 ];

@@ -8,6 +8,7 @@ import { OURS } from "./ours.ts";
 import "./suite/assistants.ts";
 import "./suite/crons.ts";
 import "./suite/http.ts";
+import "./suite/protocols.ts";
 import "./suite/runs.ts";
 import "./suite/semantics.ts";
 import "./suite/state.ts";

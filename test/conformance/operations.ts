@@ -28,7 +28,7 @@ export interface Operation {
   readonly query: Fields;
   readonly headers: Fields;
   readonly body: Value | null;
-  readonly success: number;
+  readonly success: number | null;
   readonly types: readonly string[];
   readonly errors: readonly number[];
 }

@@ -45,5 +45,6 @@ export const OURS: readonly Ours[] = [
   ),
   at(/POST .*\/state$/, /^(answer\.409|body\.checkpoint_id)$/, "a thread whose run is under way; the id alone"),
   at(/GET .*\/state/, /^query\.checkpoint_(id|ns)$/, "a checkpoint by query, of a subgraph too"),
+  at(/POST \/mcp\/$/, /^answer\.202$/, "a notification, which has no answer"),
   at(/POST .*\/cancel$/, /^answer\.409$/, "a run that has ended cannot be cancelled"),
 ];

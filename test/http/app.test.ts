@@ -155,17 +155,19 @@ describe("system", () => {
     expect(document).toMatchObject({ openapi: "3.1.0", info: { title: "Skein", version: "9.9.9" } });
     const app = createApp({
       services: {} as never,
-      settings: { maxBodyBytes: 1, version: "", corsOrigins: [], mode: "" },
+      settings: { maxBodyBytes: 1, version: "", corsOrigins: [], mode: "", mcp: true, a2a: true },
       logger: console,
       observe: () => undefined,
     });
-    const unlisted = ["/", "/openapi.json", "/docs"];
+    const unlisted = ["/", "/openapi.json", "/docs", "/mcp"];
     const mounted = app.routes.filter(({ method, path }) => method !== "ALL" && !unlisted.includes(path));
-    expect(mounted.length).toBe(62);
+    expect(mounted.length).toBe(68);
     for (const { method, path } of mounted) {
       const operation = document.paths[path.replaceAll(/:(\w+)/g, "{$1}")]?.[method.toLowerCase()];
       expect(operation, `${method} ${path}`).toBeDefined();
-      expect(operation?.responses["200"]?.content ?? operation?.responses["204"]).toBeDefined();
+      const { 200: ok, 204: done, 404: missing, 405: never } = operation?.responses ?? {};
+      const onlyRefuses = path === "/mcp/" && method !== "POST";
+      expect(onlyRefuses ? (missing ?? never) : (ok?.content ?? done)).toBeDefined();
       const names = [...path.matchAll(/:(\w+)/g)].map((match) => match[1]);
       expect(
         operation?.parameters?.filter((parameter) => parameter.in === "path").map((parameter) => parameter.name) ?? [],

@@ -129,7 +129,15 @@ export async function start(script: Partial<Script> = {}, settings: Partial<Http
   const logger: Logger = { info: log("info"), warn: log("warn"), error: log("error") };
   const app = createApp({
     services: fakeServices(script, (name, ...args) => void calls.push({ name, args })),
-    settings: { maxBodyBytes: 100_000, version: "9.9.9", corsOrigins: ["*"], mode: "test", ...settings },
+    settings: {
+      maxBodyBytes: 100_000,
+      version: "9.9.9",
+      corsOrigins: ["*"],
+      mode: "test",
+      mcp: true,
+      a2a: true,
+      ...settings,
+    },
     logger,
     observe: (...args) => void observed.push(args),
   });
@@ -297,6 +305,9 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
       async cancel(thread_id, run_id, action, wait) {
         record("runs.cancel", thread_id, run_id, action, wait);
       },
+      async cancelMarked(mark) {
+        record("runs.cancelMarked", mark);
+      },
       cancelOnDisconnect(run_id) {
         record("runs.cancelOnDisconnect", run_id);
       },
@@ -315,6 +326,27 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
       async command(thread_id, command, repeatable) {
         record("protocol.command", thread_id, command, repeatable);
         return { type: "success", id: command.id, result: {}, meta: { thread_id } };
+      },
+    },
+    tasks: {
+      canPush: true,
+      checkPush() {},
+      async get(assistant_id, run_id) {
+        record("tasks.get", assistant_id, run_id);
+        throw notFound(`Task ${run_id} not found`);
+      },
+      async list(assistant_id, page) {
+        record("tasks.list", assistant_id, page);
+        return { tasks: [], next: null, total: 0 };
+      },
+      async cancel(assistant_id, run_id) {
+        record("tasks.cancel", assistant_id, run_id);
+      },
+      async setPush(assistant_id, run_id, config) {
+        record("tasks.setPush", assistant_id, run_id, config);
+      },
+      async deletePush(assistant_id, run_id, config_id) {
+        record("tasks.deletePush", assistant_id, run_id, config_id);
       },
     },
     crons: {

@@ -23,7 +23,7 @@ import type { Run, RunCreateStateful } from "../../schemas/runs.ts";
 import type { Storage } from "../../storage/storage.ts";
 import * as checkpoints from "../../storage/tables/checkpoints.ts";
 import * as threads from "../../storage/tables/threads.ts";
-import type { RunOrigin, RunsService, ThreadsService } from "../contract.ts";
+import type { CommandOrigin, RunsService, ThreadsService } from "../contract.ts";
 import type { Repeatable } from "../idempotency.ts";
 
 export interface CommandsOptions {
@@ -176,7 +176,7 @@ export class Commands {
   async #makeHere(
     request: Omit<RunCreateStateful, "assistant_id">,
     call: Call,
-    origin: Omit<RunOrigin, "protocol">,
+    origin: Omit<CommandOrigin, "door">,
   ): Promise<Run> {
     const { assistant_id, graph_id } = (await this.#thread(call.thread_id)).metadata;
     const named = assistant_id ?? graph_id;
@@ -184,8 +184,8 @@ export class Commands {
     return this.#make({ ...request, assistant_id: named }, call, origin);
   }
 
-  #make(request: RunCreateStateful, call: Call, origin: Omit<RunOrigin, "protocol">): Promise<Run> {
-    return this.#options.runs.create(call.thread_id, request, call.repeatable, { ...origin, protocol: true });
+  #make(request: RunCreateStateful, call: Call, origin: Omit<CommandOrigin, "door">): Promise<Run> {
+    return this.#options.runs.create(call.thread_id, request, call.repeatable, { ...origin, door: "command" });
   }
 
   async #thread(thread_id: string): Promise<threads.BareThread> {

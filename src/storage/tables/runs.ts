@@ -8,7 +8,19 @@ import type { ErrorBody } from "../../errors.ts";
 import type { CancelAction } from "../../executor/protocol.ts";
 import { type MultitaskStrategy, RunStatus } from "../../schemas/runs.ts";
 import type { Database } from "../database.ts";
-import { asList, bit, clock, DRIVES, eachOf, integer, listed, lockRows, numberAt, perDialect } from "../expressions.ts";
+import {
+  asList,
+  bit,
+  clock,
+  DRIVES,
+  eachOf,
+  integer,
+  jsonEqualsAll,
+  listed,
+  lockRows,
+  numberAt,
+  perDialect,
+} from "../expressions.ts";
 import { isShared, lockThread, lockThreads } from "../locks.ts";
 import { prepared } from "../prepared.ts";
 import type { NewRun, RunRecord, Tx } from "../storage.ts";
@@ -186,6 +198,55 @@ export async function inFlightOfAssistant(tx: Tx, assistant_id: string): Promise
     rows.push(...(await query.where("assistant_id", "=", assistant_id).execute()));
   }
   return rows.map(toRecord).sort((a, b) => a.seq - b.seq);
+}
+
+/** Pending and running runs whose metadata has all of these members. */
+export async function inFlightMarked(
+  db: Tx,
+  mark: Readonly<Record<string, string>>,
+): Promise<Pick<RunRecord, "run_id">[]> {
+  const found: Pick<RunRecord, "run_id">[] = [];
+  for (const status of [PENDING, RUNNING]) {
+    const query = db.selectFrom("runs").select("run_id").where("status", "=", status);
+    found.push(...(await query.where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), mark))).execute()));
+  }
+  return found;
+}
+
+/** Which runs of an assistant to list. */
+export interface AssistantPage {
+  readonly assistant_id: string;
+  /** Null: on any thread. */
+  readonly thread_id: string | null;
+  readonly statuses: readonly RunStatus[];
+  readonly updated_since: number | null;
+  /** Only runs made before the one with this number; null for all. */
+  readonly before: number | null;
+  readonly limit: number;
+}
+
+/** Runs of an assistant, newest first. Walks the runs, or those of the thread, until there are enough. */
+export async function listOfAssistant(db: Tx, page: AssistantPage): Promise<RunRecord[]> {
+  const rows = await ofAssistant(db, page).select(ROW).orderBy("seq", "desc").limit(page.limit).execute();
+  return rows.map(toRecord);
+}
+
+/** How many there are, whatever the page. Walks them all. */
+export async function countOfAssistant(db: Tx, page: AssistantPage): Promise<number> {
+  const { total } = await ofAssistant(db, { ...page, before: null })
+    .select((eb) => eb.fn.countAll<number>().as("total"))
+    .executeTakeFirstOrThrow();
+  return Number(total);
+}
+
+function ofAssistant(db: Tx, { assistant_id, thread_id, statuses, updated_since, before }: AssistantPage) {
+  return db
+    .selectFrom("runs")
+    .where("assistant_id", "=", assistant_id)
+    .where("status", "in", statuses)
+    .$if(thread_id !== null, (query) => query.where("thread_id", "=", thread_id))
+    .$if(updated_since !== null, (query) => query.where("updated_at", ">=", updated_since))
+    .$if(before !== null, (query) => query.where("seq", "<", before));
 }
 
 const latestSeqOf = prepared<{ thread_id: string }, { seq: number | null }>((db, slots) =>
@@ -678,6 +739,15 @@ export async function newest(db: Tx): Promise<number> {
     .select((eb) => eb.fn.max("seq").as("seq"))
     .executeTakeFirst();
   return row?.seq ?? 0;
+}
+
+/** Changes what the run was asked to do, and nothing of how far it is. */
+export async function setKwargs(tx: Tx, run_id: string, kwargs: RunRecord["kwargs"]): Promise<void> {
+  await tx
+    .updateTable("runs")
+    .set({ kwargs: JSON.stringify(kwargs) })
+    .where("run_id", "=", run_id)
+    .execute();
 }
 
 /** Deletes the run's row and nothing else. */
