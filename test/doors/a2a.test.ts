@@ -189,6 +189,8 @@ describe("the client of 1.0", () => {
     const waiting = await client.getTask({ ...tasks(id), historyLength: undefined });
     expect(waiting.status?.state).toBe(TaskState.TASK_STATE_INPUT_REQUIRED);
     expect(waiting.status?.message?.parts[0]?.metadata).toEqual({ interruptId: question.id });
+    // Whoever comes late hears the question too.
+    expect(lastStatus(await all(client.resubscribeTask(tasks(id))))).toBe(TaskState.TASK_STATE_INPUT_REQUIRED);
 
     await expect(send(client, { data: { resume: [{ id: "0".repeat(32), value: 1 }] }, taskId: id })).rejects.toThrow(
       /no answer/,

@@ -328,7 +328,6 @@ export class Agent implements A2ARequestHandler {
     const place = placeOf(task);
     const where = { taskId: place.task_id, contextId: place.context_id, metadata: undefined };
     yield { payload: { $case: "task", value: await this.#guard(() => this.#shown(task, wanted)) } };
-    if (task.state === "input-required") return;
     const { run_id, thread_id } = task.run;
     // The first piece replaces what a client has of the answer, from before it came back or from an attempt that was lost.
     let append = false;
