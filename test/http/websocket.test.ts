@@ -4,11 +4,12 @@ import { request } from "node:http";
 import { connect } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { WebSocket } from "ws";
-import { type Any, type Body, useServer } from "../runs/support.ts";
+import { type Any, type Body, Gate, useServer, useTempDir } from "../runs/support.ts";
 import { eventually, startServer } from "../support/server.ts";
 import { openSse } from "../support/sse.ts";
 
 const api = useServer(() => ({ env: { RESUMABLE_STREAM_TTL_SECONDS: "600" } }));
+const temp = useTempDir();
 const ALL = ["values", "updates", "messages", "tools", "lifecycle", "input", "checkpoints", "tasks", "custom"];
 const chat = { assistant_id: "chat", input: { messages: [{ role: "user", content: "hello" }] } };
 
@@ -179,12 +180,19 @@ describe("frames", () => {
     expect((await socket.closed)[0]).toBe(1003);
   });
 
-  test("too many commands at once", async () => {
-    const socket = await open(randomUUID());
-    for (let id = 0; id < 300; id += 1) {
-      socket.ws.send(JSON.stringify({ id, method: "subscription.subscribe", params: { channels: ["values"] } }));
+  test("too many commands that are not answered", async () => {
+    const thread_id = randomUUID();
+    const socket = await open(thread_id);
+    const gate = new Gate(temp.dir, "unanswered");
+    const { result } = await socket.send("run.start", { assistant_id: "slow", input: gate.input });
+    await eventually(async () => (await api.get(`/threads/${thread_id}/runs/${result.run_id}`)).status === "running");
+    // An answer to a question that may yet come waits for the run.
+    for (let id = 10; id < 300; id += 1) {
+      const params = { interrupt_id: "yet to come", response: 1 };
+      socket.ws.send(JSON.stringify({ id, method: "input.respond", params }));
     }
     expect((await socket.closed)[0]).toBe(4429);
+    for (const step of [1, 2, 3]) gate.open(step);
   });
 });
 
