@@ -16,10 +16,19 @@ const DIST = join(ROOT, "dist");
 const FRESH = join(ROOT, `.dist-${process.pid}`);
 
 /** Each becomes a file of the same name in dist, and holds all it imports. */
-const ENTRIES = ["cli.ts", "executor/main.ts", "graphs/child.ts"];
+const ENTRIES = ["cli.ts", "executor/main.ts", "graphs/child.ts", "ui/child.ts"];
 
 /** Packages that find files of their own at run time (native code, worker threads, compilers), or that the project brings. */
-const EXTERNAL = ["libsql", "pino", "pino-pretty", "tsx", "esbuild", "typescript-5", "@langchain/*"];
+const EXTERNAL = [
+  "libsql",
+  "pino",
+  "pino-pretty",
+  "tsx",
+  "esbuild",
+  "esbuild-plugin-tailwindcss",
+  "typescript-5",
+  "@langchain/*",
+];
 
 /** CommonJS packages in the bundle call `require` for Node's own modules. */
 const BANNER =

@@ -15,12 +15,14 @@ import {
   readSettings,
   type Settings,
 } from "./config.ts";
+import { optimizeEarly } from "./early-optimization.ts";
 import { GraphLoadError, IndexLoadError } from "./engine/executor-thread.ts";
 import { PortInUseError } from "./http/listen.ts";
 import { createLogger, type Logger } from "./observability/logger.ts";
 import { poolRandomValues } from "./pooled-random.ts";
 import { type SkeinServer, sealingOf, startServer } from "./server.ts";
 import { openStorage, StorageRefused } from "./storage/open.ts";
+import { UiBuildError } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
 const PORTS_TO_TRY = 100;
@@ -135,6 +137,7 @@ function addCompatCommand(program: Command): void {
 }
 
 async function serve(command: Mode | "worker", flags: Flags): Promise<void> {
+  optimizeEarly();
   poolRandomValues();
   const mode = command === "worker" ? "start" : command;
   try {
@@ -142,8 +145,8 @@ async function serve(command: Mode | "worker", flags: Flags): Promise<void> {
     const settings = readSettings(mode, flags, project, command === "worker");
     const logger = createLogger({ level: settings.logLevel, pretty: mode === "dev" });
     const server = await startOnPort(project, settings, logger);
-    announce(server, project, settings, logger);
     const stopWatching = mode === "dev" ? await watch(server, flags, project, logger) : undefined;
+    announce(server, project, settings, logger);
     stopOnSignals(async () => {
       await stopWatching?.();
       await server.stop();
@@ -209,8 +212,7 @@ async function watch(
   return watchProject(project.dir, (files) => {
     reloading = reloading.then(async () => {
       try {
-        const { graphs } = loadProject(flags.config ?? ".", process.env);
-        const loaded = await server.reload(graphs);
+        const loaded = await server.reload(loadProject(flags.config ?? ".", process.env));
         logger.info(`reloaded ${loaded.map(({ graph_id }) => graph_id).join(", ")} (${files.join(", ")} changed)`);
       } catch (error) {
         logger.error(`not reloaded, the code before keeps serving: ${textOf(error)}`);
@@ -245,7 +247,7 @@ function refuse(error: unknown): never {
 
 /** Errors whose message says it all go without a stack; a graph's failure shows where in the user's code. */
 function textOf(error: unknown): string {
-  const saysItAll = [ConfigError, StorageRefused, IndexLoadError, NoDocumentError].some(
+  const saysItAll = [ConfigError, StorageRefused, IndexLoadError, NoDocumentError, UiBuildError].some(
     (kind) => error instanceof kind,
   );
   if (saysItAll && error instanceof Error) return error.message;

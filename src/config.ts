@@ -29,6 +29,15 @@ export interface Project {
   readonly webhooks: WebhookSettings;
   readonly threadTtl: ThreadTtlSettings;
   readonly store: StoreSettings;
+  readonly ui: UiSettings;
+}
+
+/** The `ui` and `ui_config` blocks of langgraph.json. */
+export interface UiSettings {
+  /** None under `http.disable_ui`. */
+  readonly components: readonly { readonly namespace: string; readonly file: string }[];
+  /** Packages that pages bring along, besides React. */
+  readonly shared: readonly string[];
 }
 
 /** The `store` block of langgraph.json. */
@@ -231,7 +240,9 @@ const ProjectFile = z.looseObject({
         .nullish(),
     })
     .nullish(),
-  http: z.looseObject({ disable_webhooks: z.boolean().nullish() }).nullish(),
+  http: z.looseObject({ disable_webhooks: z.boolean().nullish(), disable_ui: z.boolean().nullish() }).nullish(),
+  ui: z.record(z.string().min(1), z.string()).nullish(),
+  ui_config: z.looseObject({ shared: z.array(z.string().min(1)).nullish() }).nullish(),
   webhooks: WebhooksBlock.nullish(),
   // Modules of one's own: a server that ignored them would write plain text where somebody counts on encryption.
   encryption: z.null({ error: "modules are not supported; LANGGRAPH_AES_KEY encrypts data at rest" }).optional(),
@@ -252,6 +263,7 @@ export function loadProject(path: string, processEnv: Env): Project {
     webhooks: webhookSettings(content, env),
     store: storeSettings(dir, content.store),
     threadTtl: threadTtlSettings(content),
+    ui: uiSettings(dir, content),
   };
 }
 
@@ -292,6 +304,20 @@ function exportAt(dir: string, path: string, setting: string): { file: string; e
   const file = resolve(dir, hasExport ? path.slice(0, colon) : path);
   if (!existsSync(file)) throw new ConfigError(`${setting}: ${file} does not exist`);
   return { file, export_name: hasExport ? path.slice(colon + 1) : "default" };
+}
+
+function uiSettings(dir: string, { ui, ui_config, http }: ProjectFile): UiSettings {
+  const served = http?.disable_ui === true ? {} : (ui ?? {});
+  return {
+    components: Object.entries(served).map(([namespace, path]) => uiComponents(dir, namespace, path)),
+    shared: ui_config?.shared ?? [],
+  };
+}
+
+function uiComponents(dir: string, namespace: string, path: string): { namespace: string; file: string } {
+  const file = resolve(dir, path);
+  if (!existsSync(file)) throw new ConfigError(`ui "${namespace}": ${file} does not exist`);
+  return { namespace, file };
 }
 
 function storeSettings(dir: string, block: ProjectFile["store"]): StoreSettings {

@@ -4,18 +4,23 @@
  */
 export type ErrorKind = "not_found" | "conflict" | "invalid" | "too_large" | "unavailable";
 
+/** What a request may name that is not there, where callers tell one from the other. */
+export type Missing = "assistant" | "thread" | "run" | "checkpoint" | "interrupt";
+
 export class SkeinError extends Error {
   readonly kind: ErrorKind;
+  readonly missing: Missing | undefined;
 
-  constructor(kind: ErrorKind, message: string, options?: ErrorOptions) {
+  constructor(kind: ErrorKind, message: string, options?: ErrorOptions & { readonly missing?: Missing | undefined }) {
     super(message, options);
     this.name = "SkeinError";
     this.kind = kind;
+    this.missing = options?.missing;
   }
 }
 
 /** The thing named does not exist. */
-export const notFound = (what: string): SkeinError => new SkeinError("not_found", what);
+export const notFound = (what: string, missing?: Missing): SkeinError => new SkeinError("not_found", what, { missing });
 /** The request is sound but the resource's state forbids it now. */
 export const conflict = (why: string): SkeinError => new SkeinError("conflict", why);
 /** The request itself is wrong; `path` is the field, as the client wrote it. */

@@ -17,22 +17,28 @@ import type { RemovedRuns } from "./engine/thread-removal.ts";
 import { sweepThreads } from "./engine/thread-ttl.ts";
 import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
-import type { GraphSpec, Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
+import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
 import { createApp, type Rooms } from "./http/app.ts";
 import { type Listening, listen } from "./http/listen.ts";
+import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
+import type { AgentTree } from "./schemas/protocol.ts";
 import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
 import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
 import { factsOf } from "./services/facts.ts";
 import { sweepKeys } from "./services/idempotency.ts";
+import { Commands } from "./services/protocol/commands.ts";
+import { Protocol } from "./services/protocol/service.ts";
+import { agentTree } from "./services/protocol/tree.ts";
 import { Runs } from "./services/runs.ts";
 import { LongTermStore } from "./services/store.ts";
 import { System } from "./services/system.ts";
 import { ThreadStates } from "./services/thread-states.ts";
 import { Threads } from "./services/threads.ts";
+import { Ui } from "./services/ui.ts";
 import { Cipher } from "./storage/cipher.ts";
 import { openStorage } from "./storage/open.ts";
 import type { Sealing } from "./storage/sealing.ts";
@@ -43,6 +49,7 @@ import { type Begun, type Broker, inProcess } from "./streaming/broker.ts";
 import { databaseOnly } from "./streaming/database-relay.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
 import { RedisBroker } from "./streaming/redis-broker.ts";
+import { UiBundles, type UiProject } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
 export interface SkeinServer {
@@ -52,7 +59,7 @@ export interface SkeinServer {
   readonly location: string;
   readonly graphs: readonly LoadedGraph[];
   /** Loads changed graph code; new runs use it. Rejects, and keeps the old code, when a graph does not load. */
-  reload(graphs: readonly GraphSpec[]): Promise<readonly LoadedGraph[]>;
+  reload(changed: Pick<Project, "graphs" | "ui">): Promise<readonly LoadedGraph[]>;
   /** Takes no new runs, drains those in hand or hands them back, then closes everything. */
   stop(): Promise<void>;
 }
@@ -74,6 +81,8 @@ const SWEEP_KEYS_MS = 10 * 60_000;
 const POLL_MS = 5000;
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
+
+const uiOf = (dir: string, { components, shared }: Project["ui"]): UiProject => ({ dir, specs: components, shared });
 
 /** Starts a server. Rejects with GraphLoadError, StorageRefused, PortInUseError when it cannot serve. */
 export async function startServer(project: Project, settings: Settings, logger: Logger): Promise<SkeinServer> {
@@ -103,6 +112,9 @@ async function assemble(
   stack.push(() => pool.close());
   const loading = pool.start();
   loading.catch(() => undefined);
+  const bundles = new UiBundles();
+  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(uiOf(project.dir, project.ui));
+  bundling.catch(() => undefined);
 
   const sealing = sealingOf(settings);
   const database = await openStorage({
@@ -115,6 +127,7 @@ async function assemble(
   onStorage = storageHandler(database, store);
   stack.push(() => database.close());
   let graphs = await loading;
+  await bundling;
   let specs = project.graphs;
   await syncDefaultAssistants(database, specs, database.now());
   await sweepLeftovers(database);
@@ -125,7 +138,9 @@ async function assemble(
     runsByStatus: () => database.read((db) => runs.countByStatus(db)),
     executors: () => ({ threads: pool.size, running: pool.running }),
     broker: () => broker.state,
+    eventStreams: () => ({ sse: protocol.readers, websocket: sockets.reduce((sum, { size }) => sum + size, 0) }),
   });
+  const sockets: Upgrades[] = [];
   const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
   const logs = new EventLogs({
     shelf,
@@ -252,25 +267,49 @@ async function assemble(
     scheduler.nudge();
     broker.tell({ kind: "crons" });
   };
-  const services: Services = {
-    assistants: new Assistants({
-      storage: database,
-      ask,
-      graphs: () => specs,
-      typesOf: (spec) => types.of(spec),
-      onCancelled: (effects) => runService.act(effects),
-      onRemoved: stopRemoved,
-    }),
-    threads: new Threads({
-      storage: database,
-      states: new ThreadStates({ storage: database, ask, workOut }),
-      ttl: ttl.defaults,
-      onRemoved: stopRemoved,
-    }),
+  const assistants = new Assistants({
+    storage: database,
+    ask,
+    graphs: () => specs,
+    typesOf: (spec) => types.of(spec),
+    onCancelled: (effects) => runService.act(effects),
+    onRemoved: stopRemoved,
+  });
+  const threadService = new Threads({
+    storage: database,
+    states: new ThreadStates({ storage: database, ask, workOut }),
+    ttl: ttl.defaults,
+    onRemoved: stopRemoved,
+  });
+  const tree = (thread_id: string, run_id: string | undefined): Promise<AgentTree> =>
+    agentTree({ storage: database, load: (id, after) => shelf.load(id, after) }, thread_id, run_id);
+  const commands: Commands = new Commands({
+    storage: database,
     runs: runService,
+    threads: threadService,
+    logger,
+    tree,
+    appliedThrough: (thread_id) => protocol.appliedThrough(thread_id),
+  });
+  const protocol: Protocol = new Protocol({
+    storage: database,
+    logs,
+    runs: runService,
+    threads: threadService,
+    metrics,
+    tree,
+    onError: (error) => onError(error, "a stream of events"),
+    command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable),
+  });
+  const services: Services = {
+    assistants,
+    threads: threadService,
+    runs: runService,
+    protocol,
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
     system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
+    ui: new Ui(bundles, assistants),
   };
 
   const appOf = (rooms: Rooms) =>
@@ -286,12 +325,22 @@ async function assemble(
       observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
       rooms,
     });
+  const upgrades = (): Upgrades => {
+    const made = createUpgrades({
+      protocol,
+      corsOrigins: settings.corsOrigins,
+      maxBodyBytes: settings.maxBodyBytes,
+      logger,
+    });
+    sockets.push(made);
+    return made;
+  };
   const isWorker = settings.role === "worker";
   const at = { host: settings.host, port: settings.port };
-  const listening: Listening = await listen(appOf(isWorker ? "system" : "all"), at);
+  const listening: Listening = await listen(appOf(isWorker ? "system" : "all"), at, isWorker ? undefined : upgrades());
   stack.push(() => listening.close(0));
   // Graphs may call the server they run in; a worker serves them and nobody else.
-  const own = isWorker ? await listen(appOf("all"), { host: "127.0.0.1", port: 0 }) : listening;
+  const own = isWorker ? await listen(appOf("all"), { host: "127.0.0.1", port: 0 }, upgrades()) : listening;
   stack.push(() => own.close(0));
   server_url = own.url;
   pool.listening(server_url);
@@ -369,8 +418,9 @@ async function assemble(
       return graphs;
     },
     async reload(changed) {
-      graphs = await pool.reload(changed);
-      specs = changed;
+      await bundles.build(uiOf(project.dir, changed.ui));
+      graphs = await pool.reload(changed.graphs);
+      specs = changed.graphs;
       types.reset();
       await syncDefaultAssistants(database, specs, database.now());
       return graphs;

@@ -2,13 +2,16 @@
 import { relative } from "node:path";
 import { watch } from "chokidar";
 
-const CODE = /\.(?:[cm]?[jt]sx?|json|env)$/;
+const CODE = /\.(?:[cm]?[jt]sx?|json|env|css)$/;
 const IGNORED = /(?:^|\/)(?:node_modules|\.git|\.skein|\.langgraph_api|dist|build|coverage|\.next)(?:\/|$)/;
 /** Editors write several files, or one file several times; one reload is enough. */
 const SETTLE_MS = 150;
 
-/** Calls `onChange` after changes to code under `dir` have settled. Returns a function that stops. */
-export function watchProject(dir: string, onChange: (files: readonly string[]) => void): () => Promise<void> {
+/** Calls `onChange` after changes to code under `dir` have settled; from when it resolves, none is missed. Resolves to a function that stops. */
+export async function watchProject(
+  dir: string,
+  onChange: (files: readonly string[]) => void,
+): Promise<() => Promise<void>> {
   const changed = new Set<string>();
   let timer: NodeJS.Timeout | undefined;
   const watcher = watch(dir, { ignored: (path) => IGNORED.test(relative(dir, path)), ignoreInitial: true });
@@ -21,6 +24,7 @@ export function watchProject(dir: string, onChange: (files: readonly string[]) =
       changed.clear();
     }, SETTLE_MS);
   });
+  await new Promise<void>((resolve) => watcher.once("ready", () => resolve()));
   return async () => {
     clearTimeout(timer);
     await watcher.close();

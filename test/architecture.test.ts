@@ -16,12 +16,12 @@ const ROWS: readonly (readonly string[])[] = [
   ["http"],
   ["services"],
   ["engine"],
-  ["streaming", "graphs"],
+  ["streaming", "graphs", "ui"],
   ["storage"],
   ["observability"],
   ["config"],
   ["schemas"],
-  ["errors", "version", "pooled-random", "text-table", "redis-uri"],
+  ["errors", "version", "pooled-random", "early-optimization", "text-table", "redis-uri"],
 ];
 const EXECUTOR = "executor";
 const DOOR = "executor/protocol.ts";

@@ -25,7 +25,16 @@ export interface Value {
 }
 export type Fields = Readonly<Record<string, Value>>;
 
-export const TAGS = ["Assistants", "Threads", "Thread Runs", "Stateless Runs", "Crons", "Store", "System"] as const;
+export const TAGS = [
+  "Assistants",
+  "Threads",
+  "Thread Runs",
+  "Stateless Runs",
+  "Crons",
+  "Store",
+  "Streaming",
+  "System",
+] as const;
 export type Tag = (typeof TAGS)[number];
 
 export interface ListedOperation {
@@ -224,6 +233,7 @@ const threadRuns = under("Thread Runs");
 const statelessRuns = under("Stateless Runs");
 const crons = under("Crons");
 const store = under("Store");
+const streamingV2 = under("Streaming");
 const system = under("System");
 
 export const OPERATIONS: readonly ListedOperation[] = [
@@ -546,6 +556,24 @@ export const OPERATIONS: readonly ListedOperation[] = [
       limit: integer({ default: 100 }),
       offset: integer({ default: 0 }),
     },
+  }),
+
+  // What a command is refused for is an answer; only a body that is none is a 400.
+  streamingV2("POST /threads/{thread_id}/commands", {
+    params: threadId,
+    body: { id: required(integer({ min: 0 })), method: required(text()), params: object() },
+    errors: [400],
+  }),
+  streamingV2("POST /threads/{thread_id}/stream/events", {
+    params: threadId,
+    body: {
+      channels: required(list(text(), { minSize: 1 })),
+      namespaces: list(list(text())),
+      depth: integer({ min: 0 }),
+      since: integer({ min: 0 }),
+    },
+    types: SSE_TYPE,
+    errors: [400],
   }),
 
   system("GET /ok", { query: { check_db: integer({ values: [0, 1], default: 0 }) }, errors: [500] }),

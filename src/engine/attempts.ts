@@ -8,6 +8,7 @@ import { type ErrorBody, errorBody } from "../errors.ts";
 import type { CancelAction, RunJob, WireEvent } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
+import { paramsText, protocolName } from "../schemas/protocol-events.ts";
 import type { NewRun, Storage } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
@@ -248,7 +249,7 @@ export class Attempts {
         attempt.thread = thread;
         if (abandoned || attempt.cancel !== null) return false;
         void attempt.committed?.then((written) => this.#proceed(thread, run_id, written));
-        if (isFirst) log.append([{ event: "metadata", data: JSON.stringify({ run_id, attempt: job.attempt }) }]);
+        if (isFirst) log.append(openingEvents(job));
         return true;
       };
       this.#options.pool.run(job, listener, this.#suspects.has(run_id), onPlaced).then(resolve, reject);
@@ -402,6 +403,19 @@ const lostWithDatabase = (end: AttemptEnd, { away }: RunHold): AttemptEnd =>
   away === undefined || end.kind === "lost"
     ? end
     : { kind: "lost", reason: `its checkpoints could not be stored: ${away.message}` };
+
+/** What an attempt's events begin with. */
+function openingEvents({ run_id, graph_id, attempt, kwargs }: RunJob): WireEvent[] {
+  const metadata = { event: "metadata", data: JSON.stringify({ run_id, attempt }) };
+  if (kwargs.protocol === undefined) return [metadata];
+  const said = (method: "lifecycle" | "input.answered", data: object): WireEvent => ({
+    event: protocolName(method, []),
+    data: paramsText([], Date.now(), undefined, JSON.stringify(data)),
+  });
+  const running = said("lifecycle", { event: "running", graph_name: graph_id });
+  if (kwargs.answers === undefined) return [metadata, running];
+  return [metadata, running, said("input.answered", { interrupt_ids: kwargs.answers })];
+}
 
 const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
 

@@ -61,6 +61,8 @@ export interface GraphLike {
   store?: unknown;
   builder?: unknown;
   stream(input: unknown, options: GraphConfig): Promise<AsyncIterable<unknown>>;
+  /** Makers of what has a say in its protocol stream. */
+  readonly streamTransformers?: readonly (() => StreamTransformerLike)[];
   streamEvents(input: unknown, options: GraphConfig): AsyncIterable<StreamEventLike>;
   getState(config: GraphConfig, options?: { subgraphs?: boolean }): Promise<StateLike>;
   getStateHistory(config: GraphConfig, options?: HistoryOptions): AsyncIterable<StateLike>;
@@ -93,6 +95,19 @@ export interface StreamEventLike {
   readonly data: { readonly chunk?: unknown };
 }
 
+export interface StreamTransformerLike {
+  /** What it makes is for callers in the same process. */
+  readonly __native?: boolean;
+  /** Lets it add events of its own. */
+  readonly onRegister?: unknown;
+}
+
+/** An event of LangGraph's protocol stream. */
+export interface MuxEventLike {
+  readonly method: string;
+  readonly params: { readonly namespace: readonly string[]; readonly node?: string; readonly data: unknown };
+}
+
 export interface RunControlLike {
   requestDrain(reason?: string): void;
 }
@@ -103,6 +118,11 @@ interface LangGraphModule {
   readonly BaseCheckpointSaver: abstract new () => BaseCheckpointSaver;
   readonly BaseStore: abstract new () => BaseStore;
   readonly RunControl?: new () => RunControlLike;
+  /** Runs transformers over the chunks of a v3 stream. */
+  readonly createGraphRunStream?: (
+    source: AsyncIterable<unknown>,
+    transformers: readonly (() => StreamTransformerLike)[],
+  ) => AsyncIterable<MuxEventLike>;
   readonly messagesStateReducer?: (left: unknown, right: unknown) => unknown[];
 }
 
@@ -126,6 +146,8 @@ export interface SchemaModule {
 /** One copy of LangGraph, with what Skein uses of it. */
 export interface LangGraph extends LangGraphModule {
   readonly version: string;
+  /** True when this version streams the protocol's own events (v3). */
+  readonly hasProtocolStream: boolean;
   readonly compareWrites: (a: WriteSortKey, b: WriteSortKey) => number;
   readonly AsyncBatchedStore?: StoreWrapperClass;
   /** JSON schemas of zod states; undefined when this version has none. */
@@ -198,8 +220,10 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
     BaseCheckpointSaver: main.BaseCheckpointSaver,
     BaseStore: main.BaseStore,
     ...(main.RunControl === undefined ? {} : { RunControl: main.RunControl }),
+    ...(main.createGraphRunStream === undefined ? {} : { createGraphRunStream: main.createGraphRunStream }),
     ...(main.messagesStateReducer === undefined ? {} : { messagesStateReducer: main.messagesStateReducer }),
     version: (packageJson(folder) as { version?: string }).version ?? "unknown",
+    hasProtocolStream: "./stream" in ((packageJson(folder) as { exports?: object }).exports ?? {}),
     compareWrites: checkpoint.compareWritesSortKeys ?? compareWrites,
     ...(checkpoint.AsyncBatchedStore === undefined ? {} : { AsyncBatchedStore: checkpoint.AsyncBatchedStore }),
     schemas: async () => {

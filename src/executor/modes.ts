@@ -21,7 +21,12 @@ export interface Modes {
   interrupted(): boolean;
 }
 
-export function createModes(asked: readonly StreamMode[], subgraphs: boolean, emit: (event: WireEvent) => void): Modes {
+export function createModes(
+  asked: readonly StreamMode[],
+  subgraphs: boolean,
+  emit: (event: WireEvent) => void,
+  valuesJson: (values: unknown) => Json = stateJson,
+): Modes {
   const modes = new Set(asked);
   const accumulator = modes.has("messages") ? messageAccumulator(emit) : undefined;
   const envelopes = subgraphs && modes.has("values") && !modes.has("checkpoints");
@@ -36,7 +41,7 @@ export function createModes(asked: readonly StreamMode[], subgraphs: boolean, em
       case "values":
         if (isRoot && isInterrupt(payload)) interrupted = true;
         else if (isRoot) lastValues = payload;
-        if (modes.has("values")) emit({ event: `values${suffix}`, data: stateJson(payload) });
+        if (modes.has("values")) emit({ event: `values${suffix}`, data: valuesJson(payload) });
         accumulator?.values(payload, suffix);
         return;
       case "messages": {

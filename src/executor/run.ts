@@ -9,6 +9,7 @@ import type { ProjectGraph } from "./load.ts";
 import { createModes, type Modes } from "./modes.ts";
 import { type ExecutorPort, isFenced } from "./port.ts";
 import type { CancelAction, Outcome, RunJob, Snapshot, WholeSnapshot, WireEvent } from "./protocol.ts";
+import { createProtocolRun, createStateTexts, type ProtocolRun } from "./protocol-run.ts";
 import { EXCLUDED_METADATA, makeSaver, type SaverRun, type SkeinSaver } from "./saver.ts";
 import { stateJson, toJson } from "./serialize.ts";
 import { listsInParts, saidOutput, shownValues } from "./shown.ts";
@@ -84,6 +85,8 @@ class Attempt {
   readonly #written: Promise<void> | undefined;
   readonly #saver: SkeinSaver;
   readonly #modes: Modes;
+  /** Of a run with events of streaming v2. */
+  readonly #protocol: ProtocolRun | undefined;
   #graph: GraphLike | undefined;
 
   constructor(
@@ -117,11 +120,25 @@ class Attempt {
     };
     const metadata = checkpointMetadata(job, project.langgraph);
     this.#saver = makeSaver(project.langgraph, port, run, { kept, metadata });
-    this.#modes = createModes(job.kwargs.stream_mode, job.kwargs.subgraphs, (event) => this.#emit(event));
+    const { stream_mode, subgraphs, protocol } = job.kwargs;
+    const emit = (event: WireEvent): void => this.#emit(event);
+    const texts = createStateTexts();
+    // Who reads a native run in modes gets its events of streaming v2 in their shape.
+    this.#modes = createModes(
+      protocol === "native" ? [] : stream_mode,
+      subgraphs,
+      emit,
+      protocol === undefined ? stateJson : texts.json,
+    );
+    this.#protocol =
+      protocol === undefined
+        ? undefined
+        : createProtocolRun({ stream_mode, subgraphs, protocol }, project.langgraph, this.#modes, emit, texts);
   }
 
   async run(): Promise<Outcome> {
     const outcome = await this.#outcome();
+    this.#protocol?.end(outcome);
     // The main thread stores these before it settles the run; a refused write shows there.
     if (this.#job.kwargs.temporary && outcome.kind !== "drained") this.#saver.discard();
     else this.#saver.flush();
@@ -157,23 +174,26 @@ class Attempt {
     this.#graph = graph;
     if (await this.#isVoid(graph, config)) return;
     const input = await this.#input(graph, config);
-    const options: GraphConfig = {
-      ...config,
+    const asked = this.#protocol?.asks() ?? {
       streamMode: this.#modes.requested,
       subgraphs: kwargs.subgraphs,
       // LangGraph gives its light checkpoint frames only to callers that name a protocol version.
       ...(this.#modes.envelopes ? { version: "v2" } : {}),
     };
+    const options: GraphConfig = { ...config, ...asked };
     if (kwargs.stream_mode.includes("events")) await this.#driveEvents(graph, input, options);
-    else await this.#driveChunks(await graph.stream(input, options), kwargs.subgraphs);
+    else await this.#driveChunks(graph, await graph.stream(input, options), kwargs.subgraphs);
   }
 
-  async #driveChunks(stream: AsyncIterable<unknown>, subgraphs: boolean): Promise<void> {
-    await this.#read(stream, (chunk) => this.#chunk(chunk, subgraphs));
+  async #driveChunks(graph: GraphLike, stream: AsyncIterable<unknown>, subgraphs: boolean): Promise<void> {
+    const transformed = this.#protocol?.transformed(graph, stream);
+    if (transformed === undefined) await this.#read(stream, (chunk) => this.#chunk(chunk, subgraphs));
+    else await this.#read(transformed, (event) => this.#protocol?.event(event));
   }
 
   #chunk(chunk: unknown, subgraphs: boolean): void {
-    if (subgraphs) {
+    if (this.#protocol !== undefined) this.#protocol.chunk(chunk);
+    else if (subgraphs) {
       const [namespace, mode, payload] = chunk as [readonly string[], string, unknown];
       this.#modes.chunk(namespace, mode, payload);
     } else {
@@ -249,7 +269,9 @@ class Attempt {
     const gone = answers.filter((id) => !waiting.has(id));
     if (strict_resume === true && gone.length > 0) throw new UnknownInterrupt(gone);
     if (gone.length < answers.length) return false;
-    if (stream_mode.includes("values")) this.#modes.chunk(null, "values", outputOf(graph, state.values));
+    const values = outputOf(graph, state.values);
+    if (stream_mode.includes("values")) this.#modes.chunk(null, "values", values);
+    this.#protocol?.values(values);
     return true;
   }
 

@@ -6,14 +6,17 @@ import type { Services } from "../services/contract.ts";
 import { cors } from "./cors.ts";
 import { errorResponse } from "./errors.ts";
 import { assistantRoutes } from "./routes/assistants.ts";
+import { commandRoutes } from "./routes/commands.ts";
 import { cronRoutes } from "./routes/crons.ts";
 import { runRoutes } from "./routes/runs.ts";
 import { statelessRunRoutes } from "./routes/stateless-runs.ts";
 import { storeRoutes } from "./routes/store.ts";
 import { systemRoutes } from "./routes/system.ts";
+import { threadEventRoutes } from "./routes/thread-events.ts";
 import { threadStateRoutes } from "./routes/thread-states.ts";
 import { threadStreamRoutes } from "./routes/thread-stream.ts";
 import { threadRoutes } from "./routes/threads.ts";
+import { uiRoutes } from "./routes/ui.ts";
 import {
   type App,
   type HttpContext,
@@ -49,11 +52,14 @@ export function createApp({ services, settings, logger, observe, rooms = "all" }
     assistantRoutes(room);
     threadRoutes(room);
     threadStreamRoutes(room);
+    threadEventRoutes(room);
     threadStateRoutes(room);
     runRoutes(room);
     statelessRunRoutes(room);
     cronRoutes(room);
     storeRoutes(room);
+    commandRoutes(room);
+    uiRoutes(room);
   }
   systemRoutes(room, settings);
 

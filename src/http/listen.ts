@@ -5,6 +5,7 @@ import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { markEndedByServer } from "./connections.ts";
 import type { App } from "./types.ts";
+import type { Upgrades } from "./upgrade.ts";
 
 /** Longer than the idle time of common proxies, or they answer 502 for a request on a connection we just closed. */
 const KEEP_ALIVE_MS = 75_000;
@@ -35,14 +36,21 @@ export interface Listening {
 }
 
 /** Listens; port 0 takes a free one. Rejects with `PortInUseError`. */
-export async function listen(app: App, at: { host: string; port: number }): Promise<Listening> {
+export async function listen(
+  app: App,
+  at: { host: string; port: number },
+  upgrades?: Pick<Upgrades, "handle" | "close">,
+): Promise<Listening> {
   const server = createServer(getRequestListener(app.fetch));
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.on("clientError", refuse);
+  if (upgrades !== undefined) {
+    server.on("upgrade", (request, socket, head) => upgrades.handle(server, request, socket, head));
+  }
   const sockets = trackSockets(server);
   await bind(server, at);
   const { port } = server.address() as AddressInfo;
-  return { url: urlOf(at.host, port), port, close: (graceMs) => close(server, sockets, graceMs) };
+  return { url: urlOf(at.host, port), port, close: (graceMs) => close(server, sockets, graceMs, upgrades) };
 }
 
 /** What Node's parser refuses never reaches the app; it is told in the same words and form as everything else. */
@@ -86,7 +94,14 @@ function trackSockets(server: Server): ReadonlySet<Socket> {
   return sockets;
 }
 
-async function close(server: Server, sockets: ReadonlySet<Socket>, graceMs: number): Promise<void> {
+async function close(
+  server: Server,
+  sockets: ReadonlySet<Socket>,
+  graceMs: number,
+  upgrades: Pick<Upgrades, "close"> | undefined,
+): Promise<void> {
+  // Node waits for upgraded connections as for any other, and never ends one by itself.
+  upgrades?.close();
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   // Node ends what is idle now; a connection whose request is answered later has to be ended then.
   const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);

@@ -8,7 +8,8 @@ import type { ServerResponse } from "node:http";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import type { Json } from "../executor/protocol.ts";
 import type { StreamEvent } from "../streaming/events.ts";
-import { sseChunks, sseError, withBeats } from "../streaming/sse.ts";
+import { envelope, type ProtocolFrame } from "../streaming/protocol/frames.ts";
+import { sseChunks, sseError, sseText, withBeats } from "../streaming/sse.ts";
 import { publicErrorBody } from "./errors.ts";
 import type { HttpContext, Logger } from "./types.ts";
 
@@ -42,7 +43,7 @@ export async function sse(
   source: AsyncIterable<readonly StreamEvent[]>,
   answer: LongAnswer,
 ): Promise<Response> {
-  const chunks = sseChunks(source, answer);
+  const chunks = sseChunks(source, answer, sseText);
   await send(
     c,
     { ...SSE_HEADERS, ...answer.headers },
@@ -52,6 +53,28 @@ export async function sse(
   );
   return RESPONSE_ALREADY_SENT;
 }
+
+/**
+ * Streams events of streaming v2. Where the source fails the stream just ends: clients take an error among the events as the end of
+ * everything, and come again after a connection that was lost.
+ */
+export async function sseFrames(
+  c: HttpContext,
+  source: AsyncIterable<readonly ProtocolFrame[]>,
+  answer: LongAnswer,
+): Promise<Response> {
+  const chunks = sseChunks(source, answer, framesText);
+  const onFailure = (thrown: unknown): string => {
+    failure(c, thrown, answer);
+    return "";
+  };
+  await send(c, { ...SSE_HEADERS, ...answer.headers }, chunks, onFailure, answer);
+  return RESPONSE_ALREADY_SENT;
+}
+
+/** The id is the number: what a client sends back as `since`. */
+const framesText = (frames: readonly ProtocolFrame[]): string =>
+  sseText(frames.map((frame) => ({ event: frame.method, data: envelope(frame), id: frame.seq })));
 
 /**
  * JSON that takes its time. The headers go out at once, so that a client knows its run; a newline now and then keeps

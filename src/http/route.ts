@@ -3,13 +3,22 @@
  * description, and its handler sees only values that passed the schemas.
  */
 import { z } from "@hono/zod-openapi";
+import { SkeinError } from "../errors.ts";
 import { ErrorResponse } from "../schemas/common.ts";
+import { invalidInput } from "../schemas/issues.ts";
 import { type BodyRule, readBody } from "./body.ts";
-import { invalidInput } from "./issues.ts";
 import { cleanText } from "./json.ts";
 import type { App, HttpContext, Room } from "./types.ts";
 
-export type Tag = "Assistants" | "Threads" | "Thread Runs" | "Stateless Runs" | "Crons" | "Store" | "System";
+export type Tag =
+  | "Assistants"
+  | "Threads"
+  | "Thread Runs"
+  | "Stateless Runs"
+  | "Crons"
+  | "Store"
+  | "Streaming"
+  | "System";
 
 const Nothing = z.object({});
 const Unset = z.undefined();
@@ -39,6 +48,8 @@ export interface Operation<P extends z.ZodObject, Q extends z.ZodObject, B exten
   /** Documented only: handlers read headers themselves. */
   readonly headers?: z.ZodObject;
   readonly body?: { readonly schema: B; readonly rule: BodyRule };
+  /** How a body that is no JSON or does not fit is answered: 400 and this. Default: 422 and `{"detail"}`. */
+  readonly malformed?: { readonly schema: z.ZodType; readonly answer: (body: unknown, message: string) => object };
   readonly answer: Answer;
   /** The answer may also be, or always is, an empty 204. */
   readonly empty?: "sometimes" | "always";
@@ -53,6 +64,7 @@ export interface Input<P extends z.ZodObject, Q extends z.ZodObject, B extends z
 }
 
 const ERRORS = {
+  400: "Malformed body",
   404: "Not found",
   409: "Conflict with the state of the resource",
   413: "Body too large",
@@ -78,23 +90,50 @@ export function mount<
     try {
       return await handler(await readInput(c, operation, room.maxBodyBytes), c);
     } catch (thrown) {
+      if (thrown instanceof Malformed) return c.json(thrown.answer, 400);
       // Hono hands only errors to `onError`; user code may throw anything.
       throw thrown instanceof Error ? thrown : new Error(String(thrown), { cause: thrown });
     }
   });
 }
 
+/** Ends a request whose body its operation answers in its own way. */
+class Malformed extends Error {
+  readonly answer: object;
+
+  constructor(answer: object) {
+    super("malformed body");
+    this.answer = answer;
+  }
+}
+
 async function readInput<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType>(
   c: HttpContext,
-  { params, query, body }: Operation<P, Q, B>,
+  { params, query, body, malformed }: Operation<P, Q, B>,
   maxBodyBytes: number,
 ): Promise<Input<P, Q, B>> {
   // The absent schemas' types are their defaults, which only the type parameters know.
   return {
     params: params === undefined ? {} : check(params, readParams(c, params), "path"),
     query: query === undefined ? {} : check(query, readQuery(c, query), "query"),
-    body: body === undefined ? undefined : check(body.schema, await readBody(c, body.rule, maxBodyBytes), "body"),
+    body: body === undefined ? undefined : await checkedBody(c, body, maxBodyBytes, malformed),
   } as Input<P, Q, B>;
+}
+
+async function checkedBody<B extends z.ZodType>(
+  c: HttpContext,
+  { schema, rule }: { readonly schema: B; readonly rule: BodyRule },
+  maxBodyBytes: number,
+  malformed: Failing["malformed"],
+): Promise<z.output<B>> {
+  let body: unknown;
+  try {
+    body = await readBody(c, rule, maxBodyBytes);
+    return check(schema, body, "body");
+  } catch (error) {
+    if (malformed === undefined || !(error instanceof SkeinError) || error.kind !== "invalid") throw error;
+    throw new Malformed(malformed.answer(body, error.message));
+  }
 }
 
 function check<S extends z.ZodType>(schema: S, value: unknown, whole: string): z.output<S> {
@@ -140,7 +179,7 @@ function document<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodT
         ? {}
         : { body: { required: body.rule === "required", content: { "application/json": { schema: body.schema } } } }),
     },
-    responses: { ...successes(operation), ...failures(operation.errors, body !== undefined) },
+    responses: { ...successes(operation), ...failures(operation) },
   });
 }
 
@@ -167,11 +206,18 @@ function success(answer: Answer) {
   };
 }
 
-function failures(errors: readonly (keyof typeof ERRORS)[], takesBody: boolean) {
-  const statuses = new Set([...errors, ...(takesBody ? [413 as const] : [])]);
+type Failing = Pick<Operation<never, never, z.ZodType>, "errors" | "body" | "malformed">;
+
+function failures({ errors, body, malformed }: Failing) {
+  const statuses = new Set([
+    ...errors,
+    ...(malformed === undefined ? [] : [400 as const]),
+    ...(body === undefined ? [] : [413 as const]),
+  ]);
+  const schemaOf = (status: keyof typeof ERRORS) => (status === 400 && malformed?.schema) || ErrorResponse;
   const entries = [...statuses].map((status) => [
     status,
-    { description: ERRORS[status], content: { "application/json": { schema: ErrorResponse } } },
+    { description: ERRORS[status], content: { "application/json": { schema: schemaOf(status) } } },
   ]);
   return Object.fromEntries(entries);
 }

@@ -8,6 +8,8 @@ export interface GaugeSources {
   readonly executors: () => { readonly threads: number; readonly running: number };
   /** `connected`, or why other processes are not heard of at once. */
   readonly broker: () => string;
+  /** Readers of streaming v2 that are connected, by transport. */
+  readonly eventStreams: () => { readonly sse: number; readonly websocket: number };
 }
 
 export class Metrics {
@@ -17,6 +19,11 @@ export class Metrics {
   readonly runAttemptsLost = this.#counter("run_attempts_lost_total", "Attempts lost with their executor thread.", []);
   readonly webhooks = this.#counter("webhooks_total", "Webhook calls, by outcome.", ["outcome"]);
   readonly cronTicks = this.#counter("cron_ticks_total", "Ticks of crons, by outcome.", ["outcome"]);
+  readonly protocolGaps = this.#counter(
+    "protocol_gaps_total",
+    "Readers of streaming v2 that were told of events they cannot have any more, by reason.",
+    ["reason"],
+  );
   readonly webhookSeconds = this.#histogram("webhook_duration_seconds", "Duration of a webhook call.", []);
   readonly runSeconds = this.#histogram("run_duration_seconds", "Time from claim to settle of a run.", []);
   readonly waitSeconds = this.#histogram(
@@ -58,6 +65,15 @@ export class Metrics {
         const state = sources.broker();
         if (state === "connected" || state === "unreachable") this.set(state === "connected" ? 1 : 0);
         else this.remove();
+      },
+    });
+    new Gauge({
+      name: `${PREFIX}event_streams`,
+      help: "Readers of streaming v2 that are connected, by transport.",
+      labelNames: ["transport"],
+      registers: [this.registry],
+      collect() {
+        for (const [transport, count] of Object.entries(sources.eventStreams())) this.set({ transport }, count);
       },
     });
     new Gauge({

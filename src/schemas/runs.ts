@@ -156,6 +156,11 @@ export interface RunKwargs {
   readonly strict_resume?: boolean;
   /** Ids of the interrupts that `command.resume` answers: those that waited when the run was made. Absent: whichever wait when it runs. */
   readonly answers?: readonly string[];
+  /**
+   * Its log has events of streaming v2: `native`, made by a command of it, has no others; `beside`, made by REST on a thread that
+   * streaming v2 has to do with, has them beside those of its stream modes.
+   */
+  readonly protocol?: "native" | "beside";
 }
 
 export const Run = z

@@ -12,5 +12,5 @@ export async function requireCheckpoint(
   if (checkpoint_id == null) return;
   const key = { thread_id, checkpoint_ns: String(checkpoint_ns ?? ""), checkpoint_id: String(checkpoint_id) };
   if (await checkpoints.exists(db, key)) return;
-  throw notFound(`Checkpoint ${key.checkpoint_id} of thread ${thread_id} not found`);
+  throw notFound(`Checkpoint ${key.checkpoint_id} of thread ${thread_id} not found`, "checkpoint");
 }

@@ -13,6 +13,7 @@ import type {
 } from "../schemas/assistants.ts";
 import type { CheckpointConfig } from "../schemas/common.ts";
 import type { Cron, CronCreate, CronFilter, CronPatch, CronSearch, ThreadCronCreate } from "../schemas/crons.ts";
+import type { EventStreamRequest, ProtocolCommand, ProtocolResponse } from "../schemas/protocol.ts";
 import type {
   Run,
   RunCreateStateful,
@@ -27,6 +28,8 @@ import type { ThreadStateSearch, ThreadStateUpdate, ThreadStateUpdateResponse } 
 import type { Thread, ThreadCreate, ThreadFilter, ThreadPatch, ThreadPrune, ThreadSearch } from "../schemas/threads.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
 import type { ThreadPosition } from "../streaming/follow-thread.ts";
+import type { ProtocolFrame } from "../streaming/protocol/frames.ts";
+import type { UiBundle, UiFile } from "../ui/bundles.ts";
 import type { Repeatable } from "./idempotency.ts";
 
 export interface AssistantsService {
@@ -99,12 +102,23 @@ export interface RunsPage {
   readonly select: readonly RunField[] | null;
 }
 
+/** A run that a command of streaming v2 makes. */
+export interface RunOrigin {
+  readonly protocol: true;
+  /** What was asked for, as the client wrote it: a repeat is told by it. */
+  readonly asked: unknown;
+  /** The input is the answer where the thread waits for one. */
+  readonly inputMayResume?: boolean;
+  /** Interrupts that must wait on the thread when the run is made. Not found: others do. Conflict: none does. */
+  readonly mustWait?: readonly string[];
+}
+
 export interface RunsService {
   /**
    * The only way a run comes to be. Stateful when `thread_id` is given. With `repeatable`, the same request again gets
    * the same run; so it is for the others.
    */
-  create(thread_id: string, request: RunCreateStateful, repeatable?: Repeatable): Promise<Run>;
+  create(thread_id: string, request: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run>;
   createStateless(request: RunCreateStateless, repeatable?: Repeatable): Promise<Run>;
   /** All or none. */
   createBatch(requests: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]>;
@@ -127,6 +141,37 @@ export interface RunsService {
   cancelOnDisconnect(run_id: string): void;
 }
 
+/** A connection of a client, as a session writes to it. */
+export interface ProtocolSocket {
+  /** Resolves when the network has taken all of it, or the connection is gone. */
+  send(texts: readonly string[]): Promise<void>;
+  close(code: number, reason: string): void;
+}
+
+export interface ProtocolSession {
+  /** A message of the client. */
+  receive(text: string): void;
+  /** The connection is gone. Runs go on. */
+  closed(): void;
+}
+
+/** Streaming v2. */
+export interface ProtocolService {
+  /**
+   * The events of a thread's runs, those that are kept and then live, until the signal fires or the thread is deleted. A thread that
+   * does not exist yet is waited for. When it resolves, runs that are made on the thread from now on are made to be seen there.
+   */
+  events(
+    thread_id: string,
+    ask: EventStreamRequest,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<readonly ProtocolFrame[]>>;
+  /** What is on the other side of a connection that carries both, events and commands. */
+  session(thread_id: string, socket: ProtocolSocket): ProtocolSession;
+  /** Never rejects: what goes wrong is an answer too. */
+  command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse>;
+}
+
 export interface CronsService {
   create(request: CronCreate): Promise<Cron>;
   createOnThread(thread_id: string, request: ThreadCronCreate): Promise<Cron>;
@@ -147,6 +192,13 @@ export interface StoreService {
   namespaces(request: StoreListNamespaces): Promise<readonly (readonly string[])[]>;
 }
 
+export interface UiService {
+  /** The bundle of an assistant, of a graph, or of a name that the configuration made up. 404 when there is none. */
+  find(id: string): Promise<UiBundle>;
+  /** 404 when there is none. */
+  file(namespace: string, name: string): UiFile;
+}
+
 export interface SystemService {
   /** Throws when the database does not answer. */
   checkDatabase(): Promise<void>;
@@ -162,7 +214,9 @@ export interface Services {
   readonly assistants: AssistantsService;
   readonly threads: ThreadsService;
   readonly runs: RunsService;
+  readonly protocol: ProtocolService;
   readonly crons: CronsService;
   readonly store: StoreService;
   readonly system: SystemService;
+  readonly ui: UiService;
 }

@@ -19,13 +19,21 @@ export interface NewRunOptions {
   /** Ids of the interrupts that wait on the thread. */
   readonly waiting?: readonly string[];
   readonly now: number;
+  readonly protocol?: RunKwargs["protocol"] | undefined;
 }
+
+/** What a run of a command of streaming v2 shows to those who follow it otherwise. */
+const NATIVE = {
+  stream_mode: ["values", "updates", "messages-tuple", "tasks", "custom", "tools"],
+  subgraphs: true,
+} as const satisfies Partial<RunKwargs>;
 
 /** Keys of `configurable` that the server sets; a client's are dropped. */
 const OWN_KEYS = new Set(["thread_id", "run_id", "graph_id", "assistant_id"]);
 const OWN_PREFIXES = ["__pregel_", "langgraph_auth_"];
 
-export function newRun({ assistant, thread_id, request, temporary, waiting = [], now }: NewRunOptions): NewRun {
+export function newRun(options: NewRunOptions): NewRun {
+  const { assistant, thread_id, request, temporary, waiting = [], now, protocol } = options;
   const run_id = uuid7();
   const { assistant_id, graph_id } = assistant;
   const metadata = { ...assistant.metadata, ...request.metadata, graph_id, assistant_id };
@@ -36,7 +44,13 @@ export function newRun({ assistant, thread_id, request, temporary, waiting = [],
     graph_id,
     status: "pending",
     metadata,
-    kwargs: { ...kwargsOf(assistant, request, temporary), ...answersOf(request, waiting) },
+    kwargs: {
+      ...kwargsOf(assistant, request, temporary),
+      ...answersOf(request, waiting),
+      ...(protocol === "native" ? NATIVE : {}),
+      // What a stream of the thread shows can be asked for again.
+      ...(protocol === undefined ? {} : { protocol, resumable: true }),
+    },
     multitask_strategy: ("multitask_strategy" in request ? request.multitask_strategy : null) ?? "enqueue",
     not_before: now + Math.round((request.after_seconds ?? 0) * 1000),
     attempt: 0,

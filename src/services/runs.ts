@@ -24,13 +24,14 @@ import * as threads from "../storage/tables/threads.ts";
 import { together } from "../storage/together.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
 import type { RunEvent, StreamEvent } from "../streaming/events.ts";
-import { follow, untilEnd } from "../streaming/follow.ts";
+import { untilEnd } from "../streaming/follow.ts";
 import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
+import { followModes } from "../streaming/protocol/as-modes.ts";
 import type { RunLog, RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
-import type { FollowOptions, FollowThreadOptions, RunsPage, RunsService } from "./contract.ts";
+import type { FollowOptions, FollowThreadOptions, RunOrigin, RunsPage, RunsService } from "./contract.ts";
 import { madeBefore, type Repeatable, rememberMade } from "./idempotency.ts";
 import { claimed, newRun } from "./new-run.ts";
 import { type TtlDefaults, ttlWithRun } from "./thread-ttl.ts";
@@ -66,11 +67,10 @@ export class Runs implements RunsService {
     this.#options = options;
   }
 
-  async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable): Promise<Run> {
+  async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
-    const { ttl } = this.#options;
-    const work: Creation = (tx, now, slot) => createOnThread(tx, thread_id, request, slot, now, ttl);
-    return only(await this.#commit(work, request, repeatable));
+    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, thread_id, request, slot, now, origin);
+    return only(await this.#commit(work, origin?.asked ?? request, repeatable));
   }
 
   async createStateless(asked: RunCreateStateless, repeatable?: Repeatable): Promise<Run> {
@@ -100,7 +100,7 @@ export class Runs implements RunsService {
     const work: Creation = async (tx, now, slot) => {
       const { cron_id, thread_id, request } = await take(tx);
       const allowed = this.#withAllowedWebhook(request);
-      if (thread_id !== null) return createOnThread(tx, thread_id, allowed, slot, now, ttl);
+      if (thread_id !== null) return this.#createOnThread(tx, thread_id, allowed, slot, now);
       return insertPlanned(tx, await planWithThread(tx, allowed, now, ttl, { cron_id }), slot);
     };
     return only(await this.#commit(work, null, undefined));
@@ -112,7 +112,8 @@ export class Runs implements RunsService {
 
   async list(thread_id: string, { select, ...page }: RunsPage): Promise<readonly Partial<Run>[]> {
     const records = await this.#options.storage.read(async (db) => {
-      if ((await threads.findBare(db, thread_id)) === undefined) throw notFound(`Thread ${thread_id} not found`);
+      if ((await threads.findBare(db, thread_id)) === undefined)
+        throw notFound(`Thread ${thread_id} not found`, "thread");
       return runs.listOfThread(db, thread_id, page);
     });
     const all = records.map(runToWire);
@@ -125,7 +126,7 @@ export class Runs implements RunsService {
     const remove = async (tx: Tx): Promise<CancelEffect | "newest" | "other"> => {
       lockThread(tx, thread_id);
       const run = await runs.findLocked(tx, run_id);
-      if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`);
+      if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`, "run");
       if (isInFlight(run)) return cancelFound(tx, run, "rollback", storage.now());
       return (await removeEndedRun(tx, run, storage.now())) ? "newest" : "other";
     };
@@ -149,7 +150,12 @@ export class Runs implements RunsService {
     options: FollowOptions,
   ): Promise<AsyncIterable<readonly RunEvent[]>> {
     const log = await this.#log(thread_id, run_id);
-    return follow(log, { after: options.after, signal: options.signal, wants: eventFilter(options.modes) });
+    return followModes(log, {
+      after: options.after,
+      signal: options.signal,
+      wants: eventFilter(options.modes),
+      isNative: (id) => this.#isNative(id),
+    });
   }
 
   async wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json> {
@@ -187,7 +193,7 @@ export class Runs implements RunsService {
       lockThread(tx, thread_id);
       for (const run_id of run_ids) {
         const run = await runs.findLocked(tx, run_id);
-        if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`);
+        if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`, "run");
         if (isInFlight(run)) effects.push(await cancelFound(tx, run, action, storage.now()));
       }
       return effects;
@@ -218,7 +224,7 @@ export class Runs implements RunsService {
   ): Promise<AsyncIterable<readonly StreamEvent[]>> {
     const { storage, logs } = this.#options;
     const thread = await storage.read((db) => threads.findBare(db, thread_id));
-    if (thread === undefined) throw notFound(`Thread ${thread_id} not found`);
+    if (thread === undefined) throw notFound(`Thread ${thread_id} not found`, "thread");
     return followThread({
       logs,
       thread_id,
@@ -228,7 +234,27 @@ export class Runs implements RunsService {
       stored: (place) => this.#olderRuns(thread_id, place),
       open: (run_id) => this.#log(thread_id, run_id).catch(ifGone),
       stateAfter: (run_id) => this.#stateAfter(thread_id, run_id),
+      isNative: (run_id) => this.#isNative(run_id),
     });
+  }
+
+  /** Runs of the thread whose events streaming v2 can show though they are not in memory, in order. */
+  async keptRuns(thread_id: string): Promise<readonly string[]> {
+    const { logs, storage } = this.#options;
+    const stored = await this.#storedRuns(thread_id, 0);
+    if (!logs.isShared) return stored.map(({ run_id }) => run_id);
+    // Others have what runs, and remember for a while what they do not store.
+    const lately = await logs.line(thread_id, (storage.now() - REMEMBERED_ELSEWHERE_MS) * 1000);
+    const unstored = lately.filter(({ resumable }) => !resumable);
+    const places = new Map(
+      [...(await logs.line(thread_id, null)), ...unstored, ...stored].map((run) => [run.run_id, run.place]),
+    );
+    return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
+  }
+
+  /** The log of a run of the thread, wherever its events are; undefined when there is none. */
+  logOf(thread_id: string, run_id: string): Promise<RunLog | undefined> {
+    return this.#log(thread_id, run_id).catch(ifGone);
   }
 
   /** Runs of the thread whose events can be had though they are not in memory, in order; null: of those running. */
@@ -249,6 +275,12 @@ export class Runs implements RunsService {
       }
       return kept;
     });
+  }
+
+  /** Made by a command of streaming v2: modes have no events of their own. */
+  async #isNative(run_id: string): Promise<boolean> {
+    const run = await this.#options.storage.read((db) => runs.find(db, run_id));
+    return run?.kwargs.protocol === "native";
   }
 
   /** The thread's state as the run left it; null when the thread went with its run. */
@@ -322,6 +354,49 @@ export class Runs implements RunsService {
     return request;
   }
 
+  async #createOnThread(
+    tx: Tx,
+    thread_id: string,
+    asked: RunCreateStateful,
+    slot: Slot | undefined,
+    now: number,
+    origin?: RunOrigin,
+  ): ReturnType<Creation> {
+    shareAssistant(tx, assistantIdOf(asked.assistant_id));
+    lockThread(tx, thread_id);
+    const [assistant, found, busyWith] = await together(tx, [
+      () => assistantFor(tx, asked.assistant_id),
+      () => threads.findBare(tx, thread_id),
+      () => runs.busyWith(tx, thread_id),
+    ]);
+    const thread = found ?? (await makeThread(tx, thread_id, asked, now, this.#options.ttl));
+    const waiting = asked.command?.resume === undefined && origin === undefined ? [] : waitingOn(thread);
+    const request = origin?.inputMayResume === true ? resumedByInput(asked, waiting, busyWith) : asked;
+    requireWaiting(origin?.mustWait ?? [], waiting, thread_id);
+    const run = newRun({
+      assistant,
+      thread_id,
+      request,
+      temporary: false,
+      waiting,
+      now,
+      protocol: origin !== undefined ? "native" : this.#isSeenByProtocol(thread) ? "beside" : undefined,
+    });
+    await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
+    const effects = await makeRoom(tx, run, busyWith, now);
+    if (origin !== undefined && !thread.protocol) await threads.markProtocol(tx, thread_id);
+    const [inserted] = await together(tx, [
+      () => runs.insert(tx, busyWith === undefined ? startable(run, slot) : run),
+      () => threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now }),
+    ]);
+    return { made: [inserted], effects };
+  }
+
+  /** A thread that has just come to be may have been waited for. */
+  #isSeenByProtocol({ thread_id, protocol }: threads.BareThread): boolean {
+    return protocol || this.#options.logs.isWatchedByProtocol(thread_id);
+  }
+
   /**
    * Commits the creation. A run that was given the slot begins with the commit; others are claimed: on SQLite the claim is
    * queued right behind the creation, so that both share one commit.
@@ -376,6 +451,7 @@ export class Runs implements RunsService {
         metrics.runsEnded.inc({ status: effect.action === "rollback" ? "rollback" : "interrupted" });
         const log = logs.own(effect.run.run_id);
         if (log !== undefined && effect.action === "rollback") logs.erase(log);
+        else if (effect.run.kwargs.protocol !== undefined) await this.#endUnheld(effect.run);
         else logs.over(effect.run.run_id);
         if (effect.run.kwargs.temporary) logs.closeThread(effect.run.thread_id);
         if (effect.run.kwargs.webhook !== null) onWebhook();
@@ -388,10 +464,18 @@ export class Runs implements RunsService {
     queue.ready(over.length);
   }
 
+  /** A run that never began has ended: its log takes its place among those of its thread. */
+  async #endUnheld(run: RunRecord): Promise<void> {
+    const { logs, storage } = this.#options;
+    const stored = await storage.read((db) => events.log(db, run.run_id));
+    if (stored === undefined) logs.over(run.run_id);
+    else logs.endUnheld(run, stored.place);
+  }
+
   async #find(thread_id: string | null, run_id: string): Promise<RunRecord> {
     const run = await this.#options.storage.read((db) => runs.find(db, run_id));
     if (run === undefined || (thread_id !== null && run.thread_id !== thread_id)) {
-      throw notFound(`Run ${run_id} not found`);
+      throw notFound(`Run ${run_id} not found`, "run");
     }
     return run;
   }
@@ -410,7 +494,8 @@ export class Runs implements RunsService {
     const kept = run?.kwargs.resumable === true || (stored !== undefined && !isLive);
     const elsewhere = isLive || kept ? undefined : await logs.recall(run_id);
     const owner = run?.thread_id ?? stored?.thread_id ?? elsewhere?.thread_id;
-    if (owner === undefined || (thread_id !== null && owner !== thread_id)) throw notFound(`Run ${run_id} not found`);
+    if (owner === undefined || (thread_id !== null && owner !== thread_id))
+      throw notFound(`Run ${run_id} not found`, "run");
     if (elsewhere !== undefined) return logs.elsewhere(elsewhere);
     if (isLive && logs.isShared) return logs.elsewhere({ ...run, resumable: kept, place: placeOf(run, stored) });
     // It may have been opened while we read.
@@ -441,6 +526,8 @@ export class Runs implements RunsService {
   }
 }
 
+/** As long as ended logs stay in memory. */
+const REMEMBERED_ELSEWHERE_MS = 30_000;
 const IN_FLIGHT: readonly ("pending" | "running")[] = ["pending", "running"];
 const CANCEL_LOT = 100;
 
@@ -521,7 +608,8 @@ async function assistantFor(tx: Tx, assistant_id: string): Promise<AssistantReco
   return assistant;
 }
 
-const noAssistant = (assistant_id: string): SkeinError => notFound(`Assistant or graph "${assistant_id}" not found`);
+const noAssistant = (assistant_id: string): SkeinError =>
+  notFound(`Assistant or graph "${assistant_id}" not found`, "assistant");
 
 /** A stateless run and the thread that comes to be with it. */
 interface PlannedRun {
@@ -566,35 +654,29 @@ const startable = (run: NewRun, slot: Slot | undefined): NewRun =>
 /** As a creation answers: the run as it was made, whatever has become of it since. */
 const asMade = (run: RunRecord): Run => runToWire({ ...run, status: "pending" });
 
-async function createOnThread(
-  tx: Tx,
-  thread_id: string,
+/** Where a thread waits for answers and nothing is under way, an input that names no checkpoint is the answer. Source: protocol `run.start`. */
+function resumedByInput(
   request: RunCreateStateful,
-  slot: Slot | undefined,
-  now: number,
-  ttl: TtlDefaults,
-): ReturnType<Creation> {
-  shareAssistant(tx, assistantIdOf(request.assistant_id));
-  lockThread(tx, thread_id);
-  const [assistant, found, busyWith] = await together(tx, [
-    () => assistantFor(tx, request.assistant_id),
-    () => threads.findBare(tx, thread_id),
-    () => runs.busyWith(tx, thread_id),
-  ]);
-  const thread = found ?? (await makeThread(tx, thread_id, request, now, ttl));
-  const waiting = request.command?.resume === undefined ? [] : waitingOn(thread);
-  const run = newRun({ assistant, thread_id, request, temporary: false, waiting, now });
-  await requireCheckpoint(tx, thread_id, run.kwargs.config.configurable);
-  const effects = await makeRoom(tx, run, busyWith, now);
-  const [inserted] = await together(tx, [
-    () => runs.insert(tx, busyWith === undefined ? startable(run, slot) : run),
-    () => threads.touch(tx, thread_id, { status: "busy", ...stamped(thread, run), updated_at: now }),
-  ]);
-  return { made: [inserted], effects };
+  waiting: readonly string[],
+  busyWith: string | undefined,
+): RunCreateStateful {
+  const { input, config, checkpoint, checkpoint_id } = request;
+  const named = config?.configurable?.checkpoint_id ?? checkpoint?.checkpoint_id ?? checkpoint_id;
+  if (input == null || named != null || waiting.length === 0 || busyWith !== undefined) return request;
+  return { ...request, input: null, command: { resume: input } };
+}
+
+function requireWaiting(ids: readonly string[], waiting: readonly string[], thread_id: string): void {
+  const gone = ids.filter((id) => !waiting.includes(id));
+  if (gone.length === 0) return;
+  if (waiting.length === 0) {
+    throw new SkeinError("conflict", `Thread ${thread_id} waits for no answer`, { missing: "interrupt" });
+  }
+  throw notFound(`Thread ${thread_id} does not wait for an answer to ${gone.join(", ")}`, "interrupt");
 }
 
 /** Ids of the interrupts the thread shows. */
-function waitingOn({ interrupts }: threads.BareThread): readonly string[] {
+export function waitingOn({ interrupts }: threads.BareThread): readonly string[] {
   const byTask = JSON.parse(interrupts) as Readonly<Record<string, readonly { readonly id?: string }[]>>;
   return Object.values(byTask).flatMap((ofTask) => ofTask.flatMap(({ id }) => id ?? []));
 }
@@ -607,7 +689,7 @@ async function makeThread(
   now: number,
   ttl: TtlDefaults,
 ): Promise<threads.BareThread> {
-  if (if_not_exists !== "create") throw notFound(`Thread ${thread_id} not found`);
+  if (if_not_exists !== "create") throw notFound(`Thread ${thread_id} not found`, "thread");
   const record = newThread(thread_id, "idle", {}, now, { ttl: ttlWithRun(config?.configurable ?? {}, ttl, now) });
   await threads.insert(tx, record);
   return record;
@@ -652,8 +734,23 @@ export function newThread(
   status: ThreadRecord["status"],
   metadata: Readonly<Record<string, unknown>>,
   now: number,
-  { temporary = false, ttl = null }: { readonly temporary?: boolean; readonly ttl?: ThreadRecord["ttl"] } = {},
+  {
+    temporary = false,
+    protocol = false,
+    ttl = null,
+  }: Partial<Pick<ThreadRecord, "temporary" | "protocol" | "ttl">> = {},
 ): ThreadRecord {
   const times = { created_at: now, updated_at: now, state_updated_at: now };
-  return { thread_id, status, temporary, metadata, config: {}, values: null, interrupts: "{}", ttl, ...times };
+  return {
+    thread_id,
+    status,
+    temporary,
+    protocol,
+    metadata,
+    config: {},
+    values: null,
+    interrupts: "{}",
+    ttl,
+    ...times,
+  };
 }

@@ -136,7 +136,7 @@ export class ThreadStates {
   #reader(thread_id: string, ref: CheckpointRef): Promise<ConfiguredGraph | undefined> {
     return this.#options.storage.read(async (db) => {
       const thread = await threads.findBare(db, thread_id);
-      if (thread === undefined) throw notFound(`Thread ${thread_id} not found`);
+      if (thread === undefined) throw notFound(`Thread ${thread_id} not found`, "thread");
       await requireCheckpoint(db, thread_id, ref);
       return readerOf(db, thread.metadata);
     });

@@ -45,6 +45,8 @@ export interface Database {
     ttl_minutes: number | null;
     /** Null when the thread has no time to live, or has been cut to its latest state since its last run. */
     expires_at: number | null;
+    /** 1: streaming v2 has had to do with the thread. */
+    protocol: Generated<number>;
   };
   /** Large, and written less often than the rest of a thread. */
   thread_values: {

@@ -15,14 +15,16 @@ import { store } from "./migrations/0007_store.ts";
 import { deliveries } from "./migrations/0008_deliveries.ts";
 import { growingLists } from "./migrations/0009_growing_lists.ts";
 import { growingValues } from "./migrations/0010_growing_values.ts";
-import { outcomes } from "./migrations/0011_outcomes.ts";
+import { protocolThreads } from "./migrations/0011_protocol_threads.ts";
+import { outcomes } from "./migrations/0012_outcomes.ts";
 import { baseline } from "./migrations/postgres/0009_baseline.ts";
 import { StorageRefused } from "./refused.ts";
 
 /** From 0010 on, for both dialects. */
 const SHARED: Readonly<Record<string, Migration>> = {
   "0010_growing_values": growingValues,
-  "0011_outcomes": outcomes,
+  "0011_protocol_threads": protocolThreads,
+  "0012_outcomes": outcomes,
 };
 
 const ON_SQLITE: Readonly<Record<string, Migration>> = {

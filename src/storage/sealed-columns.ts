@@ -52,6 +52,7 @@ export const KEEPING: { readonly [T in keyof Database]: { readonly [C in keyof D
     ttl_strategy: "plain",
     ttl_minutes: "plain",
     expires_at: "plain",
+    protocol: "plain",
   },
   thread_values: {
     seq: "plain",

@@ -175,7 +175,7 @@ class SqliteStorage implements Storage {
     configure(this.#reader);
     this.#reader.exec("PRAGMA query_only=ON");
     this.#readerDb = kyselyOn(this.#reader, parts.sealing);
-    this.#sync = new LogSync(openedLog(parts));
+    this.#sync = new LogSync(openedLog(parts), parts.onError);
     this.#commits = new GroupCommit(parts.writer, this.#sync, parts.onError);
     this.#reclaim = new Reclaim(parts.writer, this.#commits);
   }

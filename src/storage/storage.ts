@@ -91,6 +91,8 @@ export interface ThreadRecord {
   readonly status: ThreadStatus;
   /** It goes with its run; no search finds it. */
   readonly temporary: boolean;
+  /** Streaming v2 has had to do with it: its runs are made to be seen there too. */
+  readonly protocol: boolean;
   readonly ttl: ThreadTtl | null;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly config: Readonly<Record<string, unknown>>;

@@ -5,6 +5,7 @@
  */
 import type { Begun, Relay, ThreadNews, WhichRun } from "./broker.ts";
 import { EventLog, type EventShelf } from "./event-log.ts";
+import { seqOf } from "./protocol/frames.ts";
 import type { RunLog, RunOutput } from "./run-log.ts";
 import { ThreadWatch } from "./thread-watch.ts";
 
@@ -33,6 +34,12 @@ export interface OpenOptions {
   readonly place?: number | undefined;
 }
 
+export interface UnheldRun {
+  readonly run_id: string;
+  readonly thread_id: string;
+  readonly fence: number;
+}
+
 /** How a run began, as far as others must agree on it. */
 export interface Beginning {
   /** The attempt's fencing token. */
@@ -41,10 +48,15 @@ export interface Beginning {
   readonly started_at: number | null;
 }
 
+/** What a watcher of a thread reads: events of stream modes, or of streaming v2. */
+export type WatcherKind = "modes" | "protocol";
+
 /** The logs of one thread whose runs have begun, in that order, and who wants to hear of the next. */
 interface Line {
   readonly logs: RunLog[];
   readonly watches: Set<ThreadWatch>;
+  /** Those of the watches that want events of streaming v2. */
+  readonly protocol: Set<ThreadWatch>;
   /** Hears of runs that begin elsewhere, while somebody watches. */
   hearing: { readonly ready: Promise<void>; stop(): void } | undefined;
 }
@@ -141,15 +153,42 @@ export class EventLogs {
    * Hears of every run of the thread that begins from now on, until the signal fires. It starts with those in memory that
    * `wants` picks; each is kept until it has been taken.
    */
-  watch(thread_id: string, wants: (log: RunLog) => boolean, signal: AbortSignal): ThreadWatch {
+  watch(
+    thread_id: string,
+    wants: (log: RunLog) => boolean,
+    signal: AbortSignal,
+    kind: WatcherKind = "modes",
+  ): ThreadWatch {
     const line = this.#line(thread_id);
     const watch = new ThreadWatch(line.logs.filter(wants), signal, () => {
       line.watches.delete(watch);
+      line.protocol.delete(watch);
       this.#tidy(thread_id, line);
     });
     line.watches.add(watch);
+    if (kind === "protocol") line.protocol.add(watch);
     line.hearing ??= this.#options.relay?.listen(thread_id, (news) => this.#heard(thread_id, news));
     return watch;
+  }
+
+  /** Whether somebody here watches the thread's events of streaming v2. */
+  isWatchedByProtocol(thread_id: string): boolean {
+    return (this.#lines.get(thread_id)?.protocol.size ?? 0) > 0;
+  }
+
+  /** Number (`seqOf`) of the newest event of the thread that can have been seen, as far as logs here tell. */
+  appliedThrough(thread_id: string): number | undefined {
+    const log = this.#lines.get(thread_id)?.logs.at(-1);
+    if (log?.place === undefined) return undefined;
+    // The end of a run has the index behind its last event.
+    return seqOf(log.place, log.ended ? log.next : Math.max(log.next - 1, 0));
+  }
+
+  /** A run has ended that never began: whoever watches its thread sees that. `place`: as it was stored. */
+  endUnheld({ run_id, thread_id, fence }: UnheldRun, place: number): void {
+    const log = this.open({ run_id, thread_id, resumable: true, first: 0, place });
+    this.begin(log, { fence, started_at: null });
+    this.end(log, null);
   }
 
   /** Resolves when a watcher of the thread misses no run that begins, wherever. */
@@ -183,6 +222,7 @@ export class EventLogs {
   /** Ends the log and starts its time in memory. */
   end(log: EventLog, output: RunOutput | null): void {
     log.end(output);
+    this.#passed(log);
     this.#ended.set(log, Date.now());
     this.#endedSize += weight(log);
     this.#trim(Date.now());
@@ -196,6 +236,7 @@ export class EventLogs {
     const log = this.#logs.get(run_id);
     if (log === undefined) return;
     log.end(null);
+    this.#passed(log);
     this.#forget(log);
   }
 
@@ -238,9 +279,16 @@ export class EventLogs {
    * processes it is the clock they share: a run begins when the one before it on the thread has ended, by that clock.
    */
   #nextPlace({ logs }: Line, started_at: number | null): number {
-    if (this.isShared && started_at !== null) return Math.max(started_at * 1000, (logs.at(-1)?.place ?? 0) + 1);
-    this.#newestPlace = Math.max(Date.now() * 1000, this.#newestPlace + 1);
+    const last = logs.at(-1);
+    const behind = last === undefined ? 0 : endOf(last) + 1;
+    if (this.isShared && started_at !== null) return Math.max(started_at * 1000, behind);
+    this.#newestPlace = Math.max(Date.now() * 1000, this.#newestPlace + 1, behind);
     return this.#newestPlace;
+  }
+
+  /** The log leaves, or takes no more: runs that begin from now on stand behind all its numbers. */
+  #passed(log: RunLog): void {
+    if (log.place !== undefined) this.#newestPlace = Math.max(this.#newestPlace, endOf(log));
   }
 
   #heard(thread_id: string, news: ThreadNews): void {
@@ -263,7 +311,7 @@ export class EventLogs {
   #line(thread_id: string): Line {
     let line = this.#lines.get(thread_id);
     if (line === undefined) {
-      line = { logs: [], watches: new Set(), hearing: undefined };
+      line = { logs: [], watches: new Set(), protocol: new Set(), hearing: undefined };
       this.#lines.set(thread_id, line);
     }
     return line;
@@ -297,5 +345,11 @@ function join(line: Line, log: RunLog): void {
   line.logs.splice(before + 1, 0, log);
   for (const watch of line.watches) watch.push(log);
 }
+
+/**
+ * The last number that has to do with the log: the run's end has the one behind its last event, and two more are for what a reader
+ * is told who has seen that and to whom what followed is lost (`protocol/snapshot.ts`).
+ */
+const endOf = ({ place = 0, next }: RunLog): number => seqOf(place, next) + 3;
 
 const weight = ({ size, output }: EventLog): number => size + (typeof output === "string" ? output.length : 0) + 500;

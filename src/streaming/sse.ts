@@ -20,12 +20,13 @@ export interface Pulse {
   readonly signal: AbortSignal;
 }
 
-/** Events of a source as SSE text: one chunk per array, heartbeats between. */
-export function sseChunks(
-  source: AsyncIterable<readonly StreamEvent[]>,
+/** Arrays of a source as SSE text: one chunk each, heartbeats between. */
+export function sseChunks<T>(
+  source: AsyncIterable<T>,
   { heartbeatMs, signal }: Pulse,
+  toText: (item: T) => string,
 ): AsyncGenerator<string, void, undefined> {
-  return withBeats(source, sseText, { beat: HEARTBEAT, heartbeatMs, earlyMs: EARLY_MS, signal });
+  return withBeats(source, toText, { beat: HEARTBEAT, heartbeatMs, earlyMs: EARLY_MS, signal });
 }
 
 /** Frames in the order clients' oldest decoders expect: event, data, id. */

@@ -12,9 +12,9 @@ import {
   WAYS,
   type Way,
 } from "../runs/support.ts";
+import { execute } from "../support/database.ts";
 import type { Answer } from "../support/http.ts";
-import { onPostgres } from "../support/postgres.ts";
-import { databaseUri, eventually, startServer } from "../support/server.ts";
+import { eventually, startServer } from "../support/server.ts";
 
 const api = useServer();
 const temp = useTempDir();
@@ -176,11 +176,5 @@ test("keys survive a crash, and are forgotten after a day", async () => {
 });
 
 /** As if a day had passed. */
-async function makeOlder(data: string): Promise<void> {
-  const update = "update idempotency_keys set created_at = created_at - 86400001";
-  const uri = databaseUri(data);
-  if (uri !== undefined) return void (await onPostgres(uri, update));
-  const writable = new (await import("libsql")).default(`${data}/skein.db`);
-  writable.prepare(update).run();
-  writable.close();
-}
+const makeOlder = (data: string): Promise<void> =>
+  execute(data, "update idempotency_keys set created_at = created_at - 86400001");

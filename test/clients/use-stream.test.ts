@@ -219,13 +219,89 @@ describe("useStream of @langchain/react 1.x", () => {
     await chat.is("ready");
   });
 
-  // It starts runs by /threads/{id}/commands and reads them from /threads/{id}/stream/events, and has no option for another
-  // way: its `transport` is SSE or WebSocket for the same two. This fails when they are served: then it joins the hooks above.
-  test.fails("a message is answered", async () => {
-    const chat = await Chat.open(EVENTS_HOOK);
+  test("words are shown as they come, and the thread has what was shown", async () => {
+    const gate = newGate();
+    const chat = await Chat.open(EVENTS_HOOK, { gate: gate.file });
     const command = chat.page.waitForResponse(/\/commands$/);
-    await chat.say("hello");
+    await chat.say("hello there");
     expect((await command).status()).toBe(200);
-    await chat.shows("hello", "You said: hello");
+    await chat.shows("hello there", "You said:");
+    await chat.is("working");
+    gate.open();
+    await chat.shows("hello there", "You said: hello there");
+    await chat.is("ready");
+    const { values, status } = await api.get(`/threads/${chat.thread}`);
+    expect([values.messages.length, status]).toEqual([2, "idle"]);
+    await chat.say("and again");
+    await chat.shows("hello there", "You said: hello there", "and again", "You said: and again");
+  });
+
+  test("a question is shown and its answer goes on", async () => {
+    const chat = await Chat.open(EVENTS_HOOK);
+    await chat.say("Ask me");
+    await chat.page.getByText("May I?").waitFor();
+    await chat.is("ready");
+    await chat.page.reload();
+    await chat.page.getByText("May I?").waitFor();
+    await chat.press("Yes");
+    await chat.shows("Ask me", "You answered: yes");
+    await chat.page.getByText("May I?").waitFor({ state: "detached" });
+  });
+
+  test("a page that is loaded again joins the run that goes on", async () => {
+    const gate = newGate();
+    const chat = await Chat.open(EVENTS_HOOK, { gate: gate.file });
+    await chat.say("wait for me");
+    await chat.shows("wait for me", "You said:");
+    await chat.page.reload();
+    await chat.shows("wait for me", "You said:");
+    await chat.is("working");
+    gate.open();
+    await chat.shows("wait for me", "You said: wait for me");
+    await chat.is("ready");
+    expect(await chat.runs()).toMatchObject([{ status: "success" }]);
+  });
+
+  test("stop ends the run", async () => {
+    const chat = await Chat.open(EVENTS_HOOK, { gate: newGate().file });
+    await chat.say("talk a lot");
+    await chat.shows("talk a lot", "You said:");
+    await chat.press("Stop");
+    await chat.is("ready");
+    await eventually(async () => (await chat.runs())[0].status === "interrupted");
+  });
+
+  test("a run that somebody else starts on the thread is shown", async () => {
+    const chat = await Chat.open(EVENTS_HOOK);
+    await chat.say("one");
+    await chat.shows("one", "You said: one");
+    const input = { messages: [{ type: "human", content: "two" }] };
+    await api.wait({ assistant_id: "conversation", input }, `/threads/${chat.thread}/runs/wait`);
+    await chat.shows("one", "You said: one", "two", "You said: two");
+  });
+
+  test("what fails in the graph is shown", async () => {
+    const chat = await Chat.open(EVENTS_HOOK);
+    await chat.say("Fail");
+    await chat.page.getByRole("alert").filter({ hasText: "kaboom" }).waitFor();
+    await chat.is("ready");
+  });
+
+  test("tools are shown at work", async () => {
+    const chat = await Chat.open(EVENTS_HOOK, { assistant: "agent" });
+    await chat.say("hi you");
+    const cards = ['add {"a":2,"b":3} finished: "5"', 'shout {"text":"hi you"} finished: "HI YOU"'];
+    const shown = async () => (await chat.page.locator("pre").allTextContents()).sort();
+    await expect.poll(shown, { timeout: 10_000 }).toEqual(cards);
+    await chat.page.getByText("Results: 5, HI YOU").waitFor();
+    await chat.is("ready");
+  });
+
+  test("an agent that works for another is shown", async () => {
+    const chat = await Chat.open(EVENTS_HOOK, { assistant: "subagents" });
+    await chat.say("the moon");
+    await chat.page.getByText("They say: I found all about the moon").waitFor();
+    const shown = () => chat.page.locator("strong").allTextContents();
+    await expect.poll(shown, { timeout: 10_000 }).toEqual(["researcher complete"]);
   });
 });

@@ -656,6 +656,47 @@ const STORE = [
   }),
 ];
 
+const STREAMING = [
+  ...of("POST /threads/{thread_id}/commands", {
+    "commands.envelope": "An envelope that is none is a 400 in the form of an error, with the id where it has one.",
+    "commands.refused": "A command that is refused is an error with its id, a code and a message, and status 200.",
+    "commands.unknown": "A method that nobody knows is an unknown command.",
+    "commands.meta": "Every answer says up to which event it was given.",
+    "commands.start": "A start makes the thread and a run on it that REST knows.",
+    "commands.start.no-assistant": "A start without an assistant, or of one that is not there, is an invalid argument.",
+    "commands.start.fork": "A start from a checkpoint of the config forks.",
+    "commands.start.strategy": "A start takes the multitask strategy in both spellings.",
+    "commands.start.resume": "On a thread that waits, a start's input is the answer.",
+    "commands.respond": "A response goes on from the interrupt it names.",
+    "commands.respond.batch": "Several responses go on in one run.",
+    "commands.respond.update": "A response may come with an update of the state.",
+    "commands.respond.unknown": "A response to an interrupt that does not wait is no such interrupt.",
+    "commands.respond.none":
+      "A response where nothing waits is an invalid argument, and no such run where nothing ran.",
+    "commands.tree": "The tree has the root of the newest run.",
+    "commands.state": "State comes with its checkpoint, and checkpoints are listed.",
+    "commands.fork": "A fork is a run from a checkpoint.",
+    "commands.subscribe": "Subscriptions are not for HTTP.",
+  }),
+  ...of("POST /threads/{thread_id}/stream/events", {
+    "events.envelope": "An event has id, number, method and params, and its frame has method and number.",
+    "events.lifecycle": "A run is running, then has completed, at the root.",
+    "events.values": "Values come after their checkpoint.",
+    "events.messages": "A message comes in blocks that begin, grow and end one after the other.",
+    "events.tools": "A tool's start and end have the id of its call.",
+    "events.input": "A question comes as input, and the run ends interrupted.",
+    "events.error": "A failed run says why.",
+    "events.channels": "Only channels that were asked for come.",
+    "events.custom": "What a graph writes comes as custom.",
+    "events.depth": "Namespaces and depth pick events.",
+    "events.replay": "Who comes later gets the same events with the same numbers.",
+    "events.since": "With `since` only later events come.",
+    "events.rest-run": "A run by REST on a watched thread shows.",
+    "events.two-runs": "Events of the next run have higher numbers.",
+    "events.bad-body": "A body that is none is a 400.",
+  }),
+];
+
 const WEBHOOKS = of("POST /threads/{thread_id}/runs", {
   "webhooks.run": "One call when the run has ended, with the run.",
   "webhooks.values": "It has the values.",
@@ -676,5 +717,6 @@ export const BEHAVIOURS: readonly Behaviour[] = [
   ...STREAMS,
   ...CRONS,
   ...STORE,
+  ...STREAMING,
   ...WEBHOOKS,
 ];

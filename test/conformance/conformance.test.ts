@@ -12,6 +12,7 @@ import "./suite/runs.ts";
 import "./suite/semantics.ts";
 import "./suite/state.ts";
 import "./suite/store.ts";
+import "./suite/streaming.ts";
 import "./suite/streams.ts";
 import "./suite/system.ts";
 import "./suite/threads.ts";

@@ -22,7 +22,11 @@ export const OURS: readonly Ours[] = [
   at(/POST .*\/runs\/(stream|wait)$/, /^query\.(on_disconnect|cancel_on_disconnect)$/, "as samples write it"),
   at(/POST \/runs/, /^body(\[\])?\.interrupt_(before|after)$/, "older SDKs send it without a thread"),
   at(/GET .*\/stream$/, /^query\.(last_event_id|stream_mode)$/, "for clients that cannot set headers; several modes"),
-  at(/ \/(threads|runs)$|\/runs(\/(stream|wait|batch))?$/, /^header\.Idempotency-Key$/, "the same request sent twice"),
+  at(
+    / \/(threads|runs)$|\/commands$|\/runs(\/(stream|wait|batch))?$/,
+    /^header\.Idempotency-Key$/,
+    "the same request sent twice",
+  ),
   at(/\/runs\/crons/, /^body\.input$/, "as a run's: any JSON"),
   at(/\/runs\/crons/, /^body\.checkpoint_during$/, "as a run's"),
   at(/POST \/threads\/.*\/runs\/crons$/, /^body\.on_run_completed$/, "`keep`, which it does anyway"),

@@ -34,7 +34,7 @@ const change: StateChange = {
 async function open(): Promise<{ storage: Storage; found: RestingThread }> {
   const storage = await openTemp();
   const times = { created_at: NOW, updated_at: NOW, state_updated_at: NOW };
-  const rest = { metadata: {}, config: {}, values: null, temporary: false, ttl: null };
+  const rest = { metadata: {}, config: {}, values: null, temporary: false, protocol: false, ttl: null };
   const thread = { thread_id: THREAD, status: "error" as const, ...rest, ...times };
   await storage.write(async (tx) => {
     await threads.insert(tx, { ...thread, interrupts: "{}" });

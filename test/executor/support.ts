@@ -137,9 +137,13 @@ export interface Harness {
   readonly loaded: Promise<void>;
   send(message: ToExecutor): void;
   run(graph_id: string, job?: JobFields): Promise<Ran>;
+  /** Takes no more events, until the returned function is called. */
+  stopTaking(): () => void;
   ask(question: Question | UpdateQuestion): Promise<unknown>;
   /** Resolves when this event of the run has come. */
   seen(run_id: string, event: string): Promise<void>;
+  /** Resolves when an event of the run with such a name has come. */
+  sent(run_id: string, isMeant: (event: string) => boolean): Promise<void>;
 }
 
 export type JobFields = Partial<Omit<RunJob, "kwargs">> & { kwargs?: Partial<RunKwargs> };
@@ -183,11 +187,15 @@ export function job(graph_id: string, fields: JobFields = {}): RunJob {
 
 export function harness(graphs: readonly GraphSpec[], storage = new MapStorage()): Harness {
   const messages: FromExecutor[] = [];
+  /** Not taken; undefined when all are. */
+  let untaken: ToExecutor[] | undefined;
   const listeners = new Set<() => void>();
   const receive = (message: FromExecutor): void => {
     messages.push(message);
     if (message.type === "events") {
-      executor.receive({ type: "events_taken", run_id: message.run_id, bytes: message.bytes });
+      const taken: ToExecutor = { type: "events_taken", run_id: message.run_id, bytes: message.bytes };
+      if (untaken === undefined) executor.receive(taken);
+      else untaken.push(taken);
     }
     if (message.type !== "storage") return;
     const { id } = message;
@@ -221,6 +229,14 @@ export function harness(graphs: readonly GraphSpec[], storage = new MapStorage()
     messages,
     loaded: executor.loaded,
     send: (message) => executor.receive(message),
+    stopTaking() {
+      const kept: ToExecutor[] = [];
+      untaken = kept;
+      return () => {
+        untaken = undefined;
+        for (const taken of kept) executor.receive(taken);
+      };
+    },
     async run(graph_id, fields) {
       const wanted = job(graph_id, fields);
       const from = messages.length;
@@ -254,7 +270,10 @@ export function harness(graphs: readonly GraphSpec[], storage = new MapStorage()
       return typeof answer.value === "string" ? (JSON.parse(answer.value) as unknown) : answer.value;
     },
     async seen(run_id, event) {
-      await until(() => (eventsOf(run_id).some((e) => e.event === event) ? true : undefined));
+      await this.sent(run_id, (name) => name === event);
+    },
+    async sent(run_id, isMeant) {
+      await until(() => (eventsOf(run_id).some(({ event }) => isMeant(event)) ? true : undefined));
     },
   };
 }

@@ -2,21 +2,11 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { query } from "../support/database.ts";
 import { http } from "../support/http.ts";
 import { eventually, startServer } from "../support/server.ts";
 import { openSse } from "../support/sse.ts";
-import {
-  attemptsOf,
-  ended,
-  idsOf,
-  linesOf,
-  newThread,
-  openGate,
-  query,
-  startRun,
-  threadStatus,
-  upTo,
-} from "./support.ts";
+import { attemptsOf, ended, idsOf, linesOf, newThread, openGate, startRun, threadStatus, upTo } from "./support.ts";
 
 const GRACE = { BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS: "2" };
 
@@ -45,7 +35,7 @@ test("with 20 runs in flight: exit 0, and after a start each goes on where it wa
   const asked = performance.now();
   expect(await server.stop()).toEqual({ code: 0, signal: null });
   expect(performance.now() - asked).toBeLessThan(8000);
-  const rows = query<{ status: string; attempt: number; lease_owner: string | null }>(
+  const rows = await query<{ status: string; attempt: number; lease_owner: string | null }>(
     server.data,
     "select status, attempt, lease_owner from runs",
   );
@@ -122,7 +112,7 @@ test("nodes that hold the CPU, and runs that wait for an executor thread, do not
   const asked = performance.now();
   expect(await server.stop()).toEqual({ code: 0, signal: null });
   expect(performance.now() - asked).toBeLessThan(8000);
-  const rows = query<{ status: string; attempt: number }>(server.data, "select status, attempt from runs");
+  const rows = await query<{ status: string; attempt: number }>(server.data, "select status, attempt from runs");
   expect(rows).toEqual(upTo(4).map(() => ({ status: "pending", attempt: 0 })));
   await server.start();
   openGate(at("gate"), 1, 2, 3);

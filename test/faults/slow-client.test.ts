@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { http } from "../support/http.ts";
-import { eventually, project, startServer, type TempDir, type TestServer } from "../support/server.ts";
+import { eventually, ON_POSTGRES, project, startServer, type TempDir, type TestServer } from "../support/server.ts";
 import { openSse, parseFrame } from "../support/sse.ts";
 import { TALKER } from "./graphs.ts";
 import { ended, idsOf, linesOf, newThread, startRun, upTo } from "./support.ts";
@@ -29,7 +29,8 @@ async function deafClient(server: TestServer, path: string): Promise<Socket> {
   return socket;
 }
 
-test.runIf(process.platform === "linux").each([false, true])(
+// On PostgreSQL the node outruns the database by all it says, so that no bound in memory tells a client from a run without one.
+test.runIf(process.platform === "linux" && !ON_POSTGRES).each([false, true])(
   "200 MB that nobody reads (stream_resumable: %s)",
   async (stream_resumable) => {
     await using talker = await project({ "talk.mjs": TALKER });

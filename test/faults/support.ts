@@ -4,11 +4,10 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import Database from "libsql";
 import { http, ok } from "../support/http.ts";
 import { ROOT } from "../support/project.ts";
 import { eventually, type TestServer } from "../support/server.ts";
-import type { Frame } from "../support/sse.ts";
+import { type Frame, openSse } from "../support/sse.ts";
 
 export interface RunRow {
   readonly run_id: string;
@@ -70,24 +69,17 @@ export const toldBy = (frames: readonly Frame[]): string[] =>
 export const attemptsOf = (frames: readonly Frame[]): number[] =>
   frames.filter(({ event }) => event === "metadata").map(({ data }) => JSON.parse(data ?? "").attempt);
 
+/** The attempts of a run, as its stream tells of them. */
+export async function attemptsOfRun(server: TestServer, { thread_id, run_id }: RunRow): Promise<number[]> {
+  await using stream = await openSse(`${server.url}/threads/${thread_id}/runs/${run_id}/stream`);
+  return attemptsOf(await stream.rest());
+}
+
+/** What the run came to. */
+export const outputOf = (server: TestServer, { thread_id, run_id }: RunRow): Promise<unknown> =>
+  ok(http(server.url).get(`/threads/${thread_id}/runs/${run_id}/join`));
+
 export const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
-
-/** Rows of the database of a server that does not run. */
-export function query<T>(data: string, sql: string): T[] {
-  const db = new Database(join(data, "skein.db"), { readonly: true });
-  try {
-    return db.prepare(sql).all() as T[];
-  } finally {
-    db.close();
-  }
-}
-
-/** Writes to the database of a server that does not run. */
-export function execute(data: string, sql: string): void {
-  const db = new Database(join(data, "skein.db"));
-  db.exec(sql);
-  db.close();
-}
 
 export interface CliResult {
   readonly code: number | null;

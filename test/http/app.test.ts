@@ -161,7 +161,7 @@ describe("system", () => {
     });
     const unlisted = ["/", "/openapi.json", "/docs"];
     const mounted = app.routes.filter(({ method, path }) => method !== "ALL" && !unlisted.includes(path));
-    expect(mounted.length).toBe(58);
+    expect(mounted.length).toBe(62);
     for (const { method, path } of mounted) {
       const operation = document.paths[path.replaceAll(/:(\w+)/g, "{$1}")]?.[method.toLowerCase()];
       expect(operation, `${method} ${path}`).toBeDefined();

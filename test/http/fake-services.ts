@@ -9,6 +9,7 @@ import type { Run } from "../../src/schemas/runs.ts";
 import type { Thread } from "../../src/schemas/threads.ts";
 import type { Services } from "../../src/services/contract.ts";
 import type { RunEvent } from "../../src/streaming/events.ts";
+import type { ProtocolFrame } from "../../src/streaming/protocol/frames.ts";
 
 export const THREAD_ID = "11111111-1111-4111-8111-111111111111";
 export const RUN_ID = "01a201ac-37ea-70bc-aefb-df0d1fdc743b";
@@ -100,6 +101,7 @@ export interface Script {
   wait: (signal: AbortSignal) => Promise<string>;
   checkDatabase: () => Promise<void>;
   create: () => Promise<Run>;
+  frames: readonly (readonly ProtocolFrame[])[];
   assistants: { items: readonly Partial<Assistant>[]; total: number };
 }
 
@@ -299,6 +301,22 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
         record("runs.cancelOnDisconnect", run_id);
       },
     },
+    protocol: {
+      async events(thread_id, ask) {
+        record("protocol.events", thread_id, ask);
+        return (async function* () {
+          yield* script.frames ?? [];
+        })();
+      },
+      session(thread_id) {
+        record("protocol.session", thread_id);
+        return { receive: () => undefined, closed: () => undefined };
+      },
+      async command(thread_id, command, repeatable) {
+        record("protocol.command", thread_id, command, repeatable);
+        return { type: "success", id: command.id, result: {}, meta: { thread_id } };
+      },
+    },
     crons: {
       async create(request) {
         record("crons.create", request);
@@ -346,6 +364,14 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
       async namespaces(request) {
         record("store.namespaces", request);
         return [];
+      },
+    },
+    ui: {
+      async find(id) {
+        throw notFound(`There is no ui for ${id}`);
+      },
+      file(namespace, name) {
+        throw notFound(`There is no file ${name} of a ui ${namespace}`);
       },
     },
     system: {

@@ -1,12 +1,10 @@
 /** What the tests of runs share: a server per file, the seven ways to create a run, gates, and a look at the database. */
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import Libsql from "libsql";
-import pg from "pg";
 import { afterAll, beforeAll } from "vitest";
 import { http, ok } from "../support/http.ts";
 import { FIXTURES, put, type TempDir, tempDir } from "../support/project.ts";
-import { databaseUri, type ServerOptions, startServer, type TestServer } from "../support/server.ts";
+import { type ServerOptions, startServer, type TestServer } from "../support/server.ts";
 import { type Frame, openSse, type SseOptions, type SseStream } from "../support/sse.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: values of any graph; `expect` is the check.
@@ -217,39 +215,4 @@ export class Gate {
   }
 }
 
-/* -------------------------------------------------------------------------------- database */
-
-interface Reader {
-  /** `?` stands for the next value. */
-  all(sql: string, ...values: unknown[]): Promise<Any[]>;
-  close(): void;
-}
-
-/** Reads the database of a server that has been stopped. */
-export function database(data: string): Reader {
-  const uri = databaseUri(data);
-  if (uri !== undefined) return postgresReader(uri);
-  const db = new Libsql(join(data, "skein.db"), { readonly: true });
-  return { all: async (sql, ...values) => db.prepare(sql).all(...values), close: () => db.close() };
-}
-
-function postgresReader(uri: string): Reader {
-  // Numbers come as numbers, as from SQLite.
-  const types = {
-    getTypeParser: (oid: number, format?: "text") =>
-      oid === 20 || oid === 1700 ? Number : pg.types.getTypeParser(oid, format),
-  };
-  const pool = new pg.Pool({ connectionString: uri, max: 1, allowExitOnIdle: true, types: types as never });
-  return {
-    async all(sql, ...values) {
-      let place = 0;
-      return (
-        await pool.query(
-          sql.replaceAll("?", () => `$${++place}`),
-          values,
-        )
-      ).rows;
-    },
-    close: () => void pool.end(),
-  };
-}
+export { database } from "../support/database.ts";

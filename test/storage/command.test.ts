@@ -39,7 +39,9 @@ test("on PostgreSQL: the same, without its password", async (context) => {
   const first = await migrate(tempDir(), { DATABASE_URI: uri.href });
   expect([first.code, first.stdout]).toEqual([
     0,
-    expect.stringMatching(/^The schema of postgres:.* now has 0009_baseline, 0010_growing_values\.\n$/),
+    expect.stringMatching(
+      /^The schema of postgres:.* now has 0009_baseline, 0010_growing_values, 0011_protocol_threads, 0012_outcomes\.\n$/,
+    ),
   ]);
   const again = await migrate(tempDir(), { POSTGRES_URI: uri.href });
   expect(again.stdout).toMatch(/is up to date\.\n$/);

@@ -47,6 +47,7 @@ export const newThread = (thread_id: string, change: Partial<ThreadRecord> = {})
   thread_id,
   status: "idle",
   temporary: false,
+  protocol: false,
   ttl: null,
   metadata: {},
   config: {},

@@ -30,7 +30,7 @@ const isSecret = (thread: number): boolean => thread % 2 === 1;
 async function fill(storage: Storage, pick: (below: number) => number): Promise<void> {
   for (let thread = 0; thread < THREADS; thread++) {
     const times = { created_at: NOW, updated_at: NOW, state_updated_at: NOW };
-    const own = { status: "idle", temporary: false, ttl: null } as const;
+    const own = { status: "idle", temporary: false, protocol: false, ttl: null } as const;
     const record = { ...own, metadata: {}, config: {}, values: null, interrupts: "{}", ...times } as const;
     await storage.write((tx) => threads.insert(tx, { thread_id: `t${thread}`, ...record }));
   }

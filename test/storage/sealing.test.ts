@@ -13,7 +13,7 @@ import * as events from "../../src/storage/tables/events.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
 import * as threads from "../../src/storage/tables/threads.ts";
 import { onPostgres } from "../support/postgres.ts";
-import { eachDialect, NOW, newRun, openTemp, openTempPostgres, tempDir, tempPostgres } from "./support.ts";
+import { eachDialect, NOW, newRun, newThread, openTemp, openTempPostgres, tempDir, tempPostgres } from "./support.ts";
 
 const KEY = Buffer.from("0123456789abcdef");
 const cipher = new Cipher({ key: KEY, old: [] });
@@ -46,18 +46,6 @@ async function sealedPostgres(): Promise<Sealed> {
   return { storage, stored: (query) => onPostgres(uri, query) };
 }
 
-const thread = {
-  thread_id: "t",
-  status: "idle",
-  temporary: false,
-  ttl: null,
-  metadata: {},
-  config: {},
-  values: null,
-  interrupts: "{}",
-} as const;
-const times = { created_at: NOW, updated_at: NOW, state_updated_at: NOW };
-
 test("every table and column of the database says how it is kept", async () => {
   const storage = await openTemp();
   const { rows } = await storage.read((db) =>
@@ -76,9 +64,7 @@ eachDialect((_, dialect) => {
 
   test("inserts, updates, expressions around a parameter, null", async () => {
     const { storage, stored } = await sealed();
-    await storage.write((tx) =>
-      threads.insert(tx, { ...thread, ...times, metadata: { token: "a", b: [{ token: [1] }] } }),
-    );
+    await storage.write((tx) => threads.insert(tx, newThread("t", { metadata: { token: "a", b: [{ token: [1] }] } })));
     await storage.write((tx) => threads.touch(tx, "t", { interrupts: '{"x":1}', updated_at: NOW }));
     await storage.write((tx) => threads.touch(tx, "t", { values: '"v"', updated_at: NOW + 1 }));
     await storage.write((tx) =>
@@ -110,7 +96,7 @@ eachDialect((_, dialect) => {
 
   test("an insert that selects: its own values are sealed, columns are copied as they are, conditions are left alone", async () => {
     const { storage, stored } = await sealed();
-    await storage.write((tx) => threads.insert(tx, { ...thread, ...times, values: '"v"' }));
+    await storage.write((tx) => threads.insert(tx, newThread("t", { values: '"v"' })));
     const put = prepared<{ thread_id: string; events: string }>((db, slots) =>
       db
         .insertInto("event_chunks")

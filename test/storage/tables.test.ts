@@ -92,6 +92,7 @@ eachDialect((openTemp) => {
     thread_id,
     status: "idle",
     temporary: false,
+    protocol: false,
     ttl: null,
     metadata: { a: { b: null } },
     config: {},

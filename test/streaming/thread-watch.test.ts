@@ -51,6 +51,7 @@ function watch(logs: EventLogs, after: ThreadPosition | null = null) {
     stored: () => Promise.resolve([]),
     open: () => Promise.resolve(undefined),
     stateAfter: () => Promise.resolve(null),
+    isNative: () => Promise.resolve(false),
   });
   onTestFinished(() => abort.abort());
   return { events, abort };

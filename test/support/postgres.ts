@@ -37,6 +37,8 @@ export const requirePostgres = (context: Pick<TestContext, "skip">): Promise<voi
   requireOrSkip("PostgreSQL", missing, context);
 
 export interface TestDatabase {
+  /** Of the schema. */
+  readonly name: string;
   readonly uri: string;
   drop(): Promise<void>;
 }
@@ -48,5 +50,5 @@ export async function freshSchema(): Promise<TestDatabase> {
   const uri = new URL(POSTGRES);
   uri.searchParams.set("options", `-c search_path=${name}`);
   uri.searchParams.set("application_name", name);
-  return { uri: uri.href, drop: async () => void (await onPostgres(POSTGRES, `drop schema ${name} cascade`)) };
+  return { name, uri: uri.href, drop: async () => void (await onPostgres(POSTGRES, `drop schema ${name} cascade`)) };
 }

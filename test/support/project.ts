@@ -21,10 +21,16 @@ export async function tempDir(prefix = "skein-test-"): Promise<TempDir> {
  * Writes `files` (path → text) to a new folder. Without `graphs` in `config`, every top-level module is a graph
  * named as its file, exported as `graph`.
  *
+ * `modules` becomes its node_modules; ours when not given.
+ *
  *     await using two = await project({ "a.mjs": "export const graph = …", "lib/b.mjs": "…" });
  *     await using server = await startServer({ project: two });
  */
-export async function project(files: Record<string, string>, config: Record<string, unknown> = {}): Promise<TempDir> {
+export async function project(
+  files: Record<string, string>,
+  config: Record<string, unknown> = {},
+  modules = join(ROOT, "node_modules"),
+): Promise<TempDir> {
   const temp = await tempDir("skein-project-");
   const manifest = { name: "project", private: true, type: "module" };
   const all = {
@@ -33,7 +39,7 @@ export async function project(files: Record<string, string>, config: Record<stri
     ...files,
   };
   for (const [path, text] of Object.entries(all)) await put(join(temp.dir, path), text);
-  await symlink(join(ROOT, "node_modules"), join(temp.dir, "node_modules"), "junction");
+  await symlink(modules, join(temp.dir, "node_modules"), "junction");
   return temp;
 }
 

@@ -1,16 +1,18 @@
 /** Real Redis for tests: `SKEIN_TEST_REDIS`, or the one on this machine; and servers of one's own, to be killed and frozen. */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { promisify } from "node:util";
 import getPort from "get-port";
 import { Redis } from "ioredis";
 import type { TestContext } from "vitest";
+import { accepts, Daemon } from "./daemon.ts";
 import { type TempDir, tempDir } from "./project.ts";
 import { requireOrSkip } from "./requirements.ts";
-import { eventually } from "./server.ts";
 
 export const REDIS = process.env.SKEIN_TEST_REDIS ?? "redis://127.0.0.1:6379";
 
-async function missing(): Promise<string | undefined> {
+/** Why there is no Redis; undefined when there is. */
+export async function missing(): Promise<string | undefined> {
   const client = new Redis(REDIS, { lazyConnect: true, retryStrategy: null, maxRetriesPerRequest: 0 });
   client.on("error", () => undefined);
   try {
@@ -28,13 +30,15 @@ async function missing(): Promise<string | undefined> {
 export const requireRedis = (context: Pick<TestContext, "skip">): Promise<void> =>
   requireOrSkip("Redis", missing, context);
 
+/** Why no Redis can be started; undefined when one can. */
+export const serverMissing = (): string | undefined =>
+  ["redis-server", "redis-cli"].every((program) => spawnSync(program, ["--version"]).status === 0)
+    ? undefined
+    : "no redis-server and redis-cli in PATH";
+
 /** Skips the test where `redis-server` is not installed; fails it in CI. */
 export const requireRedisServer = (context: Pick<TestContext, "skip">): Promise<void> =>
-  requireOrSkip(
-    "redis-server",
-    () => (spawnSync("redis-server", ["--version"]).status === 0 ? undefined : "it is not installed"),
-    context,
-  );
+  requireOrSkip("redis-server", serverMissing, context);
 
 /** A prefix that no other test has. */
 export const freshPrefix = (): string => `skein-test-${randomBytes(6).toString("hex")}:`;
@@ -48,12 +52,12 @@ export async function dropKeys(uri: string, prefix: string): Promise<void> {
   client.disconnect();
 }
 
-/** A Redis server of this test's own; it forgets everything when it is killed. */
+/** A Redis server of this test's own: killed, frozen and flushed at will. It forgets everything when it is killed. */
 export class RedisServer implements AsyncDisposable {
   readonly port: number;
   readonly #args: readonly string[];
   readonly #dir: TempDir;
-  #child: ChildProcess | undefined;
+  #daemon: Daemon | undefined;
 
   constructor(port: number, dir: TempDir, args: readonly string[]) {
     this.port = port;
@@ -68,8 +72,8 @@ export class RedisServer implements AsyncDisposable {
   async start(): Promise<void> {
     const { dir } = this.#dir;
     const args = ["--port", `${this.port}`, "--bind", "127.0.0.1", "--dir", dir, "--save", "", ...this.#args];
-    this.#child = spawn("redis-server", args, { stdio: "ignore" });
-    await eventually(() => this.ask((client) => client.ping()).catch(() => undefined));
+    this.#daemon = new Daemon("redis-server", args);
+    await this.#daemon.ready(() => accepts(this.port));
   }
 
   /** Asks on a connection of its own. */
@@ -85,14 +89,27 @@ export class RedisServer implements AsyncDisposable {
     }
   }
 
-  /** SIGKILL is the end; SIGSTOP leaves connections open and answers nothing, until SIGCONT. */
-  async kill(signal: "SIGKILL" | "SIGSTOP" | "SIGCONT" = "SIGKILL"): Promise<void> {
-    const child = this.#child;
-    if (child === undefined) return;
-    child.kill(signal);
-    if (signal === "SIGKILL" && child.exitCode === null && child.signalCode === null) {
-      await new Promise((resolve) => child.once("exit", resolve));
-    }
+  async flush(): Promise<void> {
+    await this.ask((client) => client.flushall());
+  }
+
+  async kill(): Promise<void> {
+    await this.#daemon?.kill("SIGKILL");
+  }
+
+  /** Connections stay open and nobody answers, until it is thawed. */
+  async freeze(): Promise<void> {
+    await this.#daemon?.kill("SIGSTOP");
+  }
+
+  async thaw(): Promise<void> {
+    await this.#daemon?.kill("SIGCONT");
+  }
+
+  /** Runs and answers, whatever a test has left it in. */
+  async heal(): Promise<void> {
+    if (this.#daemon?.isRunning === true) await this.thaw();
+    else await this.start();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -101,8 +118,26 @@ export class RedisServer implements AsyncDisposable {
   }
 }
 
+/** On a free port; `args` are more settings. */
 export async function startRedis(...args: readonly string[]): Promise<RedisServer> {
   const server = new RedisServer(await getPort(), await tempDir("skein-redis-"), args);
-  await server.start();
-  return server;
+  try {
+    await server.start();
+    return server;
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** A cluster of so many Redis servers, each with its share of the slots; resolves when all of them agree on it. */
+export async function startRedisCluster(nodes: number): Promise<readonly RedisServer[]> {
+  const settings = ["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"];
+  const servers: RedisServer[] = [];
+  // The bus of a node has a port of its own. One after the other: each port is taken before the next is looked for.
+  for (let node = 0; node < nodes; node += 1)
+    servers.push(await startRedis(...settings, "--cluster-port", `${await getPort()}`));
+  const ports = servers.map(({ port }) => `127.0.0.1:${port}`);
+  await promisify(execFile)("redis-cli", ["--cluster", "create", ...ports, "--cluster-yes"]);
+  return servers;
 }

@@ -44,6 +44,7 @@ function answer(name: string, check: Check): Promise<string | undefined> {
   return asked;
 }
 
-function isCi(): boolean {
+/** Nothing may be skipped. */
+export function isCi(): boolean {
   return !["", "0", "false"].includes(process.env.CI ?? "");
 }

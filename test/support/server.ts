@@ -11,6 +11,7 @@ import { createInterface } from "node:readline";
 import { afterAll } from "vitest";
 import { freshSchema, type TestDatabase } from "./postgres.ts";
 import { FIXTURES, ROOT, type TempDir, tempDir } from "./project.ts";
+import { dropKeys, REDIS } from "./redis.ts";
 
 export { FIXTURES, project, put, type TempDir, tempDir } from "./project.ts";
 
@@ -42,21 +43,43 @@ process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
 
-/** `SKEIN_TEST_DIALECT=postgres`: servers keep their data on PostgreSQL, a schema for each data folder. */
+/** `SKEIN_TEST_DIALECT=postgres`: servers keep their data on PostgreSQL and tell each other by Redis, a schema for each data folder. */
 export const ON_POSTGRES = process.env.SKEIN_TEST_DIALECT === "postgres";
-const schemas = new Map<string, TestDatabase>();
-if (ON_POSTGRES) afterAll(async () => void (await Promise.all([...schemas.values()].map((schema) => schema.drop()))));
+const databases = new Map<string, Database>();
+if (ON_POSTGRES) afterAll(async () => void (await Promise.all([...databases.values()].map((each) => each.drop()))));
 
-async function databaseOf(data: string): Promise<Readonly<Record<string, string>>> {
+interface Database extends TestDatabase {
+  readonly env: Readonly<Record<string, string>>;
+}
+
+async function freshDatabase(): Promise<Database> {
+  const { name, uri, drop } = await freshSchema();
+  const prefix = `${name}:`;
+  return {
+    name,
+    uri,
+    // Many servers share one PostgreSQL; and what a killed one held is only free when its lease is over.
+    env: {
+      DATABASE_URI: uri,
+      LANGGRAPH_POSTGRES_POOL_MAX_SIZE: "4",
+      SKEIN_LEASE_SECS: "3",
+      REDIS_URI: REDIS,
+      REDIS_KEY_PREFIX: prefix,
+    },
+    drop: async () => void (await Promise.all([drop(), dropKeys(REDIS, prefix)])),
+  };
+}
+
+/** The settings that make a server on this folder keep its data where this dialect does. */
+export async function databaseOf(data: string): Promise<Readonly<Record<string, string>>> {
   if (!ON_POSTGRES) return {};
-  const schema = schemas.get(data) ?? (await freshSchema());
-  schemas.set(data, schema);
-  // Many servers share one PostgreSQL; and what a killed one held is only free when its lease is over.
-  return { DATABASE_URI: schema.uri, LANGGRAPH_POSTGRES_POOL_MAX_SIZE: "4", SKEIN_LEASE_SECS: "3" };
+  const database = databases.get(data) ?? (await freshDatabase());
+  databases.set(data, database);
+  return database.env;
 }
 
 /** Where the data of servers on this folder is; undefined when it is in the folder. */
-export const databaseUri = (data: string): string | undefined => schemas.get(data)?.uri;
+export const databaseUri = (data: string): string | undefined => databases.get(data)?.uri;
 
 export async function startServer(options: ServerOptions = {}): Promise<TestServer> {
   if (!existsSync(CLI))

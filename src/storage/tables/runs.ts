@@ -589,6 +589,44 @@ export async function begunOfThread(db: Tx, thread_id: string, from: number | nu
   return rows.map(toRecord);
 }
 
+/** A run that has begun and ended, as far as it matters what of it can still be seen. */
+export type EndedRun = Pick<RunRecord, "run_id" | "checkpoint_id"> & {
+  readonly started_at: number;
+  readonly ended_at: number;
+};
+
+/** Runs of the thread that have begun, and ended after a time (null: ever), newest first. */
+export async function endedOfThread(
+  db: Tx,
+  thread_id: string,
+  { after, limit }: { readonly after: number | null; readonly limit: number },
+): Promise<EndedRun[]> {
+  return db
+    .selectFrom("runs")
+    .select(["run_id", "checkpoint_id", "started_at", "ended_at"])
+    .where("thread_id", "=", thread_id)
+    .where("started_at", "is not", null)
+    .where("ended_at", "is not", null)
+    .$if(after !== null, (query) => query.where("ended_at", ">", after))
+    .orderBy("seq", "desc")
+    .limit(limit)
+    .$narrowType<{ started_at: number; ended_at: number }>()
+    .execute();
+}
+
+/** The run of the thread that has begun last; undefined when none has. */
+export async function newestBegun(db: Tx, thread_id: string): Promise<RunRecord | undefined> {
+  const [row] = await db
+    .selectFrom("runs")
+    .select(ROW)
+    .where("thread_id", "=", thread_id)
+    .where("started_at", "is not", null)
+    .orderBy("started_at", "desc")
+    .limit(1)
+    .execute();
+  return row && toRecord(row);
+}
+
 /** Writes down the intent to cancel. */
 export async function setCancel(tx: Tx, run_id: string, action: CancelAction, now: number): Promise<void> {
   await tx.updateTable("runs").set({ cancel_action: action, updated_at: now }).where("run_id", "=", run_id).execute();

@@ -24,6 +24,7 @@ export const COLUMNS = [
   "ttl_strategy",
   "ttl_minutes",
   "expires_at",
+  "protocol",
 ] as const;
 
 const insertNew = insertRows("threads", [...COLUMNS, "rest_status"], (insert) =>
@@ -186,6 +187,19 @@ export async function touch(tx: Tx, thread_id: string, change: ThreadChange): Pr
   return { put, isBusy: rows[0]?.status === "busy" };
 }
 
+const setProtocol = prepared<{ thread_id: string }>((db, slots) =>
+  db
+    .updateTable("threads")
+    .set({ protocol: sql.lit(1) })
+    .where("thread_id", "=", slots.thread_id)
+    .where("protocol", "=", sql.lit(0)),
+);
+
+/** From now on streaming v2 has to do with the thread. Nothing happens when there is no such thread. */
+export async function markProtocol(tx: Tx, thread_id: string): Promise<void> {
+  await setProtocol(tx, { thread_id });
+}
+
 export interface Expired {
   readonly thread_id: string;
   readonly strategy: TtlStrategy;
@@ -264,6 +278,7 @@ export async function remove(tx: Tx, thread_id: string, { hasRuns = true, hasChe
 const toRow = ({ ttl, ...record }: ThreadRecord): Row => ({
   ...record,
   temporary: record.temporary ? 1 : 0,
+  protocol: record.protocol ? 1 : 0,
   metadata: JSON.stringify(record.metadata),
   config: JSON.stringify(record.config),
   ttl_strategy: ttl?.strategy ?? null,
@@ -277,6 +292,7 @@ function toRecord({ ttl_strategy, ttl_minutes, expires_at, ...row }: Row): Threa
     ...row,
     status: row.status as ThreadStatus,
     temporary: row.temporary === 1,
+    protocol: row.protocol === 1,
     metadata: JSON.parse(row.metadata),
     config: JSON.parse(row.config),
     ttl:

@@ -17,10 +17,10 @@ const PAGE = fileURLToPath(new URL("./page.jsx", import.meta.url));
 const html = (name: string): string =>
   `<!doctype html><title>${name}</title><div id="root"></div><script type="module" src="/${name}.js"></script>`;
 
-/** Serves `page.jsx` once per package that has `useStream`: `/{name}` is the page with `packages[name]`. */
-export async function servePages(packages: Readonly<Record<string, string>>): Promise<Pages> {
+/** Serves a page once per package that has `useStream`: `/{name}` is the page with `packages[name]`. */
+export async function servePages(packages: Readonly<Record<string, string>>, page = PAGE): Promise<Pages> {
   const bundles = await Promise.all(
-    Object.entries(packages).map(async ([name, path]) => [name, await bundle(path)] as const),
+    Object.entries(packages).map(async ([name, path]) => [name, await bundle(path, page)] as const),
   );
   const files = new Map<string, [type: string, body: string]>();
   for (const [name, script] of bundles) {
@@ -46,9 +46,9 @@ export interface Pages extends AsyncDisposable {
   readonly url: string;
 }
 
-async function bundle(path: string): Promise<string> {
+async function bundle(path: string, page: string): Promise<string> {
   const { outputFiles } = await build({
-    entryPoints: [PAGE],
+    entryPoints: [page],
     alias: { "use-stream": path },
     bundle: true,
     format: "esm",

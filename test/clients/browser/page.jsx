@@ -1,5 +1,5 @@
 // A chat as a user of `useStream` writes it. "use-stream" is one of the packages that have the hook; the query says
-// `api`, and `thread`, `gate`, `rejoin` where a test wants them.
+// `api`, and `assistant`, `thread`, `gate`, `rejoin` where a test wants them.
 import { useState } from "react";
 import { createRoot } from "react-dom/client";
 import { useStream } from "use-stream";
@@ -13,7 +13,7 @@ function Chat() {
   const [draft, setDraft] = useState("");
   const stream = useStream({
     apiUrl: query.get("api"),
-    assistantId: "conversation",
+    assistantId: query.get("assistant") ?? "conversation",
     threadId,
     onThreadId: (id) => {
       setThreadId(id);
@@ -34,6 +34,7 @@ function Chat() {
           <Message key={message.id} message={message} stream={stream} edit={send} />
         ))}
       </ul>
+      {query.has("assistant") && <Work stream={stream} />}
       {stream.interrupt && <Question stream={stream} />}
       {stream.error && <p role="alert">{String(stream.error?.message ?? stream.error)}</p>}
       <input value={draft} onChange={(event) => setDraft(event.target.value)} />
@@ -77,11 +78,30 @@ function Message({ message, stream, edit }) {
   );
 }
 
+/** Tools at work, and agents at work for this one. */
+function Work({ stream }) {
+  return (
+    <aside>
+      {onceEach(stream.toolCalls).map(({ id, name, args, output, status }) => (
+        <pre key={id}>{`${name} ${JSON.stringify(args)} ${status}: ${JSON.stringify(output)}`}</pre>
+      ))}
+      {[...stream.subagents.values()].map(({ id, name, status }) => (
+        <strong key={id}>{`${name} ${status}`}</strong>
+      ))}
+    </aside>
+  );
+}
+
+const onceEach = (calls) => [...new Map(calls.map((call) => [call.id, call])).values()];
+
 function Question({ stream }) {
+  // The hook of event streams has a word of its own for it.
+  const answer = () =>
+    stream.respond ? stream.respond("yes") : stream.submit(undefined, { command: { resume: "yes" } });
   return (
     <form>
       <p>{stream.interrupt.value?.question}</p>
-      <button type="button" onClick={() => stream.submit(undefined, { command: { resume: "yes" } })}>
+      <button type="button" onClick={answer}>
         Yes
       </button>
     </form>

@@ -26,11 +26,11 @@ test("a PostgreSQL that crashes keeps what it had committed", async () => {
 
 test("a Redis that is killed comes back empty, on its port", async () => {
   const { redis } = services();
-  await redis.command("set", "key", "value");
+  await redis.ask((client) => client.set("key", "value"));
   await redis.kill();
-  await expect(redis.command("ping")).rejects.toThrow();
+  await expect(redis.ask((client) => client.ping())).rejects.toThrow();
   await redis.start();
-  expect(await redis.command("get", "key")).toBe("");
+  expect(await redis.ask((client) => client.get("key"))).toBeNull();
 });
 
 test("a wire passes, refuses, drops, waits and cuts", async () => {
@@ -68,15 +68,15 @@ test("a deaf wire to Redis carries commands and no published message", async () 
   const heard = reader(subscriber);
   subscriber.write("SUBSCRIBE news\r\n");
   await heard.until("subscribe");
-  await redis.command("publish", "news", "first");
+  await redis.ask((client) => client.publish("news", "first"));
   await heard.until("first");
   await wire.set("deaf");
-  await redis.command("publish", "news", "second");
+  await redis.ask((client) => client.publish("news", "second"));
   subscriber.write("PING\r\n");
   await heard.until("pong");
   expect(heard.text()).not.toContain("second");
   await wire.set("pass");
-  await redis.command("publish", "news", "third");
+  await redis.ask((client) => client.publish("news", "third"));
   await heard.until("third");
   subscriber.destroy();
 });

@@ -168,10 +168,13 @@ async function idle(member: Member): Promise<void> {
   await eventually(async () => /^skein_executor_runs 0$/m.test((await member.http.get("/metrics")).text));
 }
 
-test("a node that holds the CPU and one that sleeps, both for several leases, run once; the others go on", async () => {
+/** What matters of "60 s" and "10 minutes" is how many leases pass meanwhile. Leases here are of 2 s, by default of 20 s. */
+const LONG_LEASES = 3.5;
+
+test(`a node that holds the CPU and one that sleeps, both for ${LONG_LEASES} leases, run once; the others go on`, async () => {
   const [first] = cluster().front as [Member];
   const log = cluster().file("long.log");
-  const ms = 3.5 * LEASE_MS;
+  const ms = LONG_LEASES * LEASE_MS;
   const body = (id: string, two: object) => ({ assistant_id: "work", input: { id, log, two } });
   const [blocked, slept] = await Promise.all([
     cluster().run(first, body("blocks", { block: ms })),

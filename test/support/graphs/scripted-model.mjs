@@ -49,8 +49,10 @@ export class ScriptedModel extends BaseChatModel {
 function* chunks({ text = "", toolCalls = [] }, turn) {
   const words = text.match(/\s*\S+/g) ?? [];
   for (const content of words) yield { content };
-  for (const [index, { name, args }] of toolCalls.entries()) {
-    const id = `call_${turn}_${index}`;
+  for (const [number, { name, args }] of toolCalls.entries()) {
+    const id = `call_${turn}_${number}`;
+    // Indices count blocks of content, and the text is one: LangChain would put a call with its index into it.
+    const index = number + (words.length > 0 ? 1 : 0);
     yield { content: "", tool_call_chunks: [{ type: "tool_call_chunk", index, id, name, args: "" }] };
     for (const piece of JSON.stringify(args).match(/.{1,8}/gs)) {
       yield { content: "", tool_call_chunks: [{ type: "tool_call_chunk", index, args: piece }] };

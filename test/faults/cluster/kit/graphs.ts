@@ -4,6 +4,7 @@
  *
  *     <id> <node> start <pid> <time>      <id> <node> end <pid> <time>      (or `aborted`)
  */
+import { packedModules } from "../../../support/packed.ts";
 import { project, type TempDir } from "../../../support/project.ts";
 
 /** What a node of `work` is told to do, in this order. */
@@ -94,5 +95,5 @@ const ASK = `
     .addNode("ask", ask).addEdge(START, "ask").addEdge("ask", "ask").compile();`;
 
 /** A project with the graphs above. */
-export const clusterProject = (config: Readonly<Record<string, unknown>> = {}): Promise<TempDir> =>
-  project({ "work.mjs": WORK, "tick.mjs": TICK, "ask.mjs": ASK }, config);
+export const clusterProject = async (config: Readonly<Record<string, unknown>> = {}): Promise<TempDir> =>
+  project({ "work.mjs": WORK, "tick.mjs": TICK, "ask.mjs": ASK }, config, await packedModules());

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import getPort from "get-port";
 import pg from "pg";
+import { Daemon } from "../../../support/daemon.ts";
 import { type TempDir, tempDir } from "../../../support/project.ts";
-import { Daemon } from "./processes.ts";
 
 const run = promisify(execFile);
 const VERSIONS = "/usr/lib/postgresql";

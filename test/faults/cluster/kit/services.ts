@@ -1,16 +1,16 @@
 /** What a test file of the cluster stands on: a PostgreSQL and a Redis that are its own. */
 import { afterAll, beforeAll, beforeEach } from "vitest";
+import { type RedisServer, serverMissing, startRedis } from "../../../support/redis.ts";
 import { requireOrSkip } from "../../../support/requirements.ts";
 import { type Postgres, postgresMissing, startPostgres } from "./postgres.ts";
-import { type Redis, redisMissing, startRedis } from "./redis.ts";
 import { Stack } from "./stack.ts";
 
 export interface Services {
   readonly postgres: Postgres;
-  readonly redis: Redis;
+  readonly redis: RedisServer;
 }
 
-const missing = async (): Promise<string | undefined> => postgresMissing() ?? (await redisMissing());
+const missing = (): string | undefined => postgresMissing() ?? serverMissing();
 
 /**
  * Services for all tests of a file, and whatever `prepare` makes on them (a cluster, mostly): started before the first
@@ -23,7 +23,7 @@ export function useServices<T extends AsyncDisposable & { heal?(): Promise<void>
   const stack = new Stack();
   let prepared: T | undefined;
   beforeAll(async () => {
-    if ((await missing()) !== undefined) return;
+    if (missing() !== undefined) return;
     const [postgres, redis] = await Promise.all([startPostgres(settings), startRedis()]);
     stack.use(postgres);
     stack.use(redis);
