@@ -7,19 +7,18 @@ import * as encryption from "../storage/tables/encryption.ts";
 const ROWS_PER_STEP = 20;
 const ROUND_MS = 500;
 
-/** Rounds of work; each returns soon. After the last one, old keys are no longer needed, and the log says so. */
+/**
+ * Rounds of work; each returns soon. After the last one, old keys are no longer needed, and the log says so. Any number of
+ * processes may do it at once: each looks at all there is, which is more work and never wrong, until one is through.
+ */
 export function resealer(storage: Storage, cipher: Cipher, logger: Logger): () => Promise<void> {
   let place: encryption.Place | undefined = encryption.START;
-  let known = false;
 
   const step = (from: encryption.Place): Promise<encryption.Place | undefined> =>
     storage.write((tx) => encryption.resealSome(tx, from, ROWS_PER_STEP), { durable: false });
 
   return async () => {
-    if (!known) {
-      known = true;
-      if (await isDone(storage, cipher)) place = undefined;
-    }
+    if (place !== undefined && (await isDone(storage, cipher))) place = undefined;
     const end = performance.now() + ROUND_MS;
     while (place !== undefined && performance.now() < end) {
       place = await step(place);
