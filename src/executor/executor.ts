@@ -63,7 +63,9 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
     if (cancelled !== undefined) running.cancel(cancelled);
     const outcome = await running.finished;
     if (runs.get(job.run_id) === running) runs.delete(job.run_id);
-    port.post({ type: "finished", run_id: job.run_id, outcome });
+    const finished = { type: "finished", run_id: job.run_id, outcome } as const;
+    if (runs.size === 0) port.postLast(finished);
+    else port.post(finished);
   };
 
   const cancel = (run_id: string, action: CancelAction): void => {

@@ -15,6 +15,8 @@ export interface StoragePort {
 
 export interface ExecutorPort extends StoragePort {
   post(message: FromExecutor): void;
+  /** As `post`, and lets go of what is ready at once: no more is to come in this turn that somebody waits for. */
+  postLast(message: FromExecutor): void;
   /** Queues an event of a run; returns its size as `events_taken` will count it. */
   event(run_id: string, event: WireEvent): number;
   reply(id: number, answer: { ok: true; value: unknown } | { ok: false; error: ErrorBody }): void;
@@ -70,6 +72,10 @@ export function createPort(send: (batch: readonly FromExecutor[]) => void): Exec
 
   return {
     post: queue,
+    postLast(message) {
+      outbox.push(message);
+      flush();
+    },
     event(run_id, event) {
       const bytes = event.event.length + event.data.length;
       const group = open.get(run_id);

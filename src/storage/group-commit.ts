@@ -17,6 +17,8 @@ import type { WriteOptions } from "./storage.ts";
 /** Keeps one batch from holding the event loop for long. */
 const MAX_BATCH = 200;
 const IDLE_MS = 500;
+/** Where writes come one by one, this far apart, a turn of the event loop would bring the next one no company. */
+const APART_MS = 0.5;
 
 interface Job {
   readonly work: () => Promise<unknown>;
@@ -55,6 +57,8 @@ export class GroupCommit {
   #flushing: Promise<void> | null = null;
   #closed = false;
   #lastCommit = 0;
+  /** The last batch was one write. */
+  #wasAlone = false;
   #checkpointTimer: NodeJS.Timeout | null = null;
 
   /** The connection must not wait for the disk itself (`synchronous=NORMAL`): `sync` does. */
@@ -98,9 +102,12 @@ export class GroupCommit {
   }
 
   async #flushAll(): Promise<void> {
+    let isAlone = this.#wasAlone && performance.now() - this.#lastCommit >= APART_MS;
     while (this.#waiting.length > 0) {
-      await nextTurn();
+      await (isAlone ? endOfTick() : nextTurn());
+      isAlone = false;
       const batch = this.#waiting.splice(0, MAX_BATCH);
+      this.#wasAlone = batch.length === 1;
       this.#tell(batch, await this.#commit(batch));
     }
     this.#flushing = null;
@@ -190,4 +197,6 @@ export class GroupCommit {
   }
 }
 
+/** What this turn has begun, such as a message to an executor thread, goes first. */
+const endOfTick = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -31,3 +31,12 @@ it("events that come together leave together", async () => {
   expect(batches).toHaveLength(1);
   expect(idsOf(batches)).toEqual(["0", "1", "2"]);
 });
+
+it("what is last leaves in the same tick, behind all that has gathered", () => {
+  const batches: (readonly FromExecutor[])[] = [];
+  const port = createPort((batch) => batches.push(batch));
+  port.event("run", { event: "custom", data: "0" });
+  port.postLast({ type: "finished", run_id: "run", outcome: { kind: "drained" } });
+  expect(batches).toHaveLength(1);
+  expect(batches[0]?.map(({ type }) => type)).toEqual(["events", "finished"]);
+});

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { sql } from "kysely";
 import { expect, test } from "vitest";
 import { openSqlite } from "../../src/storage/sqlite.ts";
@@ -39,6 +40,23 @@ test("an error of the database takes back only its work too", async () => {
   ]);
   expect([first?.status, twin?.status, last?.status]).toEqual(["fulfilled", "rejected", "fulfilled"]);
   expect(await total(storage)).toBe(2);
+});
+
+test("a write waits a turn of the event loop for company, unless those before came alone", async () => {
+  const storage = await openTemp();
+  const order = async (writes: number): Promise<string[]> => {
+    // Longer than writes are apart that count as coming one by one.
+    await delay(5);
+    const order: string[] = [];
+    const turn = new Promise<void>((resolve) => setImmediate(resolve)).then(() => order.push("turn"));
+    const work = (): Promise<number> => storage.write(async () => order.push("write"), { durable: false });
+    await Promise.all([turn, ...Array.from({ length: writes }, work)]);
+    return order;
+  };
+  await order(1);
+  expect(await order(2)).toEqual(["write", "write", "turn"]);
+  expect(await order(1)).toEqual(["turn", "write"]);
+  expect(await order(1)).toEqual(["write", "turn"]);
 });
 
 test("readers never see what is not committed, and see it once the write has settled", async () => {
