@@ -100,12 +100,14 @@ describe.each(KINDS)("%s", (name, Sdk, transport) => {
   test("subgraphs, and what is in them", async () => {
     const thread = open("team");
     const subgraphs = thread.subgraphs;
-    await thread.run.start({ input: HELLO });
+    // The SDK looks into a subgraph by subscriptions that end with the run: they must begin before.
+    await thread.run.start({ input: HELLO, config: { configurable: { delay_ms: 50 } } });
     const desk = await first<Any>(subgraphs);
+    const [output, inner] = [desk.output, desk.subgraphs];
     expect([desk.name, desk.namespace.length]).toEqual(["desk", 1]);
-    const agent = await first<Any>(desk.subgraphs);
+    const agent = await first<Any>(inner);
     expect([agent.name, agent.namespace.length]).toEqual(["agent", 2]);
-    expect((await desk.output).messages).toHaveLength(5);
+    expect((await output).messages).toHaveLength(5);
     expect((await thread.output).messages).toHaveLength(5);
     await thread.close();
   });

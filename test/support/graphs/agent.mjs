@@ -1,4 +1,5 @@
-// An agent with two tools: it calls both for every message ("add 2 and 3" and "shout"), then answers with their results.
+// An agent with two tools: it calls both for every message ("add 2 and 3" and "shout"), then answers with their results. With
+// `configurable.delay_ms` it takes that long for each token.
 import { tool } from "@langchain/core/tools";
 import { MessagesAnnotation, START, StateGraph } from "@langchain/langgraph";
 import { ToolNode, toolsCondition } from "@langchain/langgraph/prebuilt";
@@ -30,10 +31,12 @@ function script(messages) {
   };
 }
 
-const model = new ScriptedModel({ script }).bindTools([add, shout]);
+function answer({ messages }, { configurable }) {
+  return new ScriptedModel({ script, delayMs: configurable?.delay_ms }).bindTools([add, shout]).invoke(messages);
+}
 
 export const graph = new StateGraph(MessagesAnnotation)
-  .addNode("agent", async ({ messages }) => ({ messages: [await model.invoke(messages)] }))
+  .addNode("agent", async (state, config) => ({ messages: [await answer(state, config)] }))
   .addNode("tools", new ToolNode([add, shout]))
   .addEdge(START, "agent")
   .addConditionalEdges("agent", toolsCondition)
