@@ -108,6 +108,12 @@ export function scaleTableOf(rows) {
   return markdown(["", "server", "target", ""], body, [1]);
 }
 
+/** Numbers without another side. */
+export function plainTableOf(rows) {
+  const body = rows.map(({ label, unit, value }) => [`${label} (${unit})`, number(value)]);
+  return markdown(["", "server"], body, [1]);
+}
+
 export function markdown(head, body, rightColumns) {
   const widths = head.map((title, column) => Math.max(3, title.length, ...body.map((cells) => cells[column].length)));
   const right = new Set(rightColumns);

@@ -13,13 +13,14 @@ import { parseArgs } from "node:util";
 import { loads } from "./loads.mjs";
 import { cpuMs, JOBS, residentMb, startInProcess, startServer, tempFolder } from "./processes.mjs";
 import { printProfiles, profiled } from "./profile.mjs";
-import { rowsOf, scaleTableOf, tableOf } from "./report.mjs";
+import { protocol } from "./protocol.mjs";
+import { plainTableOf, rowsOf, scaleTableOf, tableOf } from "./report.mjs";
 import { scale } from "./scale.mjs";
 import { shared } from "./shared.mjs";
 import { sharedTablesOf } from "./shared-report.mjs";
 
 const SIDES = ["server", "inProcess"];
-const SECTIONS = [...Object.keys(loads), "memory", "start", "scale", "shared"];
+const SECTIONS = [...Object.keys(loads), "memory", "start", "scale", "shared", "v2"];
 /** After the start, until memory counts as idle. */
 const SETTLE_MS = 1_000;
 
@@ -46,7 +47,7 @@ async function bench({ sections, rounds: count, json, profiles }) {
   describeMachine(count);
   if (profiles) console.log("Profiling: the profiler slows both sides, so do not quote these numbers.\n");
   const rounds = [];
-  const compared = sections.filter((section) => !["scale", "shared"].includes(section));
+  const compared = sections.filter((section) => !["scale", "shared", "v2"].includes(section));
   for (let index = 0; compared.length > 0 && index < count; index++) {
     rounds.push(await round(index, compared, profiles && join(profiles, `round-${index + 1}`)));
   }
@@ -54,6 +55,8 @@ async function bench({ sections, rounds: count, json, profiles }) {
   if (rows.length > 0) console.log(`\n${tableOf(rows)}\n`);
   const scaled = sections.includes("scale") ? await scale() : [];
   if (scaled.length > 0) console.log(`\n${scaleTableOf(scaled)}\n`);
+  const streamed = sections.includes("v2") ? await protocol() : [];
+  if (streamed.length > 0) console.log(`\n${plainTableOf(streamed)}\n`);
   const onServers = sections.includes("shared") ? await shared({ rounds: count, profiles }) : undefined;
   if (onServers && !profiles) console.log(`\n${sharedTablesOf(onServers)}\n`);
   for (const failure of firstFailures(rounds)) console.log(`a held stream failed: ${failure}`);
@@ -66,6 +69,7 @@ async function bench({ sections, rounds: count, json, profiles }) {
       rows,
       scale: scaled,
       shared: onServers,
+      v2: streamed,
     });
 }
 

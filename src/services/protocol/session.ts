@@ -260,8 +260,10 @@ export class Session implements ProtocolSession {
 
   async #deliver(frames: readonly ProtocolFrame[]): Promise<void> {
     const subscriptions = [...this.#subscriptions.values()];
-    const wanted = frames.filter(({ seq, name }) =>
-      subscriptions.some((subscription) => seq > subscription.from && subscription.wants(name)),
+    // What is lost is lost for all.
+    const wanted = frames.filter(
+      ({ seq, name, method }) =>
+        method === GAP || subscriptions.some((subscription) => seq > subscription.from && subscription.wants(name)),
     );
     this.#position = Math.max(this.#position, frames.at(-1)?.seq ?? -1);
     await this.#send(wanted);

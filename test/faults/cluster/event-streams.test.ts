@@ -81,3 +81,27 @@ test("a run that waits and is cancelled has an end everywhere", async () => {
   }
   expect(await cluster().faults()).toEqual([]);
 });
+
+test("kill -9 of the worker in a run: readers go on where another process does, each event once", async () => {
+  const [one, two] = cluster().front as [Member, Member];
+  const thread_id = randomUUID();
+  await using watcher = await watch(one, thread_id);
+  const [log, gate] = [cluster().file("v2-kill.log"), cluster().file("v2-kill.gate")];
+  await start(two, thread_id, { id: "kill", log, one: { events: 5 }, two: { gate } });
+  const victim = cluster().memberOf(await begun(log, "kill", "two"));
+  // What nobody has seen may be lost with it.
+  const before = await watcher.until((frame) => eventOf(frame).params.data.event === "running");
+  await victim.crash();
+  await begun(log, "kill", "two", 2);
+  open(gate);
+  const frames = [...before, ...(await watcher.until(isEnd))];
+  const seqs = frames.map((frame) => eventOf(frame).seq);
+  expect(seqs).toEqual([...new Set(seqs)].sort((a, b) => a - b));
+  expect(eventOf(frames.at(-1) as Frame).params.data.event).toBe("completed");
+  // Each attempt says that it runs.
+  expect(frames.filter((frame) => eventOf(frame).params.data.event === "running").length).toBe(2);
+  await using again = await watch(two, thread_id);
+  expect(texts(await again.until(isEnd))).toEqual(texts(frames));
+  await victim.server.start();
+  expect(await cluster().faults()).toEqual([]);
+});
