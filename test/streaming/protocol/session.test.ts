@@ -117,6 +117,7 @@ test("a deleted thread closes it; a failure does too, and is logged", async () =
   const two = connect(new Thread(), {
     follow: async function* ({ through }): AsyncGenerator<readonly ProtocolFrame[], void> {
       if (through === undefined) throw new Error("why");
+      yield [];
     },
   });
   two.subscribe(1, { channels: ["values"] });
