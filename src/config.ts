@@ -466,7 +466,7 @@ function placeOf(name: string, uri: string): RedisPlace {
   try {
     return redisPlace(uri);
   } catch (error) {
-    throw new ConfigError(`${name}: ${(error as Error).message}`);
+    throw new ConfigError(`${name} ${(error as Error).message}`);
   }
 }
 

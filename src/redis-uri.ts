@@ -24,13 +24,13 @@ const TLS_PARAMETERS: Readonly<Record<string, (value: string, name: string) => C
     oneOf(value.toLowerCase(), name, { true: true, false: false }) ? {} : { checkServerIdentity: () => undefined },
 };
 
-/** Throws an Error that says what is wrong, without the URI, which may hold a password. Reads the files it names. */
+/** Throws an Error that says what is wrong with it, to be put behind its name; never the URI, which may hold a password. Reads the files it names. */
 export function redisPlace(uri: string): RedisPlace {
   if (!/^rediss?:\/\//.test(uri) || !URL.canParse(uri)) {
     throw new Error("must be a Redis URI (redis://user:password@host:6379/0, or rediss:// for TLS)");
   }
   const { protocol, hostname, port, pathname, username, password, searchParams } = new URL(uri);
-  if (!/^\/?\d*$/.test(pathname)) throw new Error(`the path "${pathname}" must be the number of a database`);
+  if (!/^\/?\d*$/.test(pathname)) throw new Error(`has the path "${pathname}", which is no number of a database`);
   const tls = tlsOptions(protocol === "rediss:", searchParams);
   return {
     host: hostname.replace(/^\[|\]$/g, ""),
@@ -49,8 +49,8 @@ function tlsOptions(isTls: boolean, parameters: URLSearchParams): ConnectionOpti
   const options: ConnectionOptions = {};
   for (const [name, value] of parameters) {
     const meaning = TLS_PARAMETERS[name];
-    if (meaning === undefined) throw new Error(`the parameter "${name}" is not known`);
-    if (!isTls) throw new Error(`the parameter "${name}" needs rediss://`);
+    if (meaning === undefined) throw new Error(`has the parameter "${name}", which is not known`);
+    if (!isTls) throw new Error(`has the parameter "${name}", which needs rediss://`);
     Object.assign(options, meaning(value, name));
   }
   return isTls ? options : undefined;
@@ -58,6 +58,7 @@ function tlsOptions(isTls: boolean, parameters: URLSearchParams): ConnectionOpti
 
 function oneOf<T>(value: string, name: string, choices: Readonly<Record<string, T>>): T {
   const choice = choices[value];
-  if (choice === undefined) throw new Error(`${name} must be ${Object.keys(choices).join(" or ")}, not "${value}"`);
+  if (choice === undefined)
+    throw new Error(`has a ${name} that must be ${Object.keys(choices).join(" or ")}, not "${value}"`);
   return choice;
 }

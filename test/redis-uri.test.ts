@@ -19,10 +19,10 @@ test("a host that is another than its certificate says, and files", () => {
 
 test.each([
   ["http://r", "must be a Redis URI (redis://user:password@host:6379/0, or rediss:// for TLS)"],
-  ["redis://r/zero", 'the path "/zero" must be the number of a database'],
-  ["redis://r?ssl_cert_reqs=none", 'the parameter "ssl_cert_reqs" needs rediss://'],
-  ["rediss://r?ssl_cert_reqs=optional", 'ssl_cert_reqs must be none or required, not "optional"'],
-  ["redis://r?enableOfflineQueue=true", 'the parameter "enableOfflineQueue" is not known'],
+  ["redis://r/zero", 'has the path "/zero", which is no number of a database'],
+  ["redis://r?ssl_cert_reqs=none", 'has the parameter "ssl_cert_reqs", which needs rediss://'],
+  ["rediss://r?ssl_cert_reqs=optional", 'has a ssl_cert_reqs that must be none or required, not "optional"'],
+  ["redis://r?enableOfflineQueue=true", 'has the parameter "enableOfflineQueue", which is not known'],
   ["rediss://r?ssl_ca_certs=/there/is/none", "ENOENT"],
 ])("%s is refused", (uri, message) => {
   expect(() => redisPlace(uri)).toThrow(message);
