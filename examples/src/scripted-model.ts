@@ -98,7 +98,11 @@ function* chunksOf(turn: Turn, messages: readonly BaseMessage[]): Generator<Chun
   const words = tokens(turn.text ?? "");
   const calls = turn.toolCalls ?? [];
   for (const content of words) yield { content };
-  for (const [index, call] of calls.entries()) yield* toolCallChunks(call, index, messages.length);
+  // Indices count blocks of content, and the text is one: LangChain would take a call of the same index for a part of it.
+  const first = words.length > 0 ? 1 : 0;
+  for (const [number, call] of calls.entries()) {
+    yield* toolCallChunks(call, `call_${messages.length}_${number}`, first + number);
+  }
   yield {
     content: "",
     response_metadata: { model_name: "scripted-1", finish_reason: calls.length > 0 ? "tool_calls" : "stop" },
@@ -107,8 +111,7 @@ function* chunksOf(turn: Turn, messages: readonly BaseMessage[]): Generator<Chun
 }
 
 /** As providers do it: first the name and id, then the arguments as text in pieces. */
-function* toolCallChunks(call: ScriptedToolCall, index: number, turn: number): Generator<ChunkFields> {
-  const id = `call_${turn}_${index}`;
+function* toolCallChunks(call: ScriptedToolCall, id: string, index: number): Generator<ChunkFields> {
   yield { content: "", tool_call_chunks: [{ type: "tool_call_chunk", index, id, name: call.name, args: "" }] };
   for (const args of pieces(JSON.stringify(call.args), 12)) {
     yield { content: "", tool_call_chunks: [{ type: "tool_call_chunk", index, args }] };
