@@ -220,13 +220,13 @@ function success(answer: Answer) {
   };
 }
 
-type Failing = Pick<Operation<never, never, z.ZodType>, "errors" | "body" | "malformed">;
+type Failing = Pick<Operation<never, never, z.ZodType>, "errors" | "body" | "ownBody" | "malformed">;
 
-function failures({ errors, body, malformed }: Failing) {
+function failures({ errors, body, ownBody, malformed }: Failing) {
   const statuses = new Set([
     ...errors,
     ...(malformed === undefined ? [] : [400 as const]),
-    ...(body === undefined ? [] : [413 as const]),
+    ...(body === undefined && ownBody === undefined ? [] : [413 as const]),
   ]);
   const schemaOf = (status: keyof typeof ERRORS) => (status === 400 && malformed?.schema) || ErrorResponse;
   const entries = [...statuses].map((status) => [

@@ -431,7 +431,7 @@ export class Runs implements RunsService {
     };
     try {
       // Where transactions run side by side, a claim must not look before the run is there.
-      const shareCommit = slot === undefined && storage.dialect === "sqlite";
+      const shareCommit = slot === undefined && !storage.isShared;
       const committed = storage.write(make, shareCommit ? {} : { onCommitted });
       if (shareCommit) queue.nudge();
       const { runs: created, made, effects } = await committed;

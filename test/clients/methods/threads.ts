@@ -178,6 +178,15 @@ export const threads: Cases = {
     expect(short).toEqual([{ next: [], values: { value: 4 } }]);
   },
 
+  async stream({ sdk, mine }) {
+    const { thread_id } = await sdk.threads.create({ metadata: mine });
+    const stream = sdk.threads.stream(thread_id, { assistantId: "plain" });
+    const output = stream.output;
+    await stream.run.start({ input });
+    expect(await output).toMatchObject(final);
+    await stream.close();
+  },
+
   async joinStream({ sdk, gate }) {
     const { thread_id } = await sdk.threads.create();
     const abort = new AbortController();
