@@ -124,7 +124,7 @@ export class Protocol implements ProtocolService {
       stored: () => service.keptRuns(thread_id),
       open: (run_id) => service.logOf(thread_id, run_id),
       facts: (run_id) => this.#facts(run_id),
-      opening: async (kept) => {
+      opening: async () => {
         const { since } = reader;
         const looked =
           since === null ? { after: null, limit: 1 } : { after: Math.floor(since / 1000), limit: LOOKED_BACK };
@@ -134,7 +134,7 @@ export class Protocol implements ProtocolService {
         }));
         // What a run in flight has made of the state comes with its own events.
         shown = thread?.status === "busy" ? (ended[0]?.checkpoint_id ?? null) : null;
-        return openingOf(ended, kept, since, thread?.created_at ?? null);
+        return (kept) => openingOf(ended, kept, since, thread?.created_at ?? null);
       },
       state: () => this.#state(thread_id, shown === null ? {} : { checkpoint_id: shown }),
       onGap: ({ reason }) => metrics.protocolGaps.inc({ reason }),

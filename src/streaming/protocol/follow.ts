@@ -49,8 +49,8 @@ export interface FollowProtocolOptions {
   readonly open: (run_id: string) => Promise<RunLog | undefined>;
   /** Undefined: there is no such run (any more). */
   readonly facts: (run_id: string) => Promise<RunFacts | undefined>;
-  /** What is missing, when the events of these runs can be had. */
-  readonly opening: (kept: ReadonlySet<string>) => Promise<Opening | null>;
+  /** Looks at the thread; then says what is missing when the events of these runs can be had. */
+  readonly opening: () => Promise<(kept: ReadonlySet<string>) => Opening | null>;
   /** The state the thread has been left in; null: none. */
   readonly state: () => Promise<RootState | null>;
   /** Told of each gap. */
@@ -59,6 +59,8 @@ export interface FollowProtocolOptions {
 
 export async function* followProtocol(options: FollowProtocolOptions): AsyncGenerator<readonly ProtocolFrame[], void> {
   const { logs, thread_id, since, through = Number.POSITIVE_INFINITY, signal } = options;
+  // Before the line is opened: a run that comes to be meanwhile is in the line, and must not be taken for one that is missing.
+  const missing = await options.opening();
   const line = await openLine({
     logs,
     thread_id,
@@ -71,7 +73,7 @@ export async function* followProtocol(options: FollowProtocolOptions): AsyncGene
   });
   const reader = new Reader(options);
   try {
-    const opening = await options.opening(line.runs);
+    const opening = missing(line.runs);
     const first = opening === null ? [] : await reader.opening(opening);
     if (first.length > 0) yield first;
     for await (const log of reader.inTime(line)) {

@@ -56,7 +56,7 @@ export class Thread {
       stored: () => Promise.resolve([]),
       open: () => Promise.resolve(undefined),
       facts: (run_id) => Promise.resolve(this.facts.get(run_id)),
-      opening: () => Promise.resolve(null),
+      opening: () => Promise.resolve(() => null),
       state: () => Promise.resolve(null),
       ...options,
     });
