@@ -9,7 +9,7 @@ import { setFlagsFromString } from "node:v8";
 /** By the major version of V8; those that are not here are quick enough (Node 24), or not measured. */
 const FLAGS: Readonly<Record<string, string>> = {
   // Node 20; V8's own value is 135168.
-  11: "--interrupt-budget=10000",
+  11: "--interrupt-budget=3000",
   // Node 22; V8's own value is 3000.
   12: "--invocation-count-for-turbofan=300",
 };
