@@ -63,13 +63,15 @@ export class Thread {
     return { frames, abort };
   }
 
-  /** All there is now: the thread is closed for it. */
+  /** All there is now: the thread is closed once it is followed. */
   async all(options: Partial<FollowProtocolOptions> = {}): Promise<ProtocolFrame[]> {
-    const { frames } = this.read(options);
+    const followed = () => {
+      this.logs.closeThread(THREAD);
+      return null;
+    };
+    const { frames } = this.read({ opening: () => Promise.resolve(followed), ...options });
     const seen: ProtocolFrame[] = [];
-    const first = frames.next();
-    this.logs.closeThread(THREAD);
-    for (let step = await first; step.done !== true; step = await frames.next()) seen.push(...step.value);
+    for await (const step of frames) seen.push(...step);
     return seen;
   }
 }
