@@ -19,9 +19,11 @@ import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
 import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
-import { createApp, type Rooms } from "./http/app.ts";
-import { type Listening, listen } from "./http/listen.ts";
-import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
+import type { Custom } from "./http/app.ts";
+import { type CustomApp, loadApp } from "./http/custom-app.ts";
+import { Doors } from "./http/doors.ts";
+import { headerChooser } from "./http/headers.ts";
+import { offerInProcess } from "./http/in-process.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
 import type { AgentTree } from "./schemas/protocol.ts";
@@ -54,8 +56,9 @@ import { UiBundles, type UiProject } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
 export interface SkeinServer {
+  /** Where a client on this machine reaches it; the server of a host: where its graphs do. */
   readonly url: string;
-  readonly port: number;
+  readonly doors: Pick<Doors, "fetch" | "handle" | "upgrade" | "listen">;
   /** Where the data lies. */
   readonly location: string;
   readonly graphs: readonly LoadedGraph[];
@@ -85,11 +88,19 @@ const CLOSE_GRACE_MS = 1000;
 
 const uiOf = (dir: string, { components, shared }: Project["ui"]): UiProject => ({ dir, specs: components, shared });
 
-/** Starts a server. Rejects with GraphLoadError, StorageRefused, PortInUseError when it cannot serve. */
-export async function startServer(project: Project, settings: Settings, logger: Logger): Promise<SkeinServer> {
+/** How clients come in: by a port that the server listens on, or by a host that hands their requests on. */
+export type Entrance = "port" | "host";
+
+/** Starts a server. Rejects with GraphLoadError, AppError, StorageRefused, PortInUseError when it cannot serve. */
+export async function startServer(
+  project: Project,
+  settings: Settings,
+  logger: Logger,
+  entrance: Entrance = "port",
+): Promise<SkeinServer> {
   const stack: (() => unknown)[] = [];
   try {
-    return await assemble(project, settings, logger, stack);
+    return await assemble(project, settings, logger, stack, entrance);
   } catch (error) {
     for (const undo of stack.reverse()) await undo();
     throw error;
@@ -101,6 +112,7 @@ async function assemble(
   settings: Settings,
   logger: Logger,
   stack: (() => unknown)[],
+  entrance: Entrance,
 ): Promise<SkeinServer> {
   const onError = (error: unknown, doing: string): void => logger.error({ err: error }, `${doing} failed`);
 
@@ -116,6 +128,15 @@ async function assemble(
   const bundles = new UiBundles();
   const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(uiOf(project.dir, project.ui));
   bundling.catch(() => undefined);
+  let entered: Doors | undefined;
+  const call = async (request: Request): Promise<Response> => {
+    if (entered === undefined) throw new Error("the server has not started yet: call it from lifespan.start on");
+    return entered.call(request);
+  };
+  const withdraw = project.http.app === null ? undefined : offerInProcess(call);
+  stack.push(() => withdraw?.());
+  const customising = customApp(project);
+  customising.catch(() => undefined);
 
   const sealing = sealingOf(settings);
   const database = await openStorage({
@@ -139,9 +160,8 @@ async function assemble(
     runsByStatus: () => database.read((db) => runs.countByStatus(db)),
     executors: () => ({ threads: pool.size, running: pool.running }),
     broker: () => broker.state,
-    eventStreams: () => ({ sse: protocol.readers, websocket: sockets.reduce((sum, { size }) => sum + size, 0) }),
+    eventStreams: () => ({ sse: protocol.readers, websocket: doors.sockets }),
   });
-  const sockets: Upgrades[] = [];
   const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
   const logs = new EventLogs({
     shelf,
@@ -301,7 +321,7 @@ async function assemble(
     metrics,
     tree,
     onError: (error) => onError(error, "a stream of events"),
-    command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable),
+    command: (thread_id, command, headers) => commands.run(thread_id, command, headers),
   });
   const services: Services = {
     assistants,
@@ -320,38 +340,33 @@ async function assemble(
     ui: new Ui(bundles, assistants),
   };
 
-  const appOf = (rooms: Rooms) =>
-    createApp({
-      services,
-      settings: {
-        maxBodyBytes: settings.maxBodyBytes,
-        version: VERSION,
-        corsOrigins: [...settings.corsOrigins],
-        mode: settings.mode,
-        mcp: project.http.mcp,
-        a2a: project.http.a2a,
-      },
-      logger,
-      observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
-      rooms,
-    });
-  const upgrades = (): Upgrades => {
-    const made = createUpgrades({
-      protocol,
-      corsOrigins: settings.corsOrigins,
+  const custom = await customising;
+  const doors: Doors = new Doors({
+    services,
+    settings: {
       maxBodyBytes: settings.maxBodyBytes,
-      logger,
-    });
-    sockets.push(made);
-    return made;
-  };
+      version: VERSION,
+      cors: settings.cors,
+      mode: settings.mode,
+      disabled: project.http.disabled,
+      mountPrefix: project.http.mountPrefix,
+      configurable: headerChooser(project.http.configurableHeaders),
+      logged: headerChooser(project.http.loggingHeaders),
+    },
+    logger,
+    observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
+    custom,
+  });
+  entered = doors;
+  stack.push(() => doors.close(0));
+  const lifespan = custom?.app.lifespan;
+  await lifespan?.start();
+  stack.push(() => lifespan && stopLifespan(lifespan, logger));
   const isWorker = settings.role === "worker";
   const at = { host: settings.host, port: settings.port };
-  const listening: Listening = await listen(appOf(isWorker ? "system" : "all"), at, isWorker ? undefined : upgrades());
-  stack.push(() => listening.close(0));
-  // Graphs may call the server they run in; a worker serves them and nobody else.
-  const own = isWorker ? await listen(appOf("all"), { host: "127.0.0.1", port: 0 }, upgrades()) : listening;
-  stack.push(() => own.close(0));
+  const listening = entrance === "host" ? null : await doors.listen(at, isWorker ? "system" : "all");
+  // Graphs may call the server they run in, whoever else may not.
+  const own = listening === null || isWorker ? await doors.listenPrivately(entrance === "host") : listening;
   server_url = own.url;
   pool.listening(server_url);
   let stopWork = (): void => undefined;
@@ -421,8 +436,8 @@ async function assemble(
   stack.push(() => sweeps.stop());
 
   return {
-    url: listening.url,
-    port: listening.port,
+    url: (listening ?? own).url,
+    doors,
     location: database.location,
     get graphs() {
       return graphs;
@@ -443,7 +458,9 @@ async function assemble(
       await scheduler.stop();
       await drain(queue, pool, attempts, settings.shutdownGraceMs, logger);
       // What has ended is answered; followers of a run that was handed back are cut off, so that they come again.
-      await Promise.all([listening.close(CLOSE_GRACE_MS), own === listening ? undefined : own.close(CLOSE_GRACE_MS)]);
+      await doors.close(CLOSE_GRACE_MS);
+      if (lifespan !== undefined) await stopLifespan(lifespan, logger);
+      withdraw?.();
       await webhooks.stop();
       logs.close();
       await broker.close();
@@ -451,6 +468,33 @@ async function assemble(
       await database.close();
     },
   };
+}
+
+/** The project's own app; its module runs in this thread, and so sees the project's variables here. */
+async function customApp({ dir, env, http: { app } }: Project): Promise<Custom | null> {
+  if (app === null) return null;
+  for (const [name, value] of Object.entries(env)) process.env[name] ??= value;
+  return { app: await loadApp(app, dir), order: app.order, authenticated: app.authenticated };
+}
+
+/** Time for the project's own stop; what it does not do in time is left undone. */
+const LIFESPAN_STOP_MS = 10_000;
+
+async function stopLifespan(lifespan: CustomApp["lifespan"], logger: Logger): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`lifespan.stop took longer than ${LIFESPAN_STOP_MS} ms`)),
+      LIFESPAN_STOP_MS,
+    );
+  });
+  try {
+    await Promise.race([lifespan.stop(), late]);
+  } catch (err) {
+    logger.error({ err }, "stopping the project's app failed");
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** How long a server that starts waits for Redis; then it serves without, until Redis is there. */

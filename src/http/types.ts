@@ -3,7 +3,10 @@
 import type { HttpBindings } from "@hono/node-server";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
+import type { CorsSettings, Switch } from "../config/http.ts";
 import type { Services } from "../services/contract.ts";
+import type { OpenAnswers } from "./answers.ts";
+import type { ChooseHeaders } from "./headers.ts";
 
 /** The part of pino this room uses. */
 export interface Logger {
@@ -18,21 +21,32 @@ export type Observe = (route: string, method: string, status: number, ms: number
 export interface HttpSettings {
   readonly maxBodyBytes: number;
   readonly version: string;
-  /** `["*"]` for any. */
-  readonly corsOrigins: readonly string[];
+  readonly cors: CorsSettings;
   /** Silence after which a stream or a waiting answer gets a sign of life. Default 5000. */
   readonly heartbeatMs?: number | undefined;
   /** How the server was started (`dev`, `start` …); shown in the served document. */
   readonly mode: string;
-  /** Whether the endpoint of MCP is there. */
-  readonly mcp: boolean;
-  /** Whether the endpoints of A2A are there. */
-  readonly a2a: boolean;
+  /** Parts of the API that are not there. */
+  readonly disabled: ReadonlySet<Switch>;
+  /** In front of every path, or nothing. */
+  readonly mountPrefix: string;
+  /** Headers that become part of a run's `configurable`. */
+  readonly configurable?: ChooseHeaders | undefined;
+  /** Headers that are written to the log: then each request has a line there. */
+  readonly logged?: ChooseHeaders | undefined;
 }
 
 export interface HttpEnv {
-  Bindings: HttpBindings;
-  Variables: { route: string; request_id: string };
+  /** Node's request and response where there are any: a request may come by `fetch` alone. */
+  Bindings: Partial<HttpBindings> & { readonly answers?: OpenAnswers };
+  Variables: {
+    route: string;
+    request_id: string;
+    /** Code of the project gets to see the answer before it goes. */
+    isWrapped: boolean;
+    /** Of a request without a connection of Node: to be fired when nobody reads its answer any more. */
+    gone: AbortController;
+  };
 }
 
 export type App = OpenAPIHono<HttpEnv>;
@@ -45,6 +59,12 @@ export interface Room {
   readonly logger: Logger;
   readonly maxBodyBytes: number;
   readonly heartbeatMs: number;
+  readonly configurable: ChooseHeaders | undefined;
+}
+
+/** Where an answer can be written without a web response; undefined when it must be one. */
+export function nodeResponse(c: HttpContext): HttpBindings["outgoing"] | undefined {
+  return c.get("isWrapped") ? undefined : c.env.outgoing;
 }
 
 /**
@@ -52,7 +72,8 @@ export interface Room {
  * Node merges these into `writeHead`, which also spares a web `Headers` object per request.
  */
 export function setHeader(c: HttpContext, name: string, value: string): void {
-  const outgoing: HttpBindings["outgoing"] | undefined = c.env.outgoing;
-  if (outgoing === undefined) c.header(name, value);
+  const outgoing = nodeResponse(c);
+  // Not `c.header`: responses that are made elsewhere would lose it.
+  if (outgoing === undefined) c.res.headers.set(name, value);
   else outgoing.setHeader(name, value);
 }

@@ -5,14 +5,21 @@
 import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
+import type { CorsSettings } from "../config/http.ts";
 import { Id } from "../schemas/ids.ts";
 import type { ProtocolService, ProtocolSocket } from "../services/contract.ts";
+import { allowsOrigin } from "./cors.ts";
+import type { ChooseHeaders, ChosenHeaders } from "./headers.ts";
+import { belowPrefix } from "./prefix.ts";
 import type { Logger } from "./types.ts";
 
 export interface UpgradesOptions {
   readonly protocol: Pick<ProtocolService, "session">;
-  /** `["*"]` for any. */
-  readonly corsOrigins: readonly string[];
+  readonly cors: CorsSettings;
+  /** In front of every path, or nothing. */
+  readonly mountPrefix: string;
+  /** Headers that become part of a run's `configurable`. */
+  readonly configurable?: ChooseHeaders | undefined;
   /** Of one message. */
   readonly maxBodyBytes: number;
   readonly logger: Logger;
@@ -22,7 +29,8 @@ export interface UpgradesOptions {
 
 /** What a server does with requests to upgrade. */
 export interface Upgrades {
-  handle(server: Server, request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** `server`: where the request goes that may be answered as what it is; null: nowhere. */
+  handle(server: Server | null, request: IncomingMessage, socket: Duplex, head: Buffer): void;
   /** Takes no more, and asks the clients there are to come again. */
   close(): void;
   /** Connections that are open. */
@@ -39,11 +47,15 @@ const REASON_BYTES = 123;
 const GOING = [1001, "the server is going down"] as const;
 const NO_BINARY = [1003, "only text frames are taken"] as const;
 
-type Admission = { readonly thread_id: string } | { readonly status: number; readonly detail: string };
+type Admission =
+  | { readonly thread_id: string; readonly configurable: ChosenHeaders | undefined }
+  | { readonly status: number; readonly detail: string };
 
 export function createUpgrades({
   protocol,
-  corsOrigins,
+  cors,
+  mountPrefix,
+  configurable,
   maxBodyBytes,
   logger,
   pingMs = PING_MS,
@@ -75,7 +87,7 @@ export function createUpgrades({
     }
     const client = { isAlive: true };
     open.set(webSocket, client);
-    const session = protocol.session(admission.thread_id, socketOf(webSocket, raw));
+    const session = protocol.session(admission.thread_id, socketOf(webSocket, raw), admission);
     webSocket.on("pong", () => {
       client.isAlive = true;
     });
@@ -95,17 +107,18 @@ export function createUpgrades({
     },
     handle(server, request, socket, head) {
       if (request.headers.upgrade?.toLowerCase() !== "websocket") {
-        asRequest(server, request, socket, head);
+        if (server === null) refuse(socket, "400 Bad Request", "The only upgrade there is leads to WebSockets");
+        else asRequest(server, request, socket, head);
         return;
       }
       // Until ws has the socket nobody hears its errors, and an error nobody hears ends the process.
       const onError = (err: Error): void => logger.info({ err }, "a request for a WebSocket broke");
       socket.on("error", onError);
-      const path = PATH.exec(new URL(request.url ?? "/", "http://localhost").pathname);
+      const path = PATH.exec(belowPrefix(new URL(request.url ?? "/", "http://localhost").pathname, mountPrefix) ?? "");
       if (isClosed) refuse(socket, "503 Service Unavailable", "The server is going down");
       else if (path === null) refuse(socket, "404 Not Found", `Not Found: no WebSocket at ${request.url}`);
       else {
-        const admission = admit(request, path[1] ?? "", corsOrigins);
+        const admission = admit(request, path[1] ?? "", cors, configurable);
         sockets.handleUpgrade(request, socket, head, (webSocket) => {
           socket.off("error", onError);
           serve(webSocket, socket, admission);
@@ -122,14 +135,25 @@ export function createUpgrades({
 }
 
 /** Who may open a connection, and to which thread. */
-function admit({ headers }: IncomingMessage, given: string, corsOrigins: readonly string[]): Admission {
+function admit(
+  { headers, headersDistinct }: IncomingMessage,
+  given: string,
+  cors: CorsSettings,
+  configurable: ChooseHeaders | undefined,
+): Admission {
   const { origin } = headers;
-  if (origin !== undefined && !corsOrigins.includes("*") && !corsOrigins.includes(origin)) {
+  if (origin !== undefined && !allowsOrigin(cors, origin)) {
     return { status: 403, detail: `${origin} is not among the origins that may call` };
   }
   const thread_id = Id.safeParse(decoded(given));
-  return thread_id.success ? { thread_id: thread_id.data } : { status: 422, detail: "thread_id: expected a UUID" };
+  if (!thread_id.success) return { status: 422, detail: "thread_id: expected a UUID" };
+  return { thread_id: thread_id.data, configurable: configurable?.(webHeaders(headersDistinct)) };
 }
+
+const webHeaders = (headers: NodeJS.Dict<string[]>): Headers =>
+  new Headers(
+    Object.entries(headers).flatMap(([name, values = []]) => values.map((value): [string, string] => [name, value])),
+  );
 
 function decoded(segment: string): string {
   try {

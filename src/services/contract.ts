@@ -124,15 +124,20 @@ export interface MessageOrigin {
 /** The door by which a run came, where it says more than the request. */
 export type RunOrigin = CommandOrigin | MessageOrigin;
 
+/** What the headers of a request say of the runs that it makes. */
+export interface FromHeaders {
+  /** The same request again gets the same runs. */
+  readonly repeatable?: Repeatable | undefined;
+  /** Members of `config.configurable`; they win over those of a body. */
+  readonly configurable?: Readonly<Record<string, string>> | undefined;
+}
+
 export interface RunsService {
-  /**
-   * The only way a run comes to be. Stateful when `thread_id` is given. With `repeatable`, the same request again gets
-   * the same run; so it is for the others.
-   */
-  create(thread_id: string, request: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run>;
-  createStateless(request: RunCreateStateless, repeatable?: Repeatable): Promise<Run>;
+  /** The only way a run comes to be. Stateful when `thread_id` is given. */
+  create(thread_id: string, request: RunCreateStateful, headers?: FromHeaders, origin?: RunOrigin): Promise<Run>;
+  createStateless(request: RunCreateStateless, headers?: FromHeaders): Promise<Run>;
   /** All or none. */
-  createBatch(requests: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]>;
+  createBatch(requests: readonly RunCreateStateless[], headers?: FromHeaders): Promise<readonly Run[]>;
   /** `thread_id` null: by run id alone (stateless paths). 404 when unknown. */
   get(thread_id: string | null, run_id: string): Promise<Run>;
   list(thread_id: string, page: RunsPage): Promise<readonly Partial<Run>[]>;
@@ -180,9 +185,9 @@ export interface ProtocolService {
     signal: AbortSignal,
   ): Promise<AsyncIterable<readonly ProtocolFrame[]>>;
   /** What is on the other side of a connection that carries both, events and commands. */
-  session(thread_id: string, socket: ProtocolSocket): ProtocolSession;
+  session(thread_id: string, socket: ProtocolSocket, headers?: Pick<FromHeaders, "configurable">): ProtocolSession;
   /** Never rejects: what goes wrong is an answer too. */
-  command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse>;
+  command(thread_id: string, command: ProtocolCommand, headers?: FromHeaders): Promise<ProtocolResponse>;
 }
 
 /** How a task stands, whose newest run this is. */

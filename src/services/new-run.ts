@@ -16,6 +16,8 @@ export interface NewRunOptions {
   readonly assistant: AssistantRecord;
   readonly thread_id: string;
   readonly request: RunCreateStateless | RunCreateStateful;
+  /** What the request's headers add to `config.configurable`. */
+  readonly configurable?: Readonly<Record<string, string>> | undefined;
   readonly temporary: boolean;
   /** Ids of the interrupts that wait on the thread. */
   readonly waiting?: readonly string[];
@@ -35,7 +37,7 @@ const OWN_KEYS = new Set(["thread_id", "run_id", "graph_id", "assistant_id"]);
 const OWN_PREFIXES = ["__pregel_", "langgraph_auth_"];
 
 export function newRun(options: NewRunOptions): NewRun {
-  const { assistant, thread_id, request, temporary, waiting = [], task, now, protocol } = options;
+  const { assistant, thread_id, request, waiting = [], task, now, protocol } = options;
   const run_id = uuid7();
   const { assistant_id, graph_id } = assistant;
   const metadata = { ...assistant.metadata, ...request.metadata, graph_id, assistant_id };
@@ -47,7 +49,7 @@ export function newRun(options: NewRunOptions): NewRun {
     status: "pending",
     metadata,
     kwargs: {
-      ...kwargsOf(assistant, request, temporary),
+      ...kwargsOf(options),
       ...answersOf(request, waiting),
       ...(protocol === "native" ? NATIVE : {}),
       // What a stream of the thread shows can be asked for again.
@@ -87,16 +89,13 @@ export function claimed(
   };
 }
 
-function kwargsOf(
-  assistant: AssistantRecord,
-  request: RunCreateStateless | RunCreateStateful,
-  temporary: boolean,
-): RunKwargs {
+function kwargsOf({ assistant, request, configurable, temporary }: NewRunOptions): RunKwargs {
   const checkpoint = "checkpoint" in request || "checkpoint_id" in request ? checkpointOf(request) : {};
+  const last = configurable === undefined ? checkpoint : { ...strip(configurable), ...checkpoint };
   return {
     input: request.input ?? null,
     command: request.command ?? null,
-    config: mergeConfig(assistant.config as Config, inStep(assistant, request), checkpoint),
+    config: mergeConfig(assistant.config as Config, inStep(assistant, request), last),
     context: mergeContext(assistant.context, request),
     stream_mode: streamModes(request.stream_mode),
     subgraphs: request.stream_subgraphs ?? false,
@@ -158,8 +157,8 @@ function inStep(assistant: AssistantRecord, { config, context }: Asked): Config 
 const only = (members: Record<string, unknown>, keys: Readonly<Record<string, unknown>>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(members).filter(([key]) => Object.hasOwn(keys, key)));
 
-/** Run wins over assistant; tags are joined, metadata is merged. */
-function mergeConfig(base: Config, own: Config, checkpoint: Record<string, unknown>): RunKwargs["config"] {
+/** Run wins over assistant, and `last` over both; tags are joined, metadata is merged. */
+function mergeConfig(base: Config, own: Config, last: Record<string, unknown>): RunKwargs["config"] {
   const tags = [...new Set([...(base.tags ?? []), ...(own.tags ?? [])])];
   const recursion_limit = own.recursion_limit ?? base.recursion_limit;
   const metadata = { ...base.metadata, ...own.metadata };
@@ -167,7 +166,7 @@ function mergeConfig(base: Config, own: Config, checkpoint: Record<string, unkno
     ...(tags.length > 0 ? { tags } : {}),
     ...(recursion_limit === undefined ? {} : { recursion_limit }),
     ...(Object.keys(metadata).length > 0 ? { metadata } : {}),
-    configurable: { ...withoutStaleMap({ ...strip(base.configurable), ...strip(own.configurable), ...checkpoint }) },
+    configurable: { ...withoutStaleMap({ ...strip(base.configurable), ...strip(own.configurable), ...last }) },
   };
 }
 
@@ -184,7 +183,7 @@ function mergeContext(
   return { ...base, ...only(config?.configurable ?? {}, base), ...context };
 }
 
-function strip(configurable: Record<string, unknown> | undefined): Record<string, unknown> {
+function strip(configurable: Readonly<Record<string, unknown>> | undefined): Record<string, unknown> {
   const entries = Object.entries(configurable ?? {});
   return Object.fromEntries(
     entries.filter(([key]) => !OWN_KEYS.has(key) && !OWN_PREFIXES.some((p) => key.startsWith(p))),

@@ -32,7 +32,7 @@ import { followModes } from "../streaming/protocol/as-modes.ts";
 import type { RunLog, RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
-import type { FollowOptions, FollowThreadOptions, RunOrigin, RunsPage, RunsService } from "./contract.ts";
+import type { FollowOptions, FollowThreadOptions, FromHeaders, RunOrigin, RunsPage, RunsService } from "./contract.ts";
 import { madeBefore, type Repeatable, rememberMade } from "./idempotency.ts";
 import { claimed, newRun } from "./new-run.ts";
 import { type TtlDefaults, ttlWithRun } from "./thread-ttl.ts";
@@ -68,27 +68,37 @@ export class Runs implements RunsService {
     this.#options = options;
   }
 
-  async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run> {
+  async create(
+    thread_id: string,
+    asked: RunCreateStateful,
+    { repeatable, configurable }: FromHeaders = {},
+    origin?: RunOrigin,
+  ): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
-    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, thread_id, request, slot, now, origin);
+    const given = { origin, configurable };
+    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, thread_id, request, slot, now, given);
     return only(await this.#commit(work, origin?.door === "command" ? origin.asked : request, repeatable));
   }
 
-  async createStateless(asked: RunCreateStateless, repeatable?: Repeatable): Promise<Run> {
+  async createStateless(asked: RunCreateStateless, { repeatable, configurable }: FromHeaders = {}): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
     const { storage, ttl } = this.#options;
-    const planned = await storage.read((db) => planWithThread(db, request, storage.now(), ttl));
+    const planned = await storage.read((db) => planWithThread(db, request, storage.now(), { ttl, configurable }));
     const work: Creation = (tx, _now, slot) => insertPlanned(tx, planned, slot);
     return only(await this.#commit(work, request, repeatable, planned));
   }
 
-  async createBatch(asked: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]> {
+  async createBatch(
+    asked: readonly RunCreateStateless[],
+    { repeatable, configurable }: FromHeaders = {},
+  ): Promise<readonly Run[]> {
     const requests = asked.map((request) => this.#withAllowedWebhook(request));
     const { ttl } = this.#options;
     const work: Creation = async (tx, now) => {
       const made: RunRecord[] = [];
       for (const request of requests) {
-        made.push(...(await insertPlanned(tx, await planWithThread(tx, request, now, ttl), undefined)).made);
+        const planned = await planWithThread(tx, request, now, { ttl, configurable });
+        made.push(...(await insertPlanned(tx, planned, undefined)).made);
       }
       return { made, effects: [] };
     };
@@ -102,7 +112,7 @@ export class Runs implements RunsService {
       const { cron_id, thread_id, request } = await take(tx);
       const allowed = this.#withAllowedWebhook(request);
       if (thread_id !== null) return this.#createOnThread(tx, thread_id, allowed, slot, now);
-      return insertPlanned(tx, await planWithThread(tx, allowed, now, ttl, { cron_id }), slot);
+      return insertPlanned(tx, await planWithThread(tx, allowed, now, { ttl, stamp: { cron_id } }), slot);
     };
     return only(await this.#commit(work, null, undefined));
   }
@@ -361,7 +371,7 @@ export class Runs implements RunsService {
     asked: RunCreateStateful,
     slot: Slot | undefined,
     now: number,
-    origin?: RunOrigin,
+    { origin, configurable }: { readonly origin?: RunOrigin | undefined } & Pick<FromHeaders, "configurable"> = {},
   ): ReturnType<Creation> {
     shareAssistant(tx, assistantIdOf(asked.assistant_id));
     lockThread(tx, thread_id);
@@ -379,6 +389,7 @@ export class Runs implements RunsService {
       assistant,
       thread_id,
       request,
+      configurable,
       temporary: false,
       waiting,
       now,
@@ -633,18 +644,23 @@ interface PlannedRun {
   readonly thread: ThreadRecord;
 }
 
+interface Planning extends Pick<FromHeaders, "configurable"> {
+  readonly ttl: TtlDefaults;
+  /** More metadata of the thread. */
+  readonly stamp?: Readonly<Record<string, unknown>>;
+}
+
 async function planWithThread(
   db: Tx,
   request: RunCreateStateless,
   now: number,
-  ttl: TtlDefaults,
-  stamp: Readonly<Record<string, unknown>> = {},
+  { ttl, configurable, stamp = {} }: Planning,
 ): Promise<PlannedRun> {
   shareAssistant(db, assistantIdOf(request.assistant_id));
   const assistant = await assistantFor(db, request.assistant_id);
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
-  const run = newRun({ assistant, thread_id, request, temporary, now });
+  const run = newRun({ assistant, thread_id, request, configurable, temporary, now });
   const options = temporary ? { temporary } : { ttl: ttlWithRun(request.config?.configurable ?? {}, ttl, now) };
   return { run, thread: newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now, options) };
 }

@@ -1,4 +1,5 @@
 /** A scripted stand-in for the services, so that the HTTP room can be tested alone. The only fake in the project. */
+import { corsFor } from "../../src/config/http.ts";
 import { notFound } from "../../src/errors.ts";
 import { createApp } from "../../src/http/app.ts";
 import { type Listening, listen } from "../../src/http/listen.ts";
@@ -132,10 +133,10 @@ export async function start(script: Partial<Script> = {}, settings: Partial<Http
     settings: {
       maxBodyBytes: 100_000,
       version: "9.9.9",
-      corsOrigins: ["*"],
+      cors: corsFor(["*"]),
       mode: "test",
-      mcp: true,
-      a2a: true,
+      disabled: new Set(),
+      mountPrefix: "",
       ...settings,
     },
     logger,

@@ -79,6 +79,7 @@ async function post(room: Room, settings: HttpSettings, c: HttpContext): Promise
     logger,
     version: settings.version,
     session: sessionOf(c),
+    headers: { configurable: room.configurable?.(c.req.raw.headers) },
     signal: client.signal,
     onLeft: (then: () => void) => client.onLeft(then),
   };

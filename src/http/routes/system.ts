@@ -28,7 +28,7 @@ const Ok = z
   .openapi("Ok");
 
 export function systemRoutes(room: Room, settings: HttpSettings): void {
-  const { app, logger, services } = room;
+  const { logger, services } = room;
 
   mount(
     room,
@@ -53,6 +53,13 @@ export function systemRoutes(room: Room, settings: HttpSettings): void {
       }
     },
   );
+
+  if (!settings.disabled.has("meta")) metaRoutes(room, settings);
+}
+
+/** What the server is and does; `/ok` is there in any case. */
+function metaRoutes(room: Room, settings: HttpSettings): void {
+  const { app, services } = room;
 
   mount(
     room,
@@ -120,9 +127,10 @@ function unlisted(app: App, settings: HttpSettings): void {
   });
 }
 
-function openApiDocument(app: App, { version, mode }: HttpSettings) {
+function openApiDocument(app: App, { version, mode, mountPrefix }: HttpSettings) {
   return app.getOpenAPI31Document({
     openapi: "3.1.0",
+    ...(mountPrefix === "" ? {} : { servers: [{ url: mountPrefix }] }),
     info: { title: "Skein", version, description: `An open Agent Server for LangGraph.js (${mode}).` },
   });
 }

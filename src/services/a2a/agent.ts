@@ -33,7 +33,7 @@ import type { A2ARequestHandler } from "@a2a-js/sdk/server";
 import { validate as isUuid, v4 as uuid4, v7 as uuid7 } from "uuid";
 import { SkeinError } from "../../errors.ts";
 import { type PushConfig, RunCreateStateful, type TaskOfRun } from "../../schemas/runs.ts";
-import type { CallerLogger, Services, TaskView } from "../contract.ts";
+import type { CallerLogger, FromHeaders, Services, TaskView } from "../contract.ts";
 import { isObject, readOutput, textOf } from "../run-output.ts";
 import { ENDED } from "../tasks.ts";
 import { agentCard } from "./card.ts";
@@ -50,6 +50,8 @@ export interface A2aCaller {
   /** Where the agent is served, as the client sees it. */
   readonly url: string;
   readonly version: string;
+  /** What the request's headers say of the runs it makes. */
+  readonly headers?: FromHeaders | undefined;
   /** Fires when nobody reads the answer any more. The task goes on. */
   readonly signal: AbortSignal;
 }
@@ -214,7 +216,7 @@ export class Agent implements A2ARequestHandler {
   /** Makes the run that a message means: a new task, or the answer that a task waits for. */
   async #send({ message, configuration }: SendMessageRequest): Promise<TaskView> {
     if (message === undefined) throw new RequestMalformedError("message: required");
-    const { services, assistant_id, extras } = this.#caller;
+    const { services, assistant_id, extras, headers } = this.#caller;
     this.#requireOutput(configuration);
     const before = message.taskId === "" ? undefined : await this.#waitingTask(message.taskId, message.contextId);
     const push = this.#pushFrom(configuration, before);
@@ -227,7 +229,7 @@ export class Agent implements A2ARequestHandler {
       if_not_exists: "create",
     });
     const thread_id = before?.run.thread_id ?? (message.contextId === "" ? uuid7() : message.contextId.toLowerCase());
-    const run = await services.runs.create(thread_id, request, undefined, { door: "message", task });
+    const run = await services.runs.create(thread_id, request, headers, { door: "message", task });
     return this.#task(run.run_id);
   }
 

@@ -16,7 +16,7 @@ import { AjvJsonSchemaValidator } from "@modelcontextprotocol/sdk/validation/ajv
 import { z } from "zod";
 import { SkeinError } from "../../errors.ts";
 import { RunCreateStateless } from "../../schemas/runs.ts";
-import type { CallerLogger, Services } from "../contract.ts";
+import type { CallerLogger, FromHeaders, Services } from "../contract.ts";
 import { readOutput } from "../run-output.ts";
 import {
   type GraphSchemas,
@@ -35,6 +35,8 @@ export interface McpCaller {
   readonly version: string;
   /** By this the client's later requests are known to be its; null when it names nothing. */
   readonly session: string | null;
+  /** What the request's headers say of the runs it makes. */
+  readonly headers?: FromHeaders | undefined;
   /** Fires when nobody waits for the answer any more. */
   readonly signal: AbortSignal;
   /** Runs `then` when the client leaves before it is answered. */
@@ -177,7 +179,7 @@ async function callTool(caller: McpCaller, params: CallParams, call: Call): Prom
     stream_mode: call.onProgress === undefined ? ["values"] : ["updates"],
   });
   const { runs } = caller.services;
-  const { run_id } = await runs.createStateless(request);
+  const { run_id } = await runs.createStateless(request, caller.headers);
   caller.onLeft(() => runs.cancelOnDisconnect(run_id));
   if (call.onProgress !== undefined) await report(caller, run_id, call.onProgress);
   return resultOf(readOutput(await runs.wait(null, run_id, caller.signal)));

@@ -23,8 +23,7 @@ import type { Run, RunCreateStateful } from "../../schemas/runs.ts";
 import type { Storage } from "../../storage/storage.ts";
 import * as checkpoints from "../../storage/tables/checkpoints.ts";
 import * as threads from "../../storage/tables/threads.ts";
-import type { CommandOrigin, RunsService, ThreadsService } from "../contract.ts";
-import type { Repeatable } from "../idempotency.ts";
+import type { CommandOrigin, FromHeaders, RunsService, ThreadsService } from "../contract.ts";
 
 export interface CommandsOptions {
   readonly storage: Storage;
@@ -39,7 +38,7 @@ export interface CommandsOptions {
 /** What a command is about, beside its parameters. */
 interface Call {
   readonly thread_id: string;
-  readonly repeatable: Repeatable | undefined;
+  readonly headers: FromHeaders;
 }
 
 type Method = (params: unknown, call: Call) => Promise<JsonObject>;
@@ -89,7 +88,7 @@ export class Commands {
   async run(
     thread_id: string,
     { id, method, params }: ProtocolCommand,
-    repeatable?: Repeatable,
+    { repeatable, configurable }: FromHeaders = {},
   ): Promise<ProtocolResponse> {
     const meta: { thread_id: string; applied_through_seq?: number } = { thread_id };
     try {
@@ -98,7 +97,8 @@ export class Commands {
       const carryOut = this.#methods.get(method);
       if (carryOut === undefined) throw new Refusal("unknown_command", `Unknown command ${method}`);
       const named = repeatable && { ...repeatable, operation: `${repeatable.operation} ${method}` };
-      return { type: "success", id, result: await carryOut(params ?? {}, { thread_id, repeatable: named }), meta };
+      const call = { thread_id, headers: { repeatable: named, configurable } };
+      return { type: "success", id, result: await carryOut(params ?? {}, call), meta };
     } catch (thrown) {
       const error = codeOf(thrown);
       if (error !== "unknown_error") return { type: "error", id, error, message: (thrown as Error).message, meta };
@@ -185,7 +185,7 @@ export class Commands {
   }
 
   #make(request: RunCreateStateful, call: Call, origin: Omit<CommandOrigin, "door">): Promise<Run> {
-    return this.#options.runs.create(call.thread_id, request, call.repeatable, { ...origin, door: "command" });
+    return this.#options.runs.create(call.thread_id, request, call.headers, { ...origin, door: "command" });
   }
 
   async #thread(thread_id: string): Promise<threads.BareThread> {

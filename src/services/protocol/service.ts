@@ -10,8 +10,7 @@ import { filterOf, wantsName } from "../../streaming/protocol/filter.ts";
 import { type FollowProtocolOptions, followProtocol, type RunFacts } from "../../streaming/protocol/follow.ts";
 import { type ProtocolFrame, seqOf } from "../../streaming/protocol/frames.ts";
 import { openingOf, type RootState } from "../../streaming/protocol/snapshot.ts";
-import type { ProtocolService, ProtocolSession, ProtocolSocket, ThreadsService } from "../contract.ts";
-import type { Repeatable } from "../idempotency.ts";
+import type { FromHeaders, ProtocolService, ProtocolSession, ProtocolSocket, ThreadsService } from "../contract.ts";
 import { type Runs, waitingOn } from "../runs.ts";
 import { Session } from "./session.ts";
 
@@ -23,7 +22,7 @@ export interface ProtocolOptions {
   readonly command: (
     thread_id: string,
     command: ProtocolCommand,
-    repeatable: Repeatable | undefined,
+    headers: FromHeaders | undefined,
   ) => Promise<ProtocolResponse>;
   readonly tree: (thread_id: string, run_id: string) => Promise<AgentTree>;
   /** A connection was closed because of this. */
@@ -58,7 +57,7 @@ export class Protocol implements ProtocolService {
     );
   }
 
-  session(thread_id: string, socket: ProtocolSocket): ProtocolSession {
+  session(thread_id: string, socket: ProtocolSocket, headers?: Pick<FromHeaders, "configurable">): ProtocolSession {
     const { tree, onError } = this.#options;
     return new Session({
       thread_id,
@@ -67,13 +66,13 @@ export class Protocol implements ProtocolService {
       follow: (reader) => this.#follow(thread_id, reader),
       applied: () => this.appliedThrough(thread_id),
       tree: (run_id) => tree(thread_id, run_id),
-      command: (command) => this.command(thread_id, command),
+      command: (command) => this.command(thread_id, command, headers),
       onError,
     });
   }
 
-  command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse> {
-    return this.#options.command(thread_id, command, repeatable);
+  command(thread_id: string, command: ProtocolCommand, headers?: FromHeaders): Promise<ProtocolResponse> {
+    return this.#options.command(thread_id, command, headers);
   }
 
   /** The number up to which events were there now; to be asked before a run is made. Never 0. */
