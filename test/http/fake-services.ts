@@ -1,7 +1,7 @@
 /** A scripted stand-in for the services, so that the HTTP room can be tested alone. The only fake in the project. */
 import { corsFor } from "../../src/config/http.ts";
 import { notFound } from "../../src/errors.ts";
-import { createApp } from "../../src/http/app.ts";
+import { type AppOptions, createApp } from "../../src/http/app.ts";
 import { type Listening, listen } from "../../src/http/listen.ts";
 import type { HttpSettings, Logger } from "../../src/http/types.ts";
 import type { Assistant } from "../../src/schemas/assistants.ts";
@@ -122,7 +122,11 @@ export interface Harness extends AsyncDisposable {
 }
 
 /** An app with fake services on a free port. */
-export async function start(script: Partial<Script> = {}, settings: Partial<HttpSettings> = {}): Promise<Harness> {
+export async function start(
+  script: Partial<Script> = {},
+  settings: Partial<HttpSettings> = {},
+  before: Pick<AppOptions, "authenticate" | "custom"> = {},
+): Promise<Harness> {
   const calls: Call[] = [];
   const logged: Harness["logged"] = [];
   const observed: unknown[][] = [];
@@ -141,6 +145,7 @@ export async function start(script: Partial<Script> = {}, settings: Partial<Http
     },
     logger,
     observe: (...args) => void observed.push(args),
+    ...before,
   });
   const listening = await listen(app, { host: "127.0.0.1", port: 0 });
   const fetchPath = (path: string, init?: RequestInit) => fetch(`${listening.url}${path}`, init);
@@ -261,16 +266,16 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
       },
     },
     runs: {
-      async create(thread_id, request) {
-        record("runs.create", thread_id, request);
+      async create(thread_id, request, headers) {
+        record("runs.create", thread_id, request, headers);
         return script.create === undefined ? RUN : script.create();
       },
-      async createStateless(request) {
-        record("runs.createStateless", request);
+      async createStateless(request, headers) {
+        record("runs.createStateless", request, headers);
         return RUN;
       },
-      async createBatch(requests) {
-        record("runs.createBatch", requests);
+      async createBatch(requests, headers) {
+        record("runs.createBatch", requests, headers);
         return requests.map(() => RUN);
       },
       async get(thread_id, run_id) {
@@ -324,8 +329,8 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
         record("protocol.session", thread_id);
         return { receive: () => undefined, closed: () => undefined };
       },
-      async command(thread_id, command, repeatable) {
-        record("protocol.command", thread_id, command, repeatable);
+      async command(thread_id, command, headers) {
+        record("protocol.command", thread_id, command, headers);
         return { type: "success", id: command.id, result: {}, meta: { thread_id } };
       },
     },
