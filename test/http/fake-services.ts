@@ -2,6 +2,7 @@
 import { corsFor } from "../../src/config/http.ts";
 import { notFound } from "../../src/errors.ts";
 import { type AppOptions, createApp } from "../../src/http/app.ts";
+import { Doors } from "../../src/http/doors.ts";
 import { type Listening, listen } from "../../src/http/listen.ts";
 import type { HttpSettings, Logger } from "../../src/http/types.ts";
 import type { Assistant } from "../../src/schemas/assistants.ts";
@@ -121,18 +122,21 @@ export interface Harness extends AsyncDisposable {
   post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>;
 }
 
-/** An app with fake services on a free port. */
-export async function start(
-  script: Partial<Script> = {},
-  settings: Partial<HttpSettings> = {},
-  before: Pick<AppOptions, "authenticate" | "custom"> = {},
-): Promise<Harness> {
+type Before = Pick<AppOptions, "authenticate" | "custom">;
+type Told = Pick<Harness, "calls" | "logged" | "observed" | "last">;
+
+/** Fake services, and what is told of them. */
+function faked(
+  script: Partial<Script>,
+  settings: Partial<HttpSettings>,
+  before: Before,
+): Told & { options: AppOptions } {
   const calls: Call[] = [];
   const logged: Harness["logged"] = [];
   const observed: unknown[][] = [];
   const log = (level: string) => (fields: object, message: string) => void logged.push({ level, fields, message });
   const logger: Logger = { info: log("info"), warn: log("warn"), error: log("error") };
-  const app = createApp({
+  const options: AppOptions = {
     services: fakeServices(script, (name, ...args) => void calls.push({ name, args })),
     settings: {
       maxBodyBytes: 100_000,
@@ -146,17 +150,24 @@ export async function start(
     logger,
     observe: (...args) => void observed.push(args),
     ...before,
-  });
-  const listening = await listen(app, { host: "127.0.0.1", port: 0 });
+  };
+  return { calls, logged, observed, last: (name) => calls.findLast((call) => call.name === name)?.args ?? [], options };
+}
+
+/** An app with fake services on a free port. */
+export async function start(
+  script: Partial<Script> = {},
+  settings: Partial<HttpSettings> = {},
+  before: Before = {},
+): Promise<Harness> {
+  const { options, ...told } = faked(script, settings, before);
+  const listening = await listen(createApp(options), { host: "127.0.0.1", port: 0 });
   const fetchPath = (path: string, init?: RequestInit) => fetch(`${listening.url}${path}`, init);
   return {
+    ...told,
     url: listening.url,
     port: listening.port,
     listening,
-    calls,
-    logged,
-    observed,
-    last: (name) => calls.findLast((call) => call.name === name)?.args ?? [],
     fetch: fetchPath,
     post: (path, body, headers = { "content-type": "application/json" }) => {
       const text = typeof body === "string" || body === undefined ? body : JSON.stringify(body);
@@ -164,6 +175,16 @@ export async function start(
     },
     [Symbol.asyncDispose]: () => listening.close(0),
   };
+}
+
+/** The same, without a port. */
+export function doors(
+  script: Partial<Script> = {},
+  settings: Partial<HttpSettings> = {},
+  before: Before = {},
+): Told & { readonly doors: Doors } {
+  const { options, ...told } = faked(script, settings, before);
+  return { ...told, doors: new Doors(options) };
 }
 
 function fakeServices(script: Partial<Script>, record: (name: string, ...args: unknown[]) => void): Services {
