@@ -5,8 +5,8 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import { type Env, loadProject, readSettings } from "./config.ts";
 import { prefixOf } from "./config/http.ts";
+import { type Env, loadProject, readSettings } from "./config.ts";
 import { createLogger } from "./observability/logger.ts";
 import { startServer } from "./server.ts";
 
