@@ -471,10 +471,11 @@ async function assemble(
 }
 
 /** The project's own app; its module runs in this thread, and so sees the project's variables here. */
-async function customApp({ dir, env, http: { app } }: Project): Promise<Custom | null> {
+async function customApp(project: Project): Promise<Custom | null> {
+  const { app } = project.http;
   if (app === null) return null;
-  for (const [name, value] of Object.entries(env)) process.env[name] ??= value;
-  return { app: await loadApp(app, dir), order: app.order, authenticated: app.authenticated };
+  for (const [name, value] of Object.entries(graphEnv(project))) if (value !== undefined) process.env[name] ??= value;
+  return { app: await loadApp(app, project.dir), order: app.order, authenticated: app.authenticated };
 }
 
 /** Time for the project's own stop; what it does not do in time is left undone. */

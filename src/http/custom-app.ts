@@ -28,7 +28,8 @@ export interface CustomApp {
   answer(request: Request, env: HttpEnv["Bindings"], ours: Ours): Promise<Response | undefined>;
 }
 
-type Ours = () => Promise<Response>;
+/** Answers the request as the app hands it on. */
+type Ours = (request: Request) => Promise<Response>;
 
 /** Loads the app, and makes it ready to stand before our routes. */
 export async function loadApp(settings: AppSettings, project_dir: string): Promise<CustomApp> {
@@ -52,8 +53,9 @@ export function before(app: CustomApp, prefix: string): MiddlewareHandler<HttpEn
     if (!app.concerns(c.req.raw, prefix)) return next();
     c.set("isWrapped", true);
     let isOurs = false;
-    const ours = async (): Promise<Response> => {
+    const ours = async (request: Request): Promise<Response> => {
       isOurs = true;
+      c.req.raw = request;
       await next();
       return c.res;
     };
@@ -69,17 +71,47 @@ export function before(app: CustomApp, prefix: string): MiddlewareHandler<HttpEn
   };
 }
 
+/**
+ * Asks the app about a request for a connection, which has no response that middleware could change. Resolves with its refusal; null: the
+ * request may pass.
+ */
+export async function refusalOf(
+  app: CustomApp,
+  request: Request,
+  prefix: string,
+): Promise<{ readonly status: number; readonly detail: string } | null> {
+  if (!app.concerns(request, prefix)) return null;
+  let isOurs = false;
+  const ours = async (): Promise<Response> => {
+    isOurs = true;
+    return new Response(null, { status: 204 });
+  };
+  const answer = await app.answer(below(request, prefix), {}, ours);
+  if (isOurs || answer === undefined) return null;
+  return answer.status < 400
+    ? { status: 404, detail: "http.app has something else than a WebSocket here" }
+    : { status: answer.status, detail: `refused by http.app with ${answer.status}` };
+}
+
 /** The app knows nothing of the prefix. The request's body goes along, so that what is left to us reads it there. */
 function withoutPrefix(c: HttpContext, prefix: string): Request {
-  const { raw } = c.req;
-  const below = belowPrefix(getPath(raw), prefix);
-  if (prefix === "" || below === undefined) return raw;
-  const url = new URL(raw.url);
-  url.pathname = below;
-  const { method, headers, body, signal } = raw;
-  c.req.raw = new Request(url, { method, headers, signal, ...(body === null ? {} : { body, duplex: "half" }) });
+  c.req.raw = below(c.req.raw, prefix);
   return c.req.raw;
 }
+
+function below(request: Request, prefix: string): Request {
+  const path = belowPrefix(getPath(request), prefix);
+  if (prefix === "" || path === undefined) return request;
+  const url = new URL(request.url);
+  url.pathname = path;
+  return copyOf(request, url, request.body);
+}
+
+const copyOf = (
+  { method, headers, signal }: Request,
+  url: string | URL,
+  body: ReadableStream<Uint8Array> | ArrayBuffer | null,
+): Request => new Request(url, { method, headers, signal, ...(body === null ? {} : { body, duplex: "half" }) });
 
 /** What passed the app has our headers, as far as it kept them; what it made itself gets those that it does not set. */
 function replace(c: HttpContext, answer: Response, isOurs: boolean): void {
@@ -100,8 +132,13 @@ interface HonoLike extends Fetching {
   readonly router: { match(method: string, path: string): readonly [readonly unknown[], ...unknown[]] };
   readonly errorHandler: unknown;
   getPath(request: Request): string;
-  notFound(handler: (c: { readonly env: { readonly [OURS]: Ours } }) => Promise<Response>): unknown;
+  notFound(handler: (c: ContextLike) => Promise<Response>): unknown;
   onError(handler: (error: Error) => Response): unknown;
+}
+
+interface ContextLike {
+  readonly env: { readonly [OURS]: Ours };
+  readonly req: { readonly raw: Request; arrayBuffer(): Promise<ArrayBuffer> };
 }
 
 const OURS: unique symbol = Symbol("skein: our routes");
@@ -116,7 +153,7 @@ const isHono = (value: unknown): value is HonoLike =>
 
 /** Where no route of the app answers, ours do, inside of its middleware. */
 function honoApp(app: HonoLike, name: string, lifespan: Lifespan): CustomApp {
-  app.notFound((c) => c.env[OURS]());
+  app.notFound(async (c) => c.env[OURS](await asRead(c)));
   if (!hasErrorHandler(app)) app.onError(answerOrThrow);
   return {
     lifespan,
@@ -127,6 +164,11 @@ function honoApp(app: HonoLike, name: string, lifespan: Lifespan): CustomApp {
     },
     answer: (request, env, ours) => guarded(name, () => app.fetch(request, { ...env, [OURS]: ours })),
   };
+}
+
+/** Hono keeps a body that a middleware has read; who asked the request itself for it has taken it away from us. */
+async function asRead({ req }: ContextLike): Promise<Request> {
+  return req.raw.bodyUsed ? copyOf(req.raw, req.raw.url, await req.arrayBuffer()) : req.raw;
 }
 
 /** Whether the project has said what its errors look like. Hono's own way writes to the console and answers with text. */
@@ -170,9 +212,13 @@ async function guarded(name: string, fetch: () => unknown): Promise<Response | u
   } catch (error) {
     throw new AppError(`http.app (${name}) threw: ${messageOf(error)}`, { cause: error });
   }
-  if (answer === undefined || answer === null || answer instanceof Response) return answer ?? undefined;
+  if (answer === undefined || answer === null || isResponse(answer)) return answer ?? undefined;
   throw new AppError(`http.app (${name}) answered with something that is no Response`);
 }
+
+/** There may be several classes of that name: Node's, and that of its adapter. */
+const isResponse = (value: unknown): value is Response =>
+  isRecord(value) && typeof value.status === "number" && typeof value.arrayBuffer === "function" && "headers" in value;
 
 /* ------------------------------------------------------------------------------- lifespan */
 

@@ -6,6 +6,7 @@ import { getRequestListener } from "@hono/node-server";
 import { OpenAnswers } from "./answers.ts";
 import { type AppOptions, createApp, type Rooms } from "./app.ts";
 import { markEndedByServer } from "./connections.ts";
+import { refusalOf } from "./custom-app.ts";
 import { type Listening, listen } from "./listen.ts";
 import type { App } from "./types.ts";
 import { createUpgrades, type Upgrades } from "./upgrade.ts";
@@ -38,6 +39,7 @@ export class Doors {
 
   /** Listens for everybody. Port 0 takes a free one; rejects with `PortInUseError`. */
   async listen(at: At, rooms: Rooms = "all"): Promise<Listening> {
+    if (this.#answers.isClosed) throw new Error("the server is closed");
     const app = rooms === "all" ? this.#app() : createApp({ ...this.#options, rooms });
     return this.#opened(await listen(app, at, rooms === "all" ? this.#publicUpgrades() : undefined), this.#prefix);
   }
@@ -119,10 +121,18 @@ export class Doors {
 
   /** Undefined when what they carry is disabled. */
   #makeUpgrades(mountPrefix: string): Upgrades | undefined {
-    const { services, settings, logger } = this.#options;
+    const { services, settings, logger, custom = null } = this.#options;
     if (settings.disabled.has("threads") || settings.disabled.has("runs")) return undefined;
     const { cors, configurable, maxBodyBytes } = settings;
-    const made = createUpgrades({ protocol: services.protocol, cors, mountPrefix, configurable, maxBodyBytes, logger });
+    const made = createUpgrades({
+      protocol: services.protocol,
+      cors,
+      mountPrefix,
+      configurable,
+      refusalOf: custom && ((request) => refusalOf(custom.app, request, mountPrefix)),
+      maxBodyBytes,
+      logger,
+    });
     this.#sockets.push(made);
     return made;
   }

@@ -20,6 +20,8 @@ export interface UpgradesOptions {
   readonly mountPrefix: string;
   /** Headers that become part of a run's `configurable`. */
   readonly configurable?: ChooseHeaders | undefined;
+  /** Resolves with why a request may not pass; null: it may. Null or absent: all may. */
+  readonly refusalOf?: ((request: Request) => Promise<Refusal | null>) | null;
   /** Of one message. */
   readonly maxBodyBytes: number;
   readonly logger: Logger;
@@ -44,18 +46,22 @@ const CLOSE_MS = 2000;
 /** RFC 6455: a reason has at most so many bytes. */
 const REASON_BYTES = 123;
 
+const GOING_DOWN = ["503 Service Unavailable", "The server is going down"] as const;
 const GOING = [1001, "the server is going down"] as const;
 const NO_BINARY = [1003, "only text frames are taken"] as const;
 
-type Admission =
-  | { readonly thread_id: string; readonly configurable: ChosenHeaders | undefined }
-  | { readonly status: number; readonly detail: string };
+interface Refusal {
+  readonly status: number;
+  readonly detail: string;
+}
+type Admission = { readonly thread_id: string; readonly configurable: ChosenHeaders | undefined } | Refusal;
 
 export function createUpgrades({
   protocol,
   cors,
   mountPrefix,
   configurable,
+  refusalOf = null,
   maxBodyBytes,
   logger,
   pingMs = PING_MS,
@@ -101,6 +107,21 @@ export function createUpgrades({
     });
   };
 
+  /** Who may not come in is told so when the connection stands. */
+  const entered = async (request: IncomingMessage, named: string): Promise<Admission> => {
+    const found = threadOf(request, named, cors);
+    if ("status" in found) return found;
+    if (refusalOf === null && configurable === undefined) return { ...found, configurable };
+    try {
+      const asked = webRequest(request);
+      const refusal = (await refusalOf?.(asked)) ?? null;
+      return refusal ?? { ...found, configurable: configurable?.(asked.headers) };
+    } catch (err) {
+      logger.error({ err, path: request.url }, "a request for a WebSocket failed");
+      return { status: 500, detail: "Internal Server Error" };
+    }
+  };
+
   return {
     get size() {
       return open.size;
@@ -115,13 +136,15 @@ export function createUpgrades({
       const onError = (err: Error): void => logger.info({ err }, "a request for a WebSocket broke");
       socket.on("error", onError);
       const path = PATH.exec(belowPrefix(new URL(request.url ?? "/", "http://localhost").pathname, mountPrefix) ?? "");
-      if (isClosed) refuse(socket, "503 Service Unavailable", "The server is going down");
+      if (isClosed) refuse(socket, ...GOING_DOWN);
       else if (path === null) refuse(socket, "404 Not Found", `Not Found: no WebSocket at ${request.url}`);
       else {
-        const admission = admit(request, path[1] ?? "", cors, configurable);
-        sockets.handleUpgrade(request, socket, head, (webSocket) => {
-          socket.off("error", onError);
-          serve(webSocket, socket, admission);
+        void entered(request, path[1] ?? "").then((admission) => {
+          if (isClosed) return refuse(socket, ...GOING_DOWN);
+          return sockets.handleUpgrade(request, socket, head, (webSocket) => {
+            socket.off("error", onError);
+            serve(webSocket, socket, admission);
+          });
         });
       }
     },
@@ -134,26 +157,28 @@ export function createUpgrades({
   };
 }
 
-/** Who may open a connection, and to which thread. */
-function admit(
-  { headers, headersDistinct }: IncomingMessage,
+/** Without the body, which a request to upgrade has none of. */
+function webRequest({ url, headers, rawHeaders }: IncomingMessage): Request {
+  const pairs = rawHeaders.flatMap((name, i): [string, string][] =>
+    i % 2 === 0 ? [[name, rawHeaders[i + 1] ?? ""]] : [],
+  );
+  const base = `http://${headers.host ?? ""}`;
+  return new Request(new URL(url ?? "/", URL.canParse(base) ? base : "http://localhost"), { headers: pairs });
+}
+
+/** The thread to which a connection may be opened from there. */
+function threadOf(
+  { headers }: IncomingMessage,
   given: string,
   cors: CorsSettings,
-  configurable: ChooseHeaders | undefined,
-): Admission {
+): { readonly thread_id: string } | Refusal {
   const { origin } = headers;
   if (origin !== undefined && !allowsOrigin(cors, origin)) {
     return { status: 403, detail: `${origin} is not among the origins that may call` };
   }
   const thread_id = Id.safeParse(decoded(given));
-  if (!thread_id.success) return { status: 422, detail: "thread_id: expected a UUID" };
-  return { thread_id: thread_id.data, configurable: configurable?.(webHeaders(headersDistinct)) };
+  return thread_id.success ? { thread_id: thread_id.data } : { status: 422, detail: "thread_id: expected a UUID" };
 }
-
-const webHeaders = (headers: NodeJS.Dict<string[]>): Headers =>
-  new Headers(
-    Object.entries(headers).flatMap(([name, values = []]) => values.map((value): [string, string] => [name, value])),
-  );
 
 function decoded(segment: string): string {
   try {

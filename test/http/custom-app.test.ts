@@ -1,14 +1,18 @@
 /** The project's own app before our routes: what it answers, what passes it, and who is asked who they are. */
+import { once } from "node:events";
 import { join } from "node:path";
 import { Hono, type MiddlewareHandler } from "hono";
+import { bodyLimit } from "hono/body-limit";
 import { cors } from "hono/cors";
 import { HTTPException } from "hono/http-exception";
 import { describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
 import type { AppSettings } from "../../src/config/http.ts";
 import { type CustomApp, loadApp } from "../../src/http/custom-app.ts";
 import type { HttpSettings } from "../../src/http/types.ts";
 import { project } from "../support/project.ts";
-import { type Harness, RUN_ID, type Script, start, THREAD_ID } from "./fake-services.ts";
+import { eventually } from "../support/server.ts";
+import { doors, type Harness, RUN_ID, type Script, start, THREAD_ID } from "./fake-services.ts";
 
 const runs = `/threads/${THREAD_ID}/runs`;
 const EVENTS = [[{ event: "values", data: '{"a":1}', id: 0 }], [{ event: "values", data: '{"a":2}', id: 1 }]];
@@ -30,6 +34,14 @@ const placeIn = (dir: string, export_name = "app"): AppSettings => ({
   authenticated: false,
 });
 
+const customOf = async (app: unknown, order: AppSettings["order"] = "middleware_first", authenticated = false) => ({
+  app: await adapted(app),
+  order,
+  authenticated,
+});
+
+const errors = (_: string, value: unknown): unknown => (value instanceof Error ? value.message : value);
+
 interface With {
   readonly order?: AppSettings["order"];
   readonly authenticated?: boolean;
@@ -42,7 +54,7 @@ async function startWith(
   app: unknown,
   { order = "middleware_first", authenticated = false, authenticate, script, settings }: With = {},
 ): Promise<Harness> {
-  const custom = { app: await adapted(app), order, authenticated };
+  const custom = await customOf(app, order, authenticated);
   return start(script, settings, { custom, ...(authenticate === undefined ? {} : { authenticate }) });
 }
 
@@ -105,6 +117,59 @@ describe("a Hono app", () => {
     expect(server.calls).toEqual([]);
     const headers = { "content-type": "application/json", "x-pass": "yes" };
     expect((await server.post(runs, { assistant_id: "a" }, headers)).status).toBe(200);
+  });
+
+  it("its middleware may read a body that is ours", async () => {
+    const app = new Hono();
+    const read: unknown[] = [];
+    app.use(bodyLimit({ maxSize: 200 }));
+    app.use(async (c, next) => {
+      if (c.req.method === "POST") read.push(await c.req.json());
+      await next();
+    });
+    for (const mountPrefix of ["", "/agents"]) {
+      await using server = await startWith(app, { settings: { mountPrefix } });
+      const body = { assistant_id: "a", input: { text: "ä" } };
+      expect((await server.post(`${mountPrefix}${runs}`, body)).status).toBe(200);
+      expect(server.last("runs.create")[1]).toMatchObject(body);
+      const large = await server.post(`${mountPrefix}${runs}`, { ...body, input: "x".repeat(300) });
+      expect(large.status).toBe(413);
+    }
+    expect(read).toHaveLength(2);
+  });
+
+  it("its middleware that takes a body away is told of", async () => {
+    const app = new Hono();
+    app.use(async (c, next) => {
+      await c.req.raw.text();
+      await next();
+    });
+    await using server = await startWith(app);
+    expect((await server.post(runs, { assistant_id: "a" })).status).toBe(500);
+    expect(JSON.stringify(server.logged[0]?.fields, errors)).toContain("http.app (./app.mjs:app) threw");
+  });
+
+  it("its answers may come from elsewhere", async () => {
+    await using other = await start();
+    const app = new Hono();
+    app.get("/proxied", () => fetch(`${other.url}/ok`));
+    await using server = await startWith(app);
+    const response = await server.fetch("/proxied");
+    expect([response.status, await response.json()]).toEqual([200, { ok: true }]);
+  });
+
+  it("stands before WebSockets, too", async () => {
+    const app = new Hono();
+    app.use("/threads/*", async (c, next) => (c.req.header("x-pass") === "yes" ? next() : c.text("no", 401)));
+    const { doors: inside } = doors({}, { mountPrefix: "/agents" }, { custom: await customOf(app) });
+    const { url } = await inside.listen({ host: "127.0.0.1", port: 0 });
+    const at = `${url.replace("http", "ws")}/threads/${THREAD_ID}/stream/events`;
+    const refused = new WebSocket(at);
+    expect((await once(refused, "close"))[0]).toBe(4401);
+    const let_in = new WebSocket(at, { headers: { "x-pass": "yes" } });
+    await once(let_in, "open");
+    await eventually(() => inside.sockets === 1);
+    await inside.close(0);
   });
 
   it("headers that it sets win over ours", async () => {
