@@ -21,6 +21,7 @@ import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from ".
 import { Types } from "./graphs/type-schemas.ts";
 import { createApp, type Rooms } from "./http/app.ts";
 import { type Listening, listen } from "./http/listen.ts";
+import type { Answered } from "./http/types.ts";
 import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
@@ -80,6 +81,7 @@ const CANCEL_GRACE_MS = 5000;
 const SWEEP_KEYS_MS = 10 * 60_000;
 /** How often work of other processes is looked for, should the word of it be lost. */
 const POLL_MS = 5000;
+const PROBES = new Set(["/", "/ok", "/metrics"]);
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
 
@@ -245,7 +247,7 @@ async function assemble(
   });
   const scheduler = new Scheduler({
     storage: database,
-    create: (take) => runService.createDue(take),
+    create: (take, from) => runService.createDue(take, from),
     logger,
     metrics,
     clock: { ...systemClock, now: () => database.now() },
@@ -301,7 +303,7 @@ async function assemble(
     metrics,
     tree,
     onError: (error) => onError(error, "a stream of events"),
-    command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable),
+    command: (thread_id, command, from) => commands.run(thread_id, command, from),
   });
   const services: Services = {
     assistants,
@@ -320,6 +322,13 @@ async function assemble(
     ui: new Ui(bundles, assistants),
   };
 
+  const observe = (answered: Answered): void => {
+    const { route, method, status, ms } = answered;
+    metrics.httpMs.observe({ route, method, status }, ms);
+    // Probes come every few seconds, and say nothing.
+    const level = PROBES.has(route) ? "debug" : "info";
+    logger[level]({ ...answered, ms: Math.round(ms * 10) / 10 }, "request");
+  };
   const appOf = (rooms: Rooms) =>
     createApp({
       services,
@@ -332,7 +341,7 @@ async function assemble(
         a2a: project.http.a2a,
       },
       logger,
-      observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
+      observe,
       rooms,
     });
   const upgrades = (): Upgrades => {
@@ -341,6 +350,7 @@ async function assemble(
       corsOrigins: settings.corsOrigins,
       maxBodyBytes: settings.maxBodyBytes,
       logger,
+      observe,
     });
     sockets.push(made);
     return made;

@@ -8,6 +8,7 @@ import { type ErrorBody, errorBody } from "../errors.ts";
 import type { CancelAction, RunJob, WireEvent } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
+import { namesOf } from "../observability/request.ts";
 import { paramsText, protocolName } from "../schemas/protocol-events.ts";
 import type { NewRun, Storage } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
@@ -122,7 +123,7 @@ export class Attempts {
         reason: `the attempt could not be recorded: ${errorBody(error).message}`,
       };
       for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
-        this.#options.logger.error({ err: error, run_id: attempt.run.run_id }, "an attempt was not recorded, will be");
+        this.#options.logger.error({ err: error, ...namesOf(attempt.run) }, "an attempt was not recorded, will be");
         await sleep(pause, undefined, { signal: this.#over.signal });
         const ended = await this.#tryToEnd(attempt, end);
         if (ended !== undefined) return ended;
@@ -134,7 +135,7 @@ export class Attempts {
     try {
       return await this.#conclude(attempt, end, await this.#openLog(attempt.run, false));
     } catch (error) {
-      this.#options.logger.warn({ err: error, run_id: attempt.run.run_id }, "the database does not take it yet");
+      this.#options.logger.warn({ err: error, ...namesOf(attempt.run) }, "the database does not take it yet");
       return undefined;
     }
   }
@@ -303,7 +304,7 @@ export class Attempts {
     }
     thread.cancel(run.run_id, action);
     attempt.giveUp ??= setTimeout(() => {
-      this.#options.logger.warn({ run_id: run.run_id }, "run did not stop in time; settling it without its executor");
+      this.#options.logger.warn(namesOf(run), "run did not stop in time; settling it without its executor");
       attempt.abandon(cancelledEarly);
     }, this.#options.cancelGraceMs).unref();
   }
@@ -328,9 +329,13 @@ export class Attempts {
   }
 
   /** The next run reads the thread's state from storage, and tells all of it. */
-  #showAnew({ run_id, thread_id }: NewRun): void {
+  #showAnew(run: NewRun): void {
+    const { thread_id } = run;
     this.#left.delete(thread_id);
-    this.#options.logger.warn({ run_id, thread_id }, "what the run left does not follow what its thread shows");
+    this.#options.logger.warn(
+      { ...namesOf(run), thread_id },
+      "what the run left does not follow what its thread shows",
+    );
     this.#options.onUnshown(thread_id);
   }
 
@@ -345,7 +350,7 @@ export class Attempts {
   #noteLoss({ run, thread }: Attempt, reason: string): void {
     if (thread !== undefined) this.#suspects.add(run.run_id);
     this.#options.metrics.runAttemptsLost.inc();
-    this.#options.logger.warn({ run_id: run.run_id, attempt: run.attempt, reason }, "run lost its executor");
+    this.#options.logger.warn({ ...namesOf(run), attempt: run.attempt, reason }, "run lost its executor");
   }
 
   /**
@@ -384,8 +389,12 @@ export class Attempts {
   }
 
   #announce(run: NewRun, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
-    const { logs, metrics } = this.#options;
+    const { logs, metrics, logger } = this.#options;
     const status = next.kind === "erase" ? "rollback" : next.ending.status;
+    const error = next.kind === "erase" ? undefined : next.ending.error?.error;
+    const { thread_id, graph_id, attempt } = run;
+    // Of an error only its name: its message may be the user's data.
+    logger.info({ ...namesOf(run), thread_id, graph_id, status, attempt, error }, "run ended");
     metrics.runsEnded.inc({ status });
     metrics.runSeconds.observe((Date.now() - (run.started_at ?? Date.now())) / 1000);
     if (next.kind === "erase") logs.erase(log);

@@ -161,8 +161,16 @@ export interface RunKwargs {
    * streaming v2 has to do with, has them beside those of its stream modes.
    */
   readonly protocol?: "native" | "beside";
+  /** Where the request that made the run is in a trace. Never shown. */
+  readonly trace?: TraceContext;
   /** Of runs made over A2A. Never shown: it holds tokens of whoever is to be notified. */
   readonly task?: TaskOfRun;
+}
+
+/** A place in a trace. Source: W3C Trace Context. */
+export interface TraceContext {
+  readonly traceparent: string;
+  readonly tracestate?: string;
 }
 
 /** What a run is to the client that sent it as a task. */

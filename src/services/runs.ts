@@ -12,6 +12,7 @@ import { conflict, notFound, SkeinError, unavailable } from "../errors.ts";
 import type { CancelAction, Json, Question, WholeSnapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
+import type { RequestFacts } from "../observability/request.ts";
 import type { Run, RunCreateStateful, RunCreateStateless, RunField, RunsCancel } from "../schemas/runs.ts";
 import { lockThread, shareAssistant } from "../storage/locks.ts";
 import type { AssistantRecord, NewRun, RunRecord, Storage, ThreadRecord, Tx } from "../storage/storage.ts";
@@ -32,8 +33,8 @@ import { followModes } from "../streaming/protocol/as-modes.ts";
 import type { RunLog, RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
-import type { FollowOptions, FollowThreadOptions, RunOrigin, RunsPage, RunsService } from "./contract.ts";
-import { madeBefore, type Repeatable, rememberMade } from "./idempotency.ts";
+import type { FollowOptions, FollowThreadOptions, RunOrigin, RunRequest, RunsPage, RunsService } from "./contract.ts";
+import { madeBefore, rememberMade } from "./idempotency.ts";
 import { claimed, newRun } from "./new-run.ts";
 import { type TtlDefaults, ttlWithRun } from "./thread-ttl.ts";
 
@@ -68,41 +69,42 @@ export class Runs implements RunsService {
     this.#options = options;
   }
 
-  async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run> {
+  async create(thread_id: string, asked: RunCreateStateful, from: RunRequest, origin?: RunOrigin): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
-    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, thread_id, request, slot, now, origin);
-    return only(await this.#commit(work, origin?.door === "command" ? origin.asked : request, repeatable));
+    const asking = { thread_id, request, from, origin };
+    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, asking, slot, now);
+    return only(await this.#commit(work, origin?.door === "command" ? origin.asked : request, from.repeatable));
   }
 
-  async createStateless(asked: RunCreateStateless, repeatable?: Repeatable): Promise<Run> {
+  async createStateless(asked: RunCreateStateless, from: RunRequest): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
     const { storage, ttl } = this.#options;
-    const planned = await storage.read((db) => planWithThread(db, request, storage.now(), ttl));
+    const planned = await storage.read((db) => planWithThread(db, { request, from }, storage.now(), ttl));
     const work: Creation = (tx, _now, slot) => insertPlanned(tx, planned, slot);
-    return only(await this.#commit(work, request, repeatable, planned));
+    return only(await this.#commit(work, request, from.repeatable, planned));
   }
 
-  async createBatch(asked: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]> {
+  async createBatch(asked: readonly RunCreateStateless[], from: RunRequest): Promise<readonly Run[]> {
     const requests = asked.map((request) => this.#withAllowedWebhook(request));
     const { ttl } = this.#options;
     const work: Creation = async (tx, now) => {
       const made: RunRecord[] = [];
       for (const request of requests) {
-        made.push(...(await insertPlanned(tx, await planWithThread(tx, request, now, ttl), undefined)).made);
+        made.push(...(await insertPlanned(tx, await planWithThread(tx, { request, from }, now, ttl), undefined)).made);
       }
       return { made, effects: [] };
     };
-    return this.#commit(work, requests, repeatable);
+    return this.#commit(work, requests, from.repeatable);
   }
 
   /** A cron's run. `take` opens the transaction and says what to run; when it throws, nothing is written. */
-  async createDue(take: TakeTick): Promise<Run> {
+  async createDue(take: TakeTick, from: RequestFacts): Promise<Run> {
     const { ttl } = this.#options;
     const work: Creation = async (tx, now, slot) => {
       const { cron_id, thread_id, request } = await take(tx);
       const allowed = this.#withAllowedWebhook(request);
-      if (thread_id !== null) return this.#createOnThread(tx, thread_id, allowed, slot, now);
-      return insertPlanned(tx, await planWithThread(tx, allowed, now, ttl, { cron_id }), slot);
+      if (thread_id !== null) return this.#createOnThread(tx, { thread_id, request: allowed, from }, slot, now);
+      return insertPlanned(tx, await planWithThread(tx, { request: allowed, from }, now, ttl, { cron_id }), slot);
     };
     return only(await this.#commit(work, null, undefined));
   }
@@ -357,11 +359,9 @@ export class Runs implements RunsService {
 
   async #createOnThread(
     tx: Tx,
-    thread_id: string,
-    asked: RunCreateStateful,
+    { thread_id, request: asked, from, origin }: AskedOnThread,
     slot: Slot | undefined,
     now: number,
-    origin?: RunOrigin,
   ): ReturnType<Creation> {
     shareAssistant(tx, assistantIdOf(asked.assistant_id));
     lockThread(tx, thread_id);
@@ -379,6 +379,7 @@ export class Runs implements RunsService {
       assistant,
       thread_id,
       request,
+      from,
       temporary: false,
       waiting,
       now,
@@ -407,7 +408,7 @@ export class Runs implements RunsService {
   async #commit(
     work: Creation,
     request: unknown,
-    repeatable: Repeatable | undefined,
+    repeatable: RunRequest["repeatable"],
     planned?: PlannedRun,
   ): Promise<readonly Run[]> {
     const { storage, queue, metrics } = this.#options;
@@ -547,6 +548,13 @@ const REMEMBERED_ELSEWHERE_MS = 30_000;
 const IN_FLIGHT: readonly ("pending" | "running")[] = ["pending", "running"];
 const CANCEL_LOT = 100;
 
+interface AskedOnThread {
+  readonly thread_id: string;
+  readonly request: RunCreateStateful;
+  readonly from: RequestFacts;
+  readonly origin?: RunOrigin | undefined;
+}
+
 /** What a creation does in its transaction. */
 type Creation = (
   tx: Tx,
@@ -635,7 +643,7 @@ interface PlannedRun {
 
 async function planWithThread(
   db: Tx,
-  request: RunCreateStateless,
+  { request, from }: { readonly request: RunCreateStateless; readonly from: RequestFacts },
   now: number,
   ttl: TtlDefaults,
   stamp: Readonly<Record<string, unknown>> = {},
@@ -644,7 +652,7 @@ async function planWithThread(
   const assistant = await assistantFor(db, request.assistant_id);
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
-  const run = newRun({ assistant, thread_id, request, temporary, now });
+  const run = newRun({ assistant, thread_id, request, from, temporary, now });
   const options = temporary ? { temporary } : { ttl: ttlWithRun(request.config?.configurable ?? {}, ttl, now) };
   return { run, thread: newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now, options) };
 }
