@@ -169,6 +169,8 @@ export interface Settings {
   readonly maxBodyBytes: number;
   readonly corsOrigins: readonly string[];
   readonly logLevel: string;
+  /** The project of LangSmith that graphs are traced in; null: they are not. */
+  readonly langsmithProject: string | null;
 }
 
 const GraphEntry = z.union([z.string(), z.looseObject({ path: z.string(), description: z.string().nullish() })]);
@@ -631,7 +633,16 @@ export function readSettings(mode: Mode, flags: Flags, project: Project, worker 
     maxBodyBytes: integer(env.HTTP_MAX_REQUEST_BODY_BYTES, "HTTP_MAX_REQUEST_BODY_BYTES", 300 * 1024 * 1024, 1),
     corsOrigins: (env.CORS_ALLOW_ORIGINS ?? "*").split(",").map((origin) => origin.trim()),
     logLevel: logLevel(env.LOG_LEVEL),
+    langsmithProject: langsmithProject(env),
   };
+}
+
+/** Read here as LangChain reads them, in the executor threads. */
+const LANGSMITH_SWITCHES = ["LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGSMITH_TRACING", "LANGCHAIN_TRACING"];
+
+function langsmithProject(env: Env): string | null {
+  if (!LANGSMITH_SWITCHES.some((name) => env[name] === "true")) return null;
+  return env.LANGSMITH_PROJECT || env.LANGCHAIN_PROJECT || env.LANGCHAIN_SESSION || "default";
 }
 
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];

@@ -244,6 +244,7 @@ async function assemble(
     onWebhook: () => webhooks.nudge(),
     ttl: ttl.defaults,
     checkWebhook: checkUrl,
+    langsmith: settings.langsmithProject,
   });
   const scheduler = new Scheduler({
     storage: database,
@@ -318,7 +319,7 @@ async function assemble(
     }),
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
-    system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
+    system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state, langsmith: settings.langsmithProject !== null }),
     ui: new Ui(bundles, assistants),
   };
 
@@ -545,6 +546,7 @@ function makePool(project: Project, settings: Settings, logger: Logger, onStorag
       project_dir: project.dir,
       server_url: "",
     },
+    tracesToLangsmith: settings.langsmithProject !== null,
     thread: {
       env: graphEnv(project),
       heapMb: settings.executorHeapMb,

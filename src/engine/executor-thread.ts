@@ -129,6 +129,7 @@ export class ExecutorThread {
   #isReady = false;
   #dead: string | undefined;
   #cause: string | undefined;
+  #onFlushed: () => void = () => undefined;
   /** Id and time of the ping that waits for its pong. */
   #ping: { readonly id: number; readonly at: number } | undefined;
 
@@ -249,6 +250,19 @@ export class ExecutorThread {
     this.#post({ type: "listening", server_url });
   }
 
+  /** Lets the thread send what its tracers still have. Resolves when it has, is gone, or has taken too long. */
+  flushTraces(limitMs: number): Promise<void> {
+    if (!this.isReady) return Promise.resolve();
+    return new Promise((resolve) => {
+      const late = setTimeout(resolve, limitMs);
+      this.#onFlushed = () => {
+        clearTimeout(late);
+        resolve();
+      };
+      this.#post({ type: "flush_traces" });
+    });
+  }
+
   async terminate(): Promise<void> {
     this.#cause ??= "the executor thread was stopped";
     await this.#worker.terminate();
@@ -310,6 +324,9 @@ export class ExecutorThread {
         case "storage":
           calls.push({ id: message.id, call: message.call, hold: this.#holdOf(message.call) });
           break;
+        case "traces_flushed":
+          this.#onFlushed();
+          break;
         case "pong":
           if (message.id === this.#ping?.id) this.#ping = undefined;
           break;
@@ -369,6 +386,7 @@ export class ExecutorThread {
   #die(reason: string): void {
     if (this.#dead !== undefined) return;
     this.#dead = reason;
+    this.#onFlushed();
     for (const question of this.#questions.values()) question.reject(new SkeinError("unavailable", reason));
     this.#questions.clear();
     for (const run_id of [...this.#runs.keys()]) this.#finish(run_id, { kind: "lost", reason });

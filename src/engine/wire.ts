@@ -27,5 +27,6 @@ export function runToWire(run: NewRun): Run {
     metadata: run.metadata,
     kwargs: { ...kwargsShown(run), config: { ...run.kwargs.config, configurable: configurableOf(run) } },
     multitask_strategy: run.multitask_strategy,
+    ...(run.kwargs.langsmith === undefined ? {} : { langsmith_session_name: run.kwargs.langsmith.project }),
   };
 }

@@ -118,6 +118,9 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
         case "listening":
           setServerUrl(message.server_url);
           return;
+        case "flush_traces":
+          void flushTraces(graphs.values()).then(() => port.post({ type: "traces_flushed" }));
+          return;
         case "ping":
           port.post({ type: "pong", id: message.id });
           return;
@@ -126,6 +129,12 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
       }
     },
   };
+}
+
+/** Never rejects: a service that is away gets nothing. */
+async function flushTraces(graphs: Iterable<ProjectGraph>): Promise<void> {
+  const copies = new Set([...graphs].map(({ langgraph }) => langgraph));
+  await Promise.allSettled([...copies].map((copy) => copy.flushTraces()));
 }
 
 function whyNot(thrown: unknown): "unknown_graph" | "refused" | "failed" {

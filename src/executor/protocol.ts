@@ -226,6 +226,8 @@ export type ToExecutor =
   /** The main thread has taken this many bytes of events of a run off the port. */
   | { readonly type: "events_taken"; readonly run_id: string; readonly bytes: number }
   | { readonly type: "listening"; readonly server_url: string }
+  /** Nothing more will be run: what still waits to be sent to a tracing service goes now. */
+  | { readonly type: "flush_traces" }
   | { readonly type: "ping"; readonly id: number };
 
 /* ---------------------------------------------------------- executor → main */
@@ -324,6 +326,7 @@ export type FromExecutor =
       readonly why: "unknown_graph" | "refused" | "failed";
     }
   | { readonly type: "storage"; readonly id: number; readonly call: StorageCall }
+  | { readonly type: "traces_flushed" }
   | { readonly type: "pong"; readonly id: number };
 
 /** Messages are posted in arrays: one array for all that is ready in one turn of the event loop. */

@@ -180,9 +180,19 @@ class Attempt {
       // LangGraph gives its light checkpoint frames only to callers that name a protocol version.
       ...(this.#modes.envelopes ? { version: "v2" } : {}),
     };
-    const options: GraphConfig = { ...config, ...asked };
+    const callbacks = await this.#callbacks();
+    const options: GraphConfig = { ...config, ...asked, ...(callbacks.length === 0 ? {} : { callbacks }) };
     if (kwargs.stream_mode.includes("events")) await this.#driveEvents(graph, input, options);
     else await this.#driveChunks(graph, await graph.stream(input, options), kwargs.subgraphs);
+  }
+
+  /** Who else hears of what the graph does. LangChain adds its tracer by itself where the run asks for no other. */
+  async #callbacks(): Promise<object[]> {
+    const { langsmith } = this.#job.kwargs;
+    if (langsmith === undefined || (langsmith.own === undefined && langsmith.example_id === undefined)) return [];
+    const { project: projectName, example_id: exampleId } = langsmith;
+    const where = { projectName, ...(exampleId === undefined ? {} : { exampleId }) };
+    return [await this.#project.langgraph.langsmithTracer(where)];
   }
 
   async #driveChunks(graph: GraphLike, stream: AsyncIterable<unknown>, subgraphs: boolean): Promise<void> {

@@ -18,6 +18,8 @@ export interface NewRunOptions {
   readonly thread_id: string;
   readonly request: RunCreateStateless | RunCreateStateful;
   readonly from: RequestFacts;
+  /** The server's project of LangSmith; null where it does not trace. */
+  readonly langsmith: string | null;
   readonly temporary: boolean;
   /** Ids of the interrupts that wait on the thread. */
   readonly waiting?: readonly string[];
@@ -37,7 +39,7 @@ const OWN_KEYS = new Set(["thread_id", "run_id", "graph_id", "assistant_id", REQ
 const OWN_PREFIXES = ["__pregel_", "langgraph_auth_"];
 
 export function newRun(options: NewRunOptions): NewRun {
-  const { assistant, thread_id, request, from, temporary, waiting = [], task, now, protocol } = options;
+  const { assistant, thread_id, request, from, langsmith, temporary, waiting = [], task, now, protocol } = options;
   const run_id = uuid7();
   const { assistant_id, graph_id } = assistant;
   const metadata = {
@@ -60,6 +62,7 @@ export function newRun(options: NewRunOptions): NewRun {
       ...(protocol === "native" ? NATIVE : {}),
       // What a stream of the thread shows can be asked for again.
       ...(protocol === undefined ? {} : { protocol, resumable: true }),
+      ...(langsmith === null ? {} : { langsmith: langsmithOf(request, langsmith) }),
       ...(from.trace === undefined ? {} : { trace: from.trace }),
       ...(task === undefined ? {} : { task }),
     },
@@ -76,6 +79,18 @@ export function newRun(options: NewRunOptions): NewRun {
     updated_at: now,
     started_at: null,
     ended_at: null,
+  };
+}
+
+function langsmithOf(
+  { langsmith_tracer, langsmith_session_name }: RunCreateStateless,
+  project: string,
+): NonNullable<RunKwargs["langsmith"]> {
+  const own = langsmith_tracer?.project_name ?? langsmith_session_name;
+  const example_id = langsmith_tracer?.example_id;
+  return {
+    ...(own == null ? { project } : { project: own, own: true }),
+    ...(example_id == null ? {} : { example_id }),
   };
 }
 

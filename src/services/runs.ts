@@ -8,7 +8,7 @@ import type { TakeTick } from "../engine/scheduler.ts";
 import { removeEndedRun, updateThread } from "../engine/settle.ts";
 import { callsSomebody } from "../engine/webhook-payload.ts";
 import { runToWire } from "../engine/wire.ts";
-import { conflict, notFound, SkeinError, unavailable } from "../errors.ts";
+import { conflict, invalid, notFound, SkeinError, unavailable } from "../errors.ts";
 import type { CancelAction, Json, Question, WholeSnapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
@@ -58,9 +58,19 @@ export interface RunsOptions {
   readonly ttl: TtlDefaults;
   /** Throws when a webhook may not be called. Null: the server makes no webhook calls at all. */
   readonly checkWebhook: ((url: string) => void) | null;
+  /** The project in which LangSmith has the runs of this server; null where it has none. */
+  readonly langsmith: string | null;
 }
 
 const EMPTY: Json = "null";
+
+function refuseLangsmith({ langsmith_tracer, langsmith_session_name }: RunCreateStateless): void {
+  const why = "this server does not trace to LangSmith (LANGSMITH_TRACING is not true)";
+  if (langsmith_tracer?.project_name != null || langsmith_tracer?.example_id != null) {
+    throw invalid("langsmith_tracer", why);
+  }
+  if (langsmith_session_name != null) throw invalid("langsmith_session_name", why);
+}
 
 export class Runs implements RunsService {
   readonly #options: RunsOptions;
@@ -70,27 +80,28 @@ export class Runs implements RunsService {
   }
 
   async create(thread_id: string, asked: RunCreateStateful, from: RunRequest, origin?: RunOrigin): Promise<Run> {
-    const request = this.#withAllowedWebhook(asked);
+    const request = this.#allowed(asked);
     const asking = { thread_id, request, from, origin };
     const work: Creation = (tx, now, slot) => this.#createOnThread(tx, asking, slot, now);
     return only(await this.#commit(work, origin?.door === "command" ? origin.asked : request, from.repeatable));
   }
 
   async createStateless(asked: RunCreateStateless, from: RunRequest): Promise<Run> {
-    const request = this.#withAllowedWebhook(asked);
-    const { storage, ttl } = this.#options;
-    const planned = await storage.read((db) => planWithThread(db, { request, from }, storage.now(), ttl));
+    const request = this.#allowed(asked);
+    const { storage } = this.#options;
+    const planned = await storage.read((db) => planWithThread(db, { request, from }, storage.now(), this.#options));
     const work: Creation = (tx, _now, slot) => insertPlanned(tx, planned, slot);
     return only(await this.#commit(work, request, from.repeatable, planned));
   }
 
   async createBatch(asked: readonly RunCreateStateless[], from: RunRequest): Promise<readonly Run[]> {
-    const requests = asked.map((request) => this.#withAllowedWebhook(request));
-    const { ttl } = this.#options;
+    const requests = asked.map((request) => this.#allowed(request));
     const work: Creation = async (tx, now) => {
       const made: RunRecord[] = [];
       for (const request of requests) {
-        made.push(...(await insertPlanned(tx, await planWithThread(tx, { request, from }, now, ttl), undefined)).made);
+        made.push(
+          ...(await insertPlanned(tx, await planWithThread(tx, { request, from }, now, this.#options), undefined)).made,
+        );
       }
       return { made, effects: [] };
     };
@@ -99,12 +110,15 @@ export class Runs implements RunsService {
 
   /** A cron's run. `take` opens the transaction and says what to run; when it throws, nothing is written. */
   async createDue(take: TakeTick, from: RequestFacts): Promise<Run> {
-    const { ttl } = this.#options;
     const work: Creation = async (tx, now, slot) => {
       const { cron_id, thread_id, request } = await take(tx);
-      const allowed = this.#withAllowedWebhook(request);
+      const allowed = this.#allowed(request);
       if (thread_id !== null) return this.#createOnThread(tx, { thread_id, request: allowed, from }, slot, now);
-      return insertPlanned(tx, await planWithThread(tx, { request: allowed, from }, now, ttl, { cron_id }), slot);
+      return insertPlanned(
+        tx,
+        await planWithThread(tx, { request: allowed, from }, now, this.#options, { cron_id }),
+        slot,
+      );
     };
     return only(await this.#commit(work, null, undefined));
   }
@@ -349,8 +363,9 @@ export class Runs implements RunsService {
     if (effect !== undefined) await this.act([effect]);
   }
 
-  #withAllowedWebhook<T extends RunCreateStateless>(request: T): T {
-    const { checkWebhook } = this.#options;
+  #allowed<T extends RunCreateStateless>(request: T): T {
+    const { checkWebhook, langsmith } = this.#options;
+    if (langsmith === null) refuseLangsmith(request);
     if (request.webhook == null) return request;
     if (checkWebhook === null) return { ...request, webhook: null };
     checkWebhook(request.webhook);
@@ -380,6 +395,7 @@ export class Runs implements RunsService {
       thread_id,
       request,
       from,
+      langsmith: this.#options.langsmith,
       temporary: false,
       waiting,
       now,
@@ -577,9 +593,8 @@ function only(created: readonly Run[]): Run {
 
 const isInFlight = (run: RunRecord): boolean => run.status === "pending" || run.status === "running";
 
-/** Runs have no tracing session of their own here. */
 function selected(run: Run, fields: readonly RunField[]): Partial<Run> {
-  const all: Record<RunField, unknown> = { ...run, langsmith_session_name: null };
+  const all: Record<RunField, unknown> = { langsmith_session_name: null, ...run };
   return Object.fromEntries(fields.map((field) => [field, all[field]]));
 }
 
@@ -645,14 +660,14 @@ async function planWithThread(
   db: Tx,
   { request, from }: { readonly request: RunCreateStateless; readonly from: RequestFacts },
   now: number,
-  ttl: TtlDefaults,
+  { ttl, langsmith }: Pick<RunsOptions, "ttl" | "langsmith">,
   stamp: Readonly<Record<string, unknown>> = {},
 ): Promise<PlannedRun> {
   shareAssistant(db, assistantIdOf(request.assistant_id));
   const assistant = await assistantFor(db, request.assistant_id);
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
-  const run = newRun({ assistant, thread_id, request, from, temporary, now });
+  const run = newRun({ assistant, thread_id, request, from, langsmith, temporary, now });
   const options = temporary ? { temporary } : { ttl: ttlWithRun(request.config?.configurable ?? {}, ttl, now) };
   return { run, thread: newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now, options) };
 }

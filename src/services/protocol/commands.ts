@@ -105,7 +105,7 @@ export class Commands {
   }
 
   async #start(params: RunStartParams, call: Call): Promise<JsonObject> {
-    const { multitaskStrategy, langsmith_tracer: _, ...request } = params;
+    const { multitaskStrategy, ...request } = params;
     const multitask_strategy = request.multitask_strategy ?? multitaskStrategy;
     const asked = { ...request, multitask_strategy, if_not_exists: "create" } as const;
     const { run_id } = await this.#make(asked, call, { asked: params, inputMayResume: true });
