@@ -143,6 +143,13 @@ async function assemble(
     broker: () => broker.state,
     eventStreams: () => ({ sse: protocol.readers, websocket: sockets.reduce((sum, { size }) => sum + size, 0) }),
   });
+  // Loaded only here, and only when it is asked for.
+  const telemetry =
+    settings.telemetry === null
+      ? null
+      : await (await import("./observability/otel.ts")).startTelemetry(settings.telemetry, metrics.registry, logger);
+  stack.push(() => telemetry?.stop());
+  const tracing = telemetry?.tracing ?? null;
   const sockets: Upgrades[] = [];
   const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
   const logs = new EventLogs({
@@ -186,6 +193,7 @@ async function assemble(
     logs,
     logger,
     metrics,
+    tracing,
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
@@ -230,6 +238,7 @@ async function assemble(
     logs,
     logger,
     metrics,
+    tracing,
     ask,
     queue: {
       nudge: () => queue.nudge(),
@@ -251,6 +260,7 @@ async function assemble(
     create: (take, from) => runService.createDue(take, from),
     logger,
     metrics,
+    tracing,
     clock: { ...systemClock, now: () => database.now() },
     ...(isShared ? { longestSleepMs: POLL_MS } : {}),
   });
@@ -319,7 +329,13 @@ async function assemble(
     }),
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
-    system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state, langsmith: settings.langsmithProject !== null }),
+    system: new System({
+      storage: database,
+      metrics,
+      graphs: () => graphs,
+      broker: () => broker.state,
+      langsmith: settings.langsmithProject !== null,
+    }),
     ui: new Ui(bundles, assistants),
   };
 
@@ -343,6 +359,7 @@ async function assemble(
       },
       logger,
       observe,
+      tracing,
       rooms,
     });
   const upgrades = (): Upgrades => {
@@ -352,6 +369,7 @@ async function assemble(
       maxBodyBytes: settings.maxBodyBytes,
       logger,
       observe,
+      tracing,
     });
     sockets.push(made);
     return made;
@@ -458,7 +476,7 @@ async function assemble(
       await webhooks.stop();
       logs.close();
       await broker.close();
-      await pool.close();
+      await Promise.all([pool.close(), telemetry?.stop()]);
       await database.close();
     },
   };

@@ -13,6 +13,7 @@ import type {
   FromExecutor,
   Json,
   LoadedGraph,
+  NodeStep,
   Question,
   RunJob,
   StateChange,
@@ -46,6 +47,8 @@ export interface RunListener {
   readonly hold: RunHold;
   /** Undefined, or a promise for room: until then the run gets no more credit, and others are not held up. Must not reject. */
   onEvents(events: readonly WireEvent[]): Promise<void> | undefined;
+  /** Of a run that is traced. */
+  onNode?(step: NodeStep): void;
 }
 
 /** `withdrawn`: the thread has not begun the run, and will not. */
@@ -314,6 +317,9 @@ export class ExecutorThread {
           break;
         case "events":
           this.#takeEvents(message);
+          break;
+        case "node":
+          this.#runs.get(message.run_id)?.listener.onNode?.(message.step);
           break;
         case "finished":
           this.#finish(message.run_id, message.outcome);

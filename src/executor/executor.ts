@@ -15,8 +15,9 @@ import type {
   ToExecutor,
   UpdateQuestion,
 } from "./protocol.ts";
-import { type RunningRun, startRun, thrownBody } from "./run.ts";
+import { type RunningRun, startRun } from "./run.ts";
 import { embedded, loadStoreIndex, type StoreIndex } from "./store-index.ts";
+import { thrownBody } from "./thrown.ts";
 
 export interface Executor {
   receive(message: ToExecutor): void;

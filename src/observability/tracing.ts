@@ -1,6 +1,7 @@
-/** Spans of requests, runs and nodes, as the rest of the server sees them. `otel.ts` makes them; where nobody traces there is none. */
+/** Spans of requests, runs and nodes, as the rest of the server sees them. `otel.ts` makes them; where nobody traces there are none. */
 import type { IncomingHttpHeaders } from "node:http";
 import type { ErrorBody } from "../errors.ts";
+import type { NodeStep } from "../executor/protocol.ts";
 import type { RunKwargs, TraceContext } from "../schemas/runs.ts";
 
 export interface Tracing {
@@ -8,8 +9,8 @@ export interface Tracing {
   beginRequest(request: IncomingRequest): RequestSpan;
   /** A tick of a cron begins a trace. */
   beginTick(cron_id: string, request_id: string): TickSpan;
-  /** Undefined when the run is in no trace, or in one that is not recorded. */
-  beginAttempt(run: TracedRun): AttemptSpan | undefined;
+  /** Undefined when the run is in no trace, or in one that is not recorded. `since`: when it began, if not now. */
+  beginAttempt(run: TracedRun, since?: number): AttemptSpan | undefined;
   /** The run has ended just now, wherever it began: its span, from its creation on. */
   endRun(run: TracedRun, status: string, error: ErrorBody | null): void;
 }
@@ -37,8 +38,8 @@ export interface RequestSpan {
 
 export interface TickSpan {
   readonly context: TraceContext;
-  /** `refused`: why the tick made no run. */
-  end(refused?: string): void;
+  /** `refusal`: why the tick made no run. */
+  end(refusal?: string): void;
 }
 
 /** What spans tell of a run. */
@@ -54,33 +55,11 @@ export interface TracedRun {
   readonly kwargs: Pick<RunKwargs, "trace" | "config">;
 }
 
+/** An attempt that is never ended is told by nobody, or by whoever took it over. */
 export interface AttemptSpan {
   readonly ids: SpanIds;
   /** What the graph's nodes do, in the order in which it happens. */
   nodes(steps: readonly NodeStep[]): void;
-  /** Nodes that have not ended have not come to their end. `lost`: why the attempt came to none. */
-  end(outcome: string, failure?: string): void;
+  /** Nodes that have not ended end here. `failure`: what the attempt failed of. */
+  end(outcome: string, failure?: ErrorBody): void;
 }
-
-/** A node begins, or has ended. Times are epoch milliseconds. */
-export type NodeStep =
-  | {
-      readonly step: "begin";
-      readonly id: string;
-      /** The node around it, of a subgraph's; null at the root. */
-      readonly parent: string | null;
-      readonly at: number;
-      readonly node: string;
-      readonly superstep: number;
-      /** Of its checkpoints; empty at the root. */
-      readonly namespace: string;
-    }
-  | {
-      readonly step: "end";
-      readonly id: string;
-      readonly at: number;
-      /** Null: it has done its work. */
-      readonly error: ErrorBody | null;
-      /** It asked a question, or handed over to the graph around it. */
-      readonly left?: true;
-    };

@@ -13,6 +13,7 @@ import type { CancelAction, Json, Question, WholeSnapshot } from "../executor/pr
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { RequestFacts } from "../observability/request.ts";
+import type { Tracing } from "../observability/tracing.ts";
 import type { Run, RunCreateStateful, RunCreateStateless, RunField, RunsCancel } from "../schemas/runs.ts";
 import { lockThread, shareAssistant } from "../storage/locks.ts";
 import type { AssistantRecord, NewRun, RunRecord, Storage, ThreadRecord, Tx } from "../storage/storage.ts";
@@ -43,6 +44,8 @@ export interface RunsOptions {
   readonly logs: EventLogs;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Null: nobody traces. */
+  readonly tracing: Tracing | null;
   readonly ask: (question: Question) => Promise<Json>;
   /** Where runs wait for a slot, or are given one at once. `ready`: so many are committed that other processes may take. */
   readonly queue: { nudge(): void; reserve(): Slot | undefined; ready(runs: number): void };
@@ -476,12 +479,14 @@ export class Runs implements RunsService {
 
   /** Tells the world about cancels that are committed: who runs a run stops it, who follows one that never ran hears its end. */
   async act(effects: readonly CancelEffect[]): Promise<void> {
-    const { logs, metrics, signalCancel, onWebhook, queue } = this.#options;
+    const { logs, metrics, tracing, signalCancel, onWebhook, queue } = this.#options;
     const over = effects.flatMap(({ kind, run }) => (kind === "ended" ? [run.run_id] : []));
     for (const effect of effects) {
       if (effect.kind === "signal") signalCancel(effect.run.run_id, effect.action);
       else {
-        metrics.runsEnded.inc({ status: effect.action === "rollback" ? "rollback" : "interrupted" });
+        const status = effect.action === "rollback" ? "rollback" : "interrupted";
+        metrics.runsEnded.inc({ status });
+        tracing?.endRun(effect.run, status, null);
         const log = logs.own(effect.run.run_id);
         if (log !== undefined && effect.action === "rollback") logs.erase(log);
         else if (effect.run.kwargs.protocol !== undefined) await this.#endUnheld(effect.run);
