@@ -94,6 +94,7 @@ export class Attempts {
   /** Executes a claimed run and records its end. One that is still being written only makes ready until it is. */
   execute(run: NewRun, committed?: Promise<boolean>): Promise<AttemptOutcome> {
     const attempt = this.#hold(run, this.#options.tracing?.beginAttempt(run), committed);
+    if (run.fence === 1) this.#options.metrics.waitSeconds.observe(waitedMs(run) / 1000);
     return this.#toItsEnd(attempt, async () => {
       const log = await this.#openLog(run, run.fence === 1);
       this.#options.logs.begin(log, run);
@@ -440,6 +441,9 @@ function openingEvents({ run_id, graph_id, attempt, kwargs }: RunJob): WireEvent
   if (kwargs.answers === undefined) return [metadata, running];
   return [metadata, running, said("input.answered", { interrupt_ids: kwargs.answers })];
 }
+
+const waitedMs = ({ created_at, not_before, started_at }: NewRun): number =>
+  Math.max(0, (started_at ?? 0) - Math.max(created_at, not_before));
 
 /** What an attempt failed of, as its span says it. */
 function failureOf(end: AttemptEnd): ErrorBody | undefined {

@@ -22,7 +22,8 @@ export async function metricReader(
     const metrics: readonly Metric[] = await registry.getMetricsAsJSON();
     const times = { startTime: since, endTime: hrTime(Date.now()) };
     const scope = { name: "skein", version: VERSION };
-    const scopeMetrics = [{ scope, metrics: metrics.map((metric) => dataOf(sdk, metric, times)) }];
+    const known = metrics.map((metric) => dataOf(sdk, metric, times)).filter(({ dataPoints }) => dataPoints.length > 0);
+    const scopeMetrics = [{ scope, metrics: known }];
     return { resourceMetrics: { resource: emptyResource(), scopeMetrics }, errors: [] };
   };
   return new sdk.PeriodicExportingMetricReader({

@@ -109,8 +109,14 @@ test("switched on: LangChain's tracer sends each run, to the server's project or
   expect(sent).toContain(`"reference_example_id":"${EXAMPLE}"`);
 });
 
-test("a service that is away harms nobody", async () => {
-  const env = { LANGSMITH_ENDPOINT: "http://127.0.0.1:9", LANGSMITH_API_KEY: "test", LANGSMITH_TRACING: "true" };
+test("services that are away harm nobody: neither this one, nor a collector of OpenTelemetry", async () => {
+  const env = {
+    LANGSMITH_ENDPOINT: "http://127.0.0.1:9",
+    LANGSMITH_API_KEY: "test",
+    LANGSMITH_TRACING: "true",
+    OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9",
+    OTEL_BSP_SCHEDULE_DELAY: "50",
+  };
   await using server = await startServer({ env });
   expect(await new Api(server).wait(plain)).toMatchObject({ value: 4 });
   expect(await server.stop()).toMatchObject({ code: 0 });

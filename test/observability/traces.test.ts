@@ -1,13 +1,15 @@
 /** OpenTelemetry: request → run → attempt → node is one trace, whatever lies between; and nothing where it is not asked for. */
+import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { WebSocket } from "ws";
+import { loadProject, readSettings } from "../../src/config.ts";
 import { type Any, Api, type Body, Gate, useTempDir } from "../runs/support.ts";
 import { Collector, type SeenSpan, treeOf } from "../support/collector.ts";
 import { ok } from "../support/http.ts";
 import { freshSchema, requirePostgres, type TestDatabase } from "../support/postgres.ts";
-import { project, put } from "../support/project.ts";
+import { FIXTURES, project, put, ROOT } from "../support/project.ts";
 import { dropKeys, freshPrefix, REDIS, requireRedis } from "../support/redis.ts";
 import { eventually, startServer, type TestServer } from "../support/server.ts";
 
@@ -107,7 +109,11 @@ describe("one process", () => {
   });
 
   const doors: readonly (readonly [door: string, parent: string, make: (thread_id: string) => Promise<unknown>])[] = [
-    ["a stream", "POST /threads/{thread_id}/runs/stream", (id) => api.frames(`/threads/${id}/runs/stream`, { body: plain })],
+    [
+      "a stream",
+      "POST /threads/{thread_id}/runs/stream",
+      (id) => api.frames(`/threads/${id}/runs/stream`, { body: plain }),
+    ],
     ["a command", "POST /threads/{thread_id}/commands", (id) => api.post(`/threads/${id}/commands`, start)],
     ["a WebSocket", "GET /threads/{thread_id}/stream/events", (id) => overWebSocket(id)],
     ["A2A", "POST /a2a/{assistant_id}", (id) => ok(api.http.post("/a2a/plain", said(id), { headers: JSON_ONLY }))],
@@ -156,7 +162,7 @@ test("after a kill -9 the next attempt goes on with the trace, and the lost one 
   await using collector = await Collector.open();
   await using server = await startServer({ env: collector.env() });
   const gate = new Gate(temp.dir, randomUUID());
-  const { run_id } = await new Api(server).background({ assistant_id: "slow", input: gate.input });
+  const { run_id } = await new Api(server).background({ assistant_id: "slow", input: gate.input, durability: "sync" });
   gate.open(1);
   await eventually(() => gate.log.includes("start 2"));
   await eventually(() => collector.spans.some(({ name }) => name === "node one"));
@@ -181,7 +187,7 @@ test("processes that share PostgreSQL and Redis: one takes the request, others h
   await using door = await startServer({ args: ["--no-worker"], env });
   await using first = await startWorker();
   const gate = new Gate(temp.dir, randomUUID());
-  const { run_id } = await new Api(door).background({ assistant_id: "slow", input: gate.input });
+  const { run_id } = await new Api(door).background({ assistant_id: "slow", input: gate.input, durability: "sync" });
   gate.open(1);
   await eventually(() => gate.log.includes("start 2"));
   await eventually(() => collector.spans.some(({ name }) => name === "node one"));
@@ -216,7 +222,43 @@ async function sharedDatabase(): Promise<Shared> {
   };
 }
 
-/** Prints each package of OpenTelemetry that is loaded from a file. */
+test("nobody asks for it: nothing is loaded, nobody is called", async () => {
+  await using collector = await Collector.open();
+  const { OTEL_EXPORTER_OTLP_ENDPOINT: _, ...env } = collector.env();
+  await using server = await startServer({ env: { ...env, ...(await watchedImports()) } });
+  expect(await new Api(server).wait(plain)).toMatchObject({ value: 4 });
+  await server.stop();
+  expect(server.output).not.toContain("LOADED");
+  expect(collector.connections).toBe(0);
+});
+
+test("the settings of the project's env count, and those of the SDK: protobuf, a name", async () => {
+  await using collector = await Collector.open();
+  const { OTEL_EXPORTER_OTLP_PROTOCOL: _, ...env } = collector.env({ OTEL_SERVICE_NAME: "agents-of-mine" });
+  await using folder = await project({ "plain.mjs": PLAIN }, { env });
+  await using server = await startServer({ project: folder, env: await watchedImports() });
+  await new Api(server).wait({ assistant_id: "plain", input: { value: 1 } });
+  const sent = await eventually(() => collector.others.find(({ path }) => path === "/v1/traces"));
+  expect(sent.type).toBe("application/x-protobuf");
+  expect(sent.body.includes("agents-of-mine")).toBe(true);
+  const metrics = await eventually(() => collector.others.find(({ path }) => path === "/v1/metrics"));
+  expect(metrics.body.includes("skein_runs_created_total")).toBe(true);
+  // What is not seen above can be seen.
+  expect(server.output).toContain("LOADED @opentelemetry/sdk-node");
+});
+
+const PLAIN = `
+import { Annotation, END, START, StateGraph } from "@langchain/langgraph";
+export const graph = new StateGraph(Annotation.Root({ value: Annotation() }))
+  .addNode("only", ({ value }) => ({ value: value + 1 })).addEdge(START, "only").addEdge("only", END).compile();`;
+
+/** Makes a server print each package of OpenTelemetry that it loads from a file. */
+async function watchedImports(): Promise<Record<string, string>> {
+  const hook = join(temp.dir, "hook.mjs");
+  await put(hook, HOOK);
+  return { NODE_OPTIONS: `--import ${hook}` };
+}
+
 const HOOK = `
 import { register } from "node:module";
 register("data:text/javascript," + encodeURIComponent(\`
@@ -226,68 +268,66 @@ register("data:text/javascript," + encodeURIComponent(\`
     return next(specifier, context);
   }\`));`;
 
-describe("nobody asks for it", () => {
-  test.each([
-    [{}, false],
-    [{ OTEL_SDK_DISABLED: "true" }, false],
-    [{ OTEL_TRACES_EXPORTER: "none", OTEL_METRICS_EXPORTER: "none" }, false],
-    // What is true of the others must be able to be false.
-    [undefined, true],
-  ])("%j: nothing is loaded, nobody is called", async (env, isOn) => {
-    await using collector = await Collector.open();
-    const hook = join(temp.dir, "hook.mjs");
-    await put(hook, HOOK);
-    const { OTEL_EXPORTER_OTLP_ENDPOINT: _, ...without } = collector.env();
-    const otel = env !== undefined && Object.keys(env).length === 0 ? without : collector.env(env);
-    await using server = await startServer({ env: { ...otel, NODE_OPTIONS: `--import ${hook}` } });
-    expect(await new Api(server).wait(plain)).toMatchObject({ value: 4 });
-    await server.stop();
-    expect([server.output.includes("LOADED @opentelemetry/"), collector.connections > 0]).toEqual([isOn, isOn]);
+test("a server that stops sends what is left; the collector of the examples shows it", async () => {
+  const script = join(ROOT, "examples/scripts/collector.ts");
+  const collector = spawn(process.execPath, ["--import", "tsx", script], {
+    cwd: ROOT,
+    env: { ...process.env, PORT: "0" },
   });
-});
-
-test("a collector that is away harms nobody; a server that stops sends what is left", async () => {
-  const away = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9", OTEL_BSP_SCHEDULE_DELAY: "50" };
-  await using lonely = await startServer({ env: away });
-  expect(await new Api(lonely).wait(plain)).toMatchObject({ value: 4 });
-  await using collector = await Collector.open();
-  await using server = await startServer({ env: collector.env({ OTEL_BSP_SCHEDULE_DELAY: "60000" }) });
-  const api = new Api(server);
-  await api.wait(plain);
-  expect(collector.spans).toEqual([]);
-  await Promise.all([server.stop(), lonely.stop()]);
-  expect(treeOf(collector.spans)).toEqual([`POST /runs/wait [run plain [attempt [${NODES}]]]`]);
-  expect(await lonely.exited).toMatchObject({ code: 0 });
-});
-
-test("the settings of the project's env count, and those of the SDK: protobuf, headers, a name, a sampler", async () => {
-  await using collector = await Collector.open();
-  const { OTEL_EXPORTER_OTLP_PROTOCOL: _, ...env } = collector.env({
-    OTEL_SERVICE_NAME: "agents-of-mine",
-    OTEL_TRACES_SAMPLER: "always_on",
+  onTestFinished(() => void collector.kill("SIGKILL"));
+  let printed = "";
+  collector.stdout.on("data", (chunk) => {
+    printed += chunk;
   });
-  await using folder = await project({ "plain.mjs": PLAIN }, { env });
-  await using server = await startServer({ project: folder });
-  await new Api(server).wait({ assistant_id: "plain", input: { value: 1 } });
-  const sent = await eventually(() => collector.others.find(({ path }) => path === "/v1/traces"));
-  expect(sent.type).toBe("application/x-protobuf");
-  expect(sent.body.includes("agents-of-mine")).toBe(true);
-  const metrics = await eventually(() => collector.others.find(({ path }) => path === "/v1/metrics"));
-  expect(metrics.body.includes("skein_runs_created_total")).toBe(true);
+  const url = await eventually(() => /http:\S+/.exec(printed)?.[0]);
+  const env = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: url,
+    OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+    OTEL_BSP_SCHEDULE_DELAY: "60000",
+  };
+  await using server = await startServer({ env });
+  await new Api(server).wait(plain);
+  await server.stop();
+  const trace = await eventually(() => /trace [0-9a-f]{32}\n.*second.*\n/s.exec(printed)?.[0]);
+  expect(trace.replaceAll(/ {2}[\d.]+ ms|[0-9a-f]{32}/g, "")).toBe(
+    [
+      "trace ",
+      "  POST /runs/wait",
+      "    run plain",
+      "      attempt",
+      "        node first",
+      "        node second",
+      "",
+    ].join("\n"),
+  );
 });
 
-const PLAIN = `
-import { Annotation, END, START, StateGraph } from "@langchain/langgraph";
-export const graph = new StateGraph(Annotation.Root({ value: Annotation() }))
-  .addNode("only", ({ value }) => ({ value: value + 1 })).addEdge(START, "only").addEdge("only", END).compile();`;
+const ENDPOINT = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9" };
+const telemetry = (env: Record<string, string>) => readSettings("start", {}, loadProject(FIXTURES, env)).telemetry;
+
+test("what switches it on, and off", () => {
+  expect(telemetry({ OTEL_SERVICE_NAME: "x" })).toBeNull();
+  expect(telemetry({ OTEL_EXPORTER_OTLP_ENDPOINT: " " })).toBeNull();
+  expect(telemetry({ ...ENDPOINT, OTEL_SDK_DISABLED: "true" })).toBeNull();
+  expect(telemetry({ ...ENDPOINT, OTEL_TRACES_EXPORTER: "none", OTEL_METRICS_EXPORTER: "none" })).toBeNull();
+  const metrics = { protocol: "http/protobuf", intervalMs: 60_000, timeoutMs: 30_000 };
+  expect(telemetry(ENDPOINT)).toEqual({ env: ENDPOINT, traces: true, metrics });
+  expect(telemetry({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "http://x" })).toMatchObject({ traces: true, metrics: null });
+  expect(telemetry({ OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: "http://x" })).toMatchObject({ traces: false, metrics });
+});
 
 test.each([
-  [{ OTEL_EXPORTER_OTLP_PROTOCOL: "pigeon" }, 'OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf or http/json or grpc, not "pigeon"'],
+  [
+    { OTEL_EXPORTER_OTLP_PROTOCOL: "pigeon" },
+    'OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf or http/json or grpc, not "pigeon"',
+  ],
   [{ OTEL_TRACES_EXPORTER: "zipkin" }, 'OTEL_TRACES_EXPORTER must be otlp or none, not "zipkin"'],
   [{ OTEL_METRIC_EXPORT_INTERVAL: "soon" }, "OTEL_METRIC_EXPORT_INTERVAL must be"],
-  [{ OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: "delta" }, "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE must be cumulative"],
+  [
+    { OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: "delta" },
+    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE must be cumulative",
+  ],
   [{ OTEL_SDK_DISABLED: "maybe" }, "OTEL_SDK_DISABLED must be true or false"],
-])("%j is refused at start", async (env, why) => {
-  const start = startServer({ env: { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9", ...env } });
-  await expect(start).rejects.toThrow(why);
+])("%j is refused", (env, why) => {
+  expect(() => telemetry({ ...ENDPOINT, ...env })).toThrow(why);
 });

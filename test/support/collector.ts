@@ -49,7 +49,9 @@ interface Exported {
       })[];
     }[];
   }[];
-  readonly resourceMetrics?: readonly { readonly scopeMetrics: readonly { readonly metrics: readonly SeenMetric[] }[] }[];
+  readonly resourceMetrics?: readonly {
+    readonly scopeMetrics: readonly { readonly metrics: readonly SeenMetric[] }[];
+  }[];
 }
 
 export class Collector implements AsyncDisposable {
@@ -97,7 +99,9 @@ export class Collector implements AsyncDisposable {
   /** The spans of a run, and of what is around and in it, once it has ended and so many nodes have come. */
   async ofRun(run_id: string, nodes = 0): Promise<SeenSpan[]> {
     return eventually(() => {
-      const run = this.spans.find(({ name, attributes }) => name.startsWith("run ") && attributes["skein.run_id"] === run_id);
+      const run = this.spans.find(
+        ({ name, attributes }) => name.startsWith("run ") && attributes["skein.run_id"] === run_id,
+      );
       const trace = this.spans.filter(({ traceId }) => traceId === run?.traceId);
       const isWhole = trace.filter(isNode).length >= nodes && trace.some(({ spanId }) => spanId === run?.parentSpanId);
       return run !== undefined && isWhole ? trace : undefined;
@@ -130,7 +134,10 @@ export function treeOf(spans: readonly SeenSpan[]): string[] {
   const ids = new Set(spans.map(({ spanId }) => spanId));
   const under = (parent: string | undefined): string[] =>
     spans
-      .filter(({ parentSpanId }) => (parentSpanId !== undefined && ids.has(parentSpanId) ? parentSpanId : undefined) === parent)
+      .filter(
+        ({ parentSpanId }) =>
+          (parentSpanId !== undefined && ids.has(parentSpanId) ? parentSpanId : undefined) === parent,
+      )
       .map(({ name, spanId }) => {
         const children = under(spanId);
         return children.length === 0 ? name : `${name} [${children.join(", ")}]`;
