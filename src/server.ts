@@ -24,6 +24,7 @@ import { type CustomApp, loadApp } from "./http/custom-app.ts";
 import { Doors } from "./http/doors.ts";
 import { headerChooser } from "./http/headers.ts";
 import { offerInProcess } from "./http/in-process.ts";
+import type { Answered } from "./http/types.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
 import type { AgentTree } from "./schemas/protocol.ts";
@@ -83,6 +84,7 @@ const CANCEL_GRACE_MS = 5000;
 const SWEEP_KEYS_MS = 10 * 60_000;
 /** How often work of other processes is looked for, should the word of it be lost. */
 const POLL_MS = 5000;
+const PROBES = new Set(["/", "/ok", "/metrics"]);
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
 
@@ -162,6 +164,13 @@ async function assemble(
     broker: () => broker.state,
     eventStreams: () => ({ sse: protocol.readers, websocket: doors.sockets }),
   });
+  // Loaded only here, and only when it is asked for.
+  const telemetry =
+    settings.telemetry === null
+      ? null
+      : await (await import("./observability/otel.ts")).startTelemetry(settings.telemetry, metrics.registry, logger);
+  stack.push(() => telemetry?.stop());
+  const tracing = telemetry?.tracing ?? null;
   const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
   const logs = new EventLogs({
     shelf,
@@ -204,6 +213,7 @@ async function assemble(
     logs,
     logger,
     metrics,
+    tracing,
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
@@ -248,6 +258,7 @@ async function assemble(
     logs,
     logger,
     metrics,
+    tracing,
     ask,
     queue: {
       nudge: () => queue.nudge(),
@@ -262,12 +273,14 @@ async function assemble(
     onWebhook: () => webhooks.nudge(),
     ttl: ttl.defaults,
     checkWebhook: checkUrl,
+    langsmith: settings.langsmithProject,
   });
   const scheduler = new Scheduler({
     storage: database,
-    create: (take) => runService.createDue(take),
+    create: (take, from) => runService.createDue(take, from),
     logger,
     metrics,
+    tracing,
     clock: { ...systemClock, now: () => database.now() },
     ...(isShared ? { longestSleepMs: POLL_MS } : {}),
   });
@@ -321,7 +334,7 @@ async function assemble(
     metrics,
     tree,
     onError: (error) => onError(error, "a stream of events"),
-    command: (thread_id, command, headers) => commands.run(thread_id, command, headers),
+    command: (thread_id, command, from) => commands.run(thread_id, command, from),
   });
   const services: Services = {
     assistants,
@@ -336,10 +349,23 @@ async function assemble(
     }),
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
-    system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
+    system: new System({
+      storage: database,
+      metrics,
+      graphs: () => graphs,
+      broker: () => broker.state,
+      langsmith: settings.langsmithProject !== null,
+    }),
     ui: new Ui(bundles, assistants),
   };
 
+  const observe = (answered: Answered): void => {
+    const { route, method, status, ms } = answered;
+    metrics.httpMs.observe({ route, method, status }, ms);
+    // Probes come every few seconds, and say nothing.
+    const level = PROBES.has(route) ? "debug" : "info";
+    logger[level]({ ...answered, ms: Math.round(ms * 10) / 10 }, "request");
+  };
   const custom = await customising;
   const doors: Doors = new Doors({
     services,
@@ -354,7 +380,8 @@ async function assemble(
       logged: headerChooser(project.http.loggingHeaders),
     },
     logger,
-    observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
+    observe,
+    tracing,
     custom,
   });
   entered = doors;
@@ -464,7 +491,7 @@ async function assemble(
       await webhooks.stop();
       logs.close();
       await broker.close();
-      await pool.close();
+      await Promise.all([pool.close(), telemetry?.stop()]);
       await database.close();
     },
   };
@@ -580,6 +607,7 @@ function makePool(project: Project, settings: Settings, logger: Logger, onStorag
       project_dir: project.dir,
       server_url: "",
     },
+    tracesToLangsmith: settings.langsmithProject !== null,
     thread: {
       env: graphEnv(project),
       heapMb: settings.executorHeapMb,

@@ -1,13 +1,14 @@
 /** The HTTP API: middleware in order, then one line per resource. */
-import { randomUUID } from "node:crypto";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
 import type { AppSettings, Switch } from "../config/http.ts";
+import type { Tracing } from "../observability/tracing.ts";
 import type { Services } from "../services/contract.ts";
 import { cors } from "./cors.ts";
 import { before, type CustomApp } from "./custom-app.ts";
 import { errorResponse } from "./errors.ts";
 import type { ChooseHeaders } from "./headers.ts";
+import { observed } from "./observed.ts";
 import { onlyBelow, pathFinder } from "./prefix.ts";
 import { a2aRoutes } from "./routes/a2a.ts";
 import { assistantRoutes } from "./routes/assistants.ts";
@@ -39,6 +40,8 @@ export interface AppOptions {
   readonly settings: HttpSettings;
   readonly logger: Logger;
   readonly observe: Observe;
+  /** Null: nobody traces. */
+  readonly tracing?: Tracing | null;
   /** `system`: health, identity and numbers only. */
   readonly rooms?: Rooms;
   /** Says who sends a request, or refuses it. None: anybody may. */
@@ -58,17 +61,16 @@ const DEFAULT_HEARTBEAT_MS = 5000;
 
 /** Builds the app. Under @hono/node-server streams are written to Node's response. */
 export function createApp(options: AppOptions): App {
-  const { services, settings, logger, observe, rooms = "all" } = options;
-  const { maxBodyBytes, heartbeatMs = DEFAULT_HEARTBEAT_MS, configurable, logged, mountPrefix } = settings;
+  const { services, settings, logger, observe, tracing = null, rooms = "all" } = options;
+  const { maxBodyBytes, heartbeatMs = DEFAULT_HEARTBEAT_MS, configurable, mountPrefix } = settings;
   const getPath = pathFinder(mountPrefix);
   const app: App = new OpenAPIHono<HttpEnv>(getPath === undefined ? {} : { getPath });
-  app.use("*", observed(observe), requestId);
-  if (logged !== undefined) app.use("*", requestLog(logger, logged));
-  app.use("*", cors(settings.cors));
+  app.use("*", observed(observe, tracing, settings.logged), cors(settings.cors));
   app.onError((error, c) => errorResponse(c, error, logger));
   if (mountPrefix !== "") app.use("*", onlyBelow(mountPrefix, notFound));
   if (rooms === "all") beforeOurs(app, mountPrefix, options);
-  const room = { app, services, logger, maxBodyBytes, heartbeatMs, configurable };
+  if (configurable !== undefined) app.use("*", choosing(configurable));
+  const room = { app, services, logger, maxBodyBytes, heartbeatMs };
   if (rooms === "all") addRooms(room, settings);
   systemRoutes(room, settings);
 
@@ -125,34 +127,11 @@ const isOurs =
   (c: HttpContext): boolean =>
     methodsAt(app, c.req.path).length > 0;
 
-function observed(observe: Observe): MiddlewareHandler<HttpEnv> {
-  return async (c, next) => {
-    const start = performance.now();
-    await next();
-    observe(c.get("route") ?? "unknown", c.req.method, c.res.status, performance.now() - start);
-  };
-}
-
-/** Ids of callers are kept when they are safe to log and to echo. */
-const SAFE_ID = /^[\w.:/+=-]{1,128}$/;
-
-const requestId: MiddlewareHandler<HttpEnv> = async (c, next) => {
-  const given = c.req.header("x-request-id");
-  const id = given !== undefined && SAFE_ID.test(given) ? given : randomUUID();
-  c.set("request_id", id);
-  setHeader(c, "x-request-id", id);
-  await next();
-};
-
-const requestLog =
-  (logger: Logger, logged: ChooseHeaders): MiddlewareHandler<HttpEnv> =>
-  async (c, next) => {
-    const start = performance.now();
-    await next();
-    const { method, path, raw } = c.req;
-    const ms = Math.round(performance.now() - start);
-    const headers = logged(raw.headers) ?? {};
-    logger.info({ method, path, status: c.res.status, ms, request_id: c.get("request_id"), headers }, "request");
+const choosing =
+  (configurable: ChooseHeaders): MiddlewareHandler<HttpEnv> =>
+  (c, next) => {
+    c.set("chosen", configurable(c.req.raw.headers));
+    return next();
   };
 
 /** 405 when the path exists under another method (OPTIONS asks for just that), else 404. */

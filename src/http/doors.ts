@@ -121,17 +121,20 @@ export class Doors {
 
   /** Undefined when what they carry is disabled. */
   #makeUpgrades(mountPrefix: string): Upgrades | undefined {
-    const { services, settings, logger, custom = null } = this.#options;
+    const { services, settings, logger, observe, tracing = null, custom = null } = this.#options;
     if (settings.disabled.has("threads") || settings.disabled.has("runs")) return undefined;
-    const { cors, configurable, maxBodyBytes } = settings;
+    const { cors, configurable, logged, maxBodyBytes } = settings;
     const made = createUpgrades({
       protocol: services.protocol,
       cors,
       mountPrefix,
       configurable,
+      logged,
       refusalOf: custom && ((request) => refusalOf(custom.app, request, mountPrefix)),
       maxBodyBytes,
       logger,
+      observe,
+      tracing,
     });
     this.#sockets.push(made);
     return made;

@@ -1,12 +1,14 @@
 /** What the `http` room is given, and what it hangs on each request. */
 
+import type { IncomingHttpHeaders } from "node:http";
 import type { HttpBindings } from "@hono/node-server";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { CorsSettings, Switch } from "../config/http.ts";
+import type { RequestSpan, SpanIds } from "../observability/tracing.ts";
 import type { Services } from "../services/contract.ts";
 import type { OpenAnswers } from "./answers.ts";
-import type { ChooseHeaders } from "./headers.ts";
+import type { ChooseHeaders, ChosenHeaders } from "./headers.ts";
 
 /** The part of pino this room uses. */
 export interface Logger {
@@ -15,8 +17,22 @@ export interface Logger {
   error(fields: object, message: string): void;
 }
 
-/** Metrics hook, called once per answered request. `route` is the pattern, never the concrete path. */
-export type Observe = (route: string, method: string, status: number, ms: number) => void;
+/** A request that has been answered. */
+export interface Answered extends Partial<SpanIds> {
+  /** The pattern, never the concrete path. */
+  readonly route: string;
+  readonly method: string;
+  /** Without its query, which may hold secrets. */
+  readonly path: string;
+  readonly status: number;
+  readonly ms: number;
+  readonly request_id: string;
+  /** Those that the configuration wants to have in the log. */
+  readonly headers?: ChosenHeaders;
+}
+
+/** Called once per answered request. */
+export type Observe = (answered: Answered) => void;
 
 export interface HttpSettings {
   readonly maxBodyBytes: number;
@@ -32,7 +48,7 @@ export interface HttpSettings {
   readonly mountPrefix: string;
   /** Headers that become part of a run's `configurable`. */
   readonly configurable?: ChooseHeaders | undefined;
-  /** Headers that are written to the log: then each request has a line there. */
+  /** Headers that are written to the log. */
   readonly logged?: ChooseHeaders | undefined;
 }
 
@@ -42,6 +58,9 @@ export interface HttpEnv {
   Variables: {
     route: string;
     request_id: string;
+    span: RequestSpan | undefined;
+    /** Headers that become part of its runs' `configurable`. */
+    chosen: ChosenHeaders | undefined;
     /** Code of the project gets to see the answer before it goes. */
     isWrapped: boolean;
     /** Of a request without a connection of Node: to be fired when nobody reads its answer any more. */
@@ -59,8 +78,11 @@ export interface Room {
   readonly logger: Logger;
   readonly maxBodyBytes: number;
   readonly heartbeatMs: number;
-  readonly configurable: ChooseHeaders | undefined;
 }
+
+/** The request's headers as Node has them. */
+export const incomingHeaders = (c: HttpContext): IncomingHttpHeaders =>
+  c.env.incoming?.headers ?? Object.fromEntries(c.req.raw.headers);
 
 /** Where an answer can be written without a web response; undefined when it must be one. */
 export function nodeResponse(c: HttpContext): HttpBindings["outgoing"] | undefined {

@@ -6,12 +6,16 @@ import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
 import type { CorsSettings } from "../config/http.ts";
+import { SkeinError } from "../errors.ts";
+import { type RequestFacts, requestIdFrom } from "../observability/request.ts";
+import type { Tracing } from "../observability/tracing.ts";
 import { Id } from "../schemas/ids.ts";
 import type { ProtocolService, ProtocolSocket } from "../services/contract.ts";
 import { allowsOrigin } from "./cors.ts";
-import type { ChooseHeaders, ChosenHeaders } from "./headers.ts";
+import type { ChooseHeaders } from "./headers.ts";
+import { langsmithConfigurable } from "./langsmith.ts";
 import { belowPrefix } from "./prefix.ts";
-import type { Logger } from "./types.ts";
+import type { Logger, Observe } from "./types.ts";
 
 export interface UpgradesOptions {
   readonly protocol: Pick<ProtocolService, "session">;
@@ -20,11 +24,16 @@ export interface UpgradesOptions {
   readonly mountPrefix: string;
   /** Headers that become part of a run's `configurable`. */
   readonly configurable?: ChooseHeaders | undefined;
+  /** Headers that are written to the log. */
+  readonly logged?: ChooseHeaders | undefined;
   /** Resolves with why a request may not pass; null: it may. Null or absent: all may. */
   readonly refusalOf?: ((request: Request) => Promise<Refusal | null>) | null;
   /** Of one message. */
   readonly maxBodyBytes: number;
   readonly logger: Logger;
+  readonly observe: Observe;
+  /** Null: nobody traces. */
+  readonly tracing?: Tracing | null;
   /** Between two signs of life; a client that has given none to the last one is cut off. */
   readonly pingMs?: number;
 }
@@ -39,6 +48,7 @@ export interface Upgrades {
   readonly size: number;
 }
 
+const ROUTE = "/threads/{thread_id}/stream/events";
 const PATH = /^\/threads\/([^/]+)\/stream\/events$/;
 const PING_MS = 30_000;
 /** A client that does not answer to the close is cut off. */
@@ -50,20 +60,28 @@ const GOING_DOWN = ["503 Service Unavailable", "The server is going down"] as co
 const GOING = [1001, "the server is going down"] as const;
 const NO_BINARY = [1003, "only text frames are taken"] as const;
 
+/** Where a connection leads, and from what request. */
+interface Admitted {
+  readonly thread_id: string;
+  readonly from: RequestFacts;
+}
 interface Refusal {
   readonly status: number;
   readonly detail: string;
 }
-type Admission = { readonly thread_id: string; readonly configurable: ChosenHeaders | undefined } | Refusal;
+type Admission = Admitted | Refusal;
 
 export function createUpgrades({
   protocol,
   cors,
   mountPrefix,
   configurable,
+  logged,
   refusalOf = null,
   maxBodyBytes,
   logger,
+  observe,
+  tracing = null,
   pingMs = PING_MS,
 }: UpgradesOptions): Upgrades {
   const sockets = new WebSocketServer({
@@ -73,6 +91,8 @@ export function createUpgrades({
     clientTracking: false,
   });
   const open = new Map<WebSocket, { isAlive: boolean }>();
+  const ids = new WeakMap<IncomingMessage, string>();
+  sockets.on("headers", (lines, request) => lines.push(`x-request-id: ${ids.get(request)}`));
   let isClosed = false;
 
   const timer = setInterval(() => {
@@ -93,7 +113,7 @@ export function createUpgrades({
     }
     const client = { isAlive: true };
     open.set(webSocket, client);
-    const session = protocol.session(admission.thread_id, socketOf(webSocket, raw), admission);
+    const session = protocol.session(admission.thread_id, socketOf(webSocket, raw), admission.from);
     webSocket.on("pong", () => {
       client.isAlive = true;
     });
@@ -107,19 +127,39 @@ export function createUpgrades({
     });
   };
 
-  /** Who may not come in is told so when the connection stands. */
-  const entered = async (request: IncomingMessage, named: string): Promise<Admission> => {
-    const found = threadOf(request, named, cors);
-    if ("status" in found) return found;
-    if (refusalOf === null && configurable === undefined) return { ...found, configurable };
+  const admitted = async (request: IncomingMessage, given: string, facts: Facts): Promise<Admission> => {
+    const found = admit(request, given, cors, facts);
+    if ("status" in found || (refusalOf === null && configurable === undefined)) return found;
     try {
       const asked = webRequest(request);
       const refusal = (await refusalOf?.(asked)) ?? null;
-      return refusal ?? { ...found, configurable: configurable?.(asked.headers) };
+      if (refusal !== null) return refusal;
+      const { thread_id, from } = found;
+      return { thread_id, from: { ...from, configurable: { ...from.configurable, ...configurable?.(asked.headers) } } };
     } catch (err) {
-      logger.error({ err, path: request.url }, "a request for a WebSocket failed");
+      logger.error({ err, path: request.url, request_id: facts.request_id }, "a request for a WebSocket failed");
       return { status: 500, detail: "Internal Server Error" };
     }
+  };
+
+  /** A connection is a request too. It is counted and traced until it is open: it may stay so for days. */
+  const received = async (
+    request: IncomingMessage,
+    given: string,
+  ): Promise<{ admission: Admission; request_id: string }> => {
+    const start = performance.now();
+    const { headers, method = "GET", url = "/", httpVersion, socket } = request;
+    const request_id = requestIdFrom([headers["x-request-id"] ?? []].flat()[0]);
+    const path = pathOf(url, mountPrefix);
+    const client = socket.remoteAddress;
+    const span = tracing?.beginRequest({ method, path, headers, client, httpVersion, request_id });
+    const admission = await admitted(request, given, { request_id, trace: span?.context });
+    const status = "status" in admission ? admission.status : 101;
+    span?.end(ROUTE, status);
+    const chosen = logged?.(webRequest(request).headers);
+    const told = chosen === undefined ? span?.ids : { ...span?.ids, headers: chosen };
+    observe({ route: ROUTE, method, path, status, ms: performance.now() - start, request_id, ...told });
+    return { admission, request_id };
   };
 
   return {
@@ -135,12 +175,13 @@ export function createUpgrades({
       // Until ws has the socket nobody hears its errors, and an error nobody hears ends the process.
       const onError = (err: Error): void => logger.info({ err }, "a request for a WebSocket broke");
       socket.on("error", onError);
-      const path = PATH.exec(belowPrefix(new URL(request.url ?? "/", "http://localhost").pathname, mountPrefix) ?? "");
+      const path = PATH.exec(pathOf(request.url ?? "/", mountPrefix));
       if (isClosed) refuse(socket, ...GOING_DOWN);
       else if (path === null) refuse(socket, "404 Not Found", `Not Found: no WebSocket at ${request.url}`);
       else {
-        void entered(request, path[1] ?? "").then((admission) => {
+        void received(request, path[1] ?? "").then(({ admission, request_id }) => {
           if (isClosed) return refuse(socket, ...GOING_DOWN);
+          ids.set(request, request_id);
           return sockets.handleUpgrade(request, socket, head, (webSocket) => {
             socket.off("error", onError);
             serve(webSocket, socket, admission);
@@ -157,27 +198,36 @@ export function createUpgrades({
   };
 }
 
+/** Below the prefix, or nothing. */
+const pathOf = (url: string, mountPrefix: string): string =>
+  belowPrefix(new URL(url, "http://localhost").pathname, mountPrefix) ?? "";
+
+type Facts = Omit<RequestFacts, "configurable">;
+
 /** Without the body, which a request to upgrade has none of. */
 function webRequest({ url, headers, rawHeaders }: IncomingMessage): Request {
   const pairs = rawHeaders.flatMap((name, i): [string, string][] =>
     i % 2 === 0 ? [[name, rawHeaders[i + 1] ?? ""]] : [],
   );
   const base = `http://${headers.host ?? ""}`;
-  return new Request(new URL(url ?? "/", URL.canParse(base) ? base : "http://localhost"), { headers: pairs });
+  const isPlain = /^[\w.:[\]-]+$/.test(headers.host ?? "") && URL.canParse(base);
+  return new Request(new URL(url ?? "/", isPlain ? base : "http://localhost"), { headers: pairs });
 }
 
-/** The thread to which a connection may be opened from there. */
-function threadOf(
-  { headers }: IncomingMessage,
-  given: string,
-  cors: CorsSettings,
-): { readonly thread_id: string } | Refusal {
+/** Who may open a connection, and to which thread. */
+function admit({ headers }: IncomingMessage, given: string, cors: CorsSettings, facts: Facts): Admission {
   const { origin } = headers;
   if (origin !== undefined && !allowsOrigin(cors, origin)) {
     return { status: 403, detail: `${origin} is not among the origins that may call` };
   }
   const thread_id = Id.safeParse(decoded(given));
-  return thread_id.success ? { thread_id: thread_id.data } : { status: 422, detail: "thread_id: expected a UUID" };
+  if (!thread_id.success) return { status: 422, detail: "thread_id: expected a UUID" };
+  try {
+    return { thread_id: thread_id.data, from: { ...facts, configurable: langsmithConfigurable(headers) } };
+  } catch (error) {
+    if (error instanceof SkeinError) return { status: 422, detail: error.message };
+    throw error;
+  }
 }
 
 function decoded(segment: string): string {

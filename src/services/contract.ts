@@ -3,6 +3,7 @@
  * they know neither HTTP nor SQL text.
  */
 import type { CancelAction, Json } from "../executor/protocol.ts";
+import type { RequestFacts } from "../observability/request.ts";
 import type {
   Assistant,
   AssistantCreate,
@@ -124,20 +125,17 @@ export interface MessageOrigin {
 /** The door by which a run came, where it says more than the request. */
 export type RunOrigin = CommandOrigin | MessageOrigin;
 
-/** What the headers of a request say of the runs that it makes. */
-export interface FromHeaders {
-  /** The same request again gets the same runs. */
+/** The request that runs come from. With `repeatable`, the same request again gets the same runs. */
+export interface RunRequest extends RequestFacts {
   readonly repeatable?: Repeatable | undefined;
-  /** Members of `config.configurable`; they win over those of a body. */
-  readonly configurable?: Readonly<Record<string, string>> | undefined;
 }
 
 export interface RunsService {
   /** The only way a run comes to be. Stateful when `thread_id` is given. */
-  create(thread_id: string, request: RunCreateStateful, headers?: FromHeaders, origin?: RunOrigin): Promise<Run>;
-  createStateless(request: RunCreateStateless, headers?: FromHeaders): Promise<Run>;
+  create(thread_id: string, request: RunCreateStateful, from: RunRequest, origin?: RunOrigin): Promise<Run>;
+  createStateless(request: RunCreateStateless, from: RunRequest): Promise<Run>;
   /** All or none. */
-  createBatch(requests: readonly RunCreateStateless[], headers?: FromHeaders): Promise<readonly Run[]>;
+  createBatch(requests: readonly RunCreateStateless[], from: RunRequest): Promise<readonly Run[]>;
   /** `thread_id` null: by run id alone (stateless paths). 404 when unknown. */
   get(thread_id: string | null, run_id: string): Promise<Run>;
   list(thread_id: string, page: RunsPage): Promise<readonly Partial<Run>[]>;
@@ -185,9 +183,9 @@ export interface ProtocolService {
     signal: AbortSignal,
   ): Promise<AsyncIterable<readonly ProtocolFrame[]>>;
   /** What is on the other side of a connection that carries both, events and commands. */
-  session(thread_id: string, socket: ProtocolSocket, headers?: Pick<FromHeaders, "configurable">): ProtocolSession;
+  session(thread_id: string, socket: ProtocolSocket, from: RequestFacts): ProtocolSession;
   /** Never rejects: what goes wrong is an answer too. */
-  command(thread_id: string, command: ProtocolCommand, headers?: FromHeaders): Promise<ProtocolResponse>;
+  command(thread_id: string, command: ProtocolCommand, from: RunRequest): Promise<ProtocolResponse>;
 }
 
 /** How a task stands, whose newest run this is. */

@@ -4,7 +4,7 @@ import { notFound } from "../../src/errors.ts";
 import { type AppOptions, createApp } from "../../src/http/app.ts";
 import { Doors } from "../../src/http/doors.ts";
 import { type Listening, listen } from "../../src/http/listen.ts";
-import type { HttpSettings, Logger } from "../../src/http/types.ts";
+import type { Answered, HttpSettings, Logger } from "../../src/http/types.ts";
 import type { Assistant } from "../../src/schemas/assistants.ts";
 import type { Cron } from "../../src/schemas/crons.ts";
 import type { Run } from "../../src/schemas/runs.ts";
@@ -115,7 +115,7 @@ export interface Harness extends AsyncDisposable {
   readonly listening: Listening;
   readonly calls: Call[];
   readonly logged: { level: string; fields: object; message: string }[];
-  readonly observed: unknown[][];
+  readonly observed: Answered[];
   /** Arguments of the last call of a service function. */
   last(name: string): readonly unknown[];
   fetch(path: string, init?: RequestInit): Promise<Response>;
@@ -133,7 +133,7 @@ function faked(
 ): Told & { options: AppOptions } {
   const calls: Call[] = [];
   const logged: Harness["logged"] = [];
-  const observed: unknown[][] = [];
+  const observed: Answered[] = [];
   const log = (level: string) => (fields: object, message: string) => void logged.push({ level, fields, message });
   const logger: Logger = { info: log("info"), warn: log("warn"), error: log("error") };
   const options: AppOptions = {
@@ -148,7 +148,7 @@ function faked(
       ...settings,
     },
     logger,
-    observe: (...args) => void observed.push(args),
+    observe: (answered) => void observed.push(answered),
     ...before,
   };
   return { calls, logged, observed, last: (name) => calls.findLast((call) => call.name === name)?.args ?? [], options };
