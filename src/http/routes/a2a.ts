@@ -3,6 +3,7 @@ import { z } from "@hono/zod-openapi";
 import { SkeinError } from "../../errors.ts";
 import { JsonObject } from "../../schemas/common.ts";
 import { watchClient } from "../connections.ts";
+import { requestOf } from "../request.ts";
 import { sseData, whenReady } from "../respond.ts";
 import { mount } from "../route.ts";
 import { accepted, INVALID_PARAMS, INVALID_REQUEST, readRpc, rpcError } from "../rpc.ts";
@@ -115,7 +116,15 @@ async function post(room: Room, settings: HttpSettings, c: HttpContext, assistan
     return rpcError(c, 404, INVALID_PARAMS, `Assistant "${assistant_id}" not found`);
   }
   const { signal } = client;
-  const caller = { services, logger, assistant_id, url: c.req.url, version: settings.version, signal };
+  const caller = {
+    services,
+    logger,
+    assistant_id,
+    url: c.req.url,
+    version: settings.version,
+    from: requestOf(c),
+    signal,
+  };
   // Source: A2A 1.0, versioning: a header, or a parameter of the address.
   const version = c.req.header("a2a-version") ?? c.req.query("A2A-Version");
   const answer = answerA2a(caller, request, version);
