@@ -37,6 +37,7 @@ import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunOrigin, RunRequest, RunsPage, RunsService } from "./contract.ts";
 import { madeBefore, rememberMade } from "./idempotency.ts";
 import { claimed, newRun } from "./new-run.ts";
+import { requireQuestion } from "./tasks.ts";
 import { type TtlDefaults, ttlWithRun } from "./thread-ttl.ts";
 
 export interface RunsOptions {
@@ -393,6 +394,7 @@ export class Runs implements RunsService {
     const waiting = asked.command?.resume === undefined && command === undefined ? [] : waitingOn(thread);
     const request = command?.inputMayResume === true ? resumedByInput(asked, waiting, busyWith) : asked;
     requireWaiting(command?.mustWait ?? [], waiting, thread_id);
+    if (origin?.door === "message" && origin.answers !== null) await requireQuestion(tx, origin.answers);
     const run = newRun({
       assistant,
       thread_id,
