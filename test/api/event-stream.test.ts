@@ -247,3 +247,31 @@ describe("what is not kept any more", () => {
     expect((await rest.until(isEnd)).map(({ data }) => data)).toEqual(frames.slice(4).map(({ data }) => data));
   });
 });
+
+test("what an attempt was saying when it was killed is ended before the next begins", async () => {
+  await using server = await startServer();
+  const own = new Api(server);
+  const thread_id = randomUUID();
+  await using live = await own.open(path(thread_id), { body: { channels: ["messages"] } });
+  const params = {
+    assistant_id: "team",
+    input: { messages: [{ role: "user", content: "hello" }] },
+    config: { configurable: { delay_ms: 50 } },
+  };
+  await own.post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params });
+  await live.until((frame) => event(frame).params.data.event === "content-block-delta");
+  await server.restart("SIGKILL");
+  await using again = await own.open(path(thread_id), { body: { channels: ["messages", "lifecycle"] } });
+  const told = (await again.until(isEnd)).map((frame) => event(frame).params);
+  const [, second] = told.flatMap(({ namespace, data }, at) =>
+    namespace.length === 0 && data.event === "running" ? [at] : [],
+  );
+  const cut = told.slice(0, second);
+  expect(cut.slice(-3).map(({ data }) => [data.event, data.graph_name])).toEqual([
+    ["error", undefined],
+    ["interrupted", "agent"],
+    ["interrupted", "desk"],
+  ]);
+  const [begun] = cut.filter(({ data }) => data.event === "message-start");
+  expect(cut.at(-3)).toMatchObject({ namespace: begun.namespace, data: { id: begun.data.id } });
+});
