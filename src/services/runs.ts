@@ -374,7 +374,10 @@ export class Runs implements RunsService {
     const command = origin?.door === "command" ? origin : undefined;
     const waiting = asked.command?.resume === undefined && command === undefined ? [] : waitingOn(thread);
     const request = command?.inputMayResume === true ? resumedByInput(asked, waiting, busyWith) : asked;
-    requireWaiting(command?.mustWait ?? [], waiting, thread_id);
+    if (command?.mustWait !== undefined) {
+      requireWaiting(command.mustWait, waiting, thread_id);
+      if (busyWith !== undefined) await requireUnanswered(tx, command.mustWait, thread_id);
+    }
     const run = newRun({
       assistant,
       thread_id,
@@ -689,6 +692,14 @@ function requireWaiting(ids: readonly string[], waiting: readonly string[], thre
     throw new SkeinError("conflict", `Thread ${thread_id} waits for no answer`, { missing: "interrupt" });
   }
   throw notFound(`Thread ${thread_id} does not wait for an answer to ${gone.join(", ")}`, "interrupt");
+}
+
+/** A thread shows its questions until the run that has the answers has ended. */
+async function requireUnanswered(tx: Tx, ids: readonly string[], thread_id: string): Promise<void> {
+  for (const { run_id, kwargs } of await runs.inFlight(tx, thread_id)) {
+    const twice = ids.filter((id) => kwargs.answers?.includes(id));
+    if (twice.length > 0) throw conflict(`Run ${run_id} has the answer to ${twice.join(", ")} already`);
+  }
 }
 
 /** Ids of the interrupts the thread shows. */
