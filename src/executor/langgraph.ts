@@ -8,6 +8,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { BaseCheckpointSaver, BaseStore } from "@langchain/langgraph-checkpoint";
+import { type ChatModelClass, keepToolCallsApart } from "./tool-call-blocks.ts";
 import { type ContextProvider, lightenUntracedCalls, type RunTreeClass } from "./untraced.ts";
 
 /* ------------------------------------------------------------ what we know of LangGraph */
@@ -213,7 +214,7 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
   const checkpointFolder = packageFolder("@langchain/langgraph-checkpoint", folder);
   const checkpoint =
     checkpointFolder === undefined ? {} : ((await importer(checkpointFolder, cjs)(".")) as CheckpointModule);
-  await lightenCore(folder, cjs);
+  await mendCore(folder, cjs);
   return {
     Command: main.Command,
     Send: main.Send,
@@ -237,13 +238,18 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
 }
 
 /** LangChain's core as this copy of LangGraph gets it, with the LangSmith that core gets. */
-async function lightenCore(folder: string, cjs: boolean): Promise<void> {
+async function mendCore(folder: string, cjs: boolean): Promise<void> {
   const core = packageFolder("@langchain/core", folder);
-  const langsmith = core === undefined ? undefined : packageFolder("langsmith", core);
-  if (core === undefined || langsmith === undefined) return;
+  if (core === undefined) return;
   // Versions that have these elsewhere, or not at all, go without.
   const load = (folder: string, subpath: string): Promise<unknown> =>
     importer(folder, cjs)(subpath).catch(() => undefined);
+  const models = (await load(core, "./language_models/chat_models")) as
+    | { readonly BaseChatModel?: ChatModelClass }
+    | undefined;
+  if (models?.BaseChatModel !== undefined) keepToolCallsApart(models.BaseChatModel);
+  const langsmith = packageFolder("langsmith", core);
+  if (langsmith === undefined) return;
   const singletons = (await load(core, "./singletons")) as
     | { readonly AsyncLocalStorageProviderSingleton?: ContextProvider }
     | undefined;
