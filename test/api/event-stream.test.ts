@@ -227,7 +227,16 @@ describe("what is not kept any more", () => {
     const shown = event(await behind.next());
     expect(shown.method).toBe("values");
     expect(shown.seq).toBeGreaterThan(gap.seq);
+    // Who has seen its end has missed nothing.
+    await using ahead = await own.open(path(thread_id), {
+      body: { channels: ["lifecycle", "values"], since: event(frames.at(-1)).seq },
+    });
+    await using almost = await own.open(path(thread_id), {
+      body: { channels: ["lifecycle", "values"], since: event(frames.at(-1)).seq - 1 },
+    });
+    expect(event(await almost.next()).method).toBe("gap");
     await send("run.start", { ...plain });
+    expect(said(await ahead.until(isEnd))[0]).toBe("running");
     const next = await behind.until(isEnd);
     expect(said(next)[0]).toBe("running");
     expect(event(next[0]).seq).toBeGreaterThan(shown.seq);
