@@ -83,10 +83,12 @@ describe("refusals", () => {
     [{}, /^channels: /],
     [{ channels: [] }, /^channels: /],
     [{ channels: ["debug"] }, /^channels\.0: .*custom:<name>/],
+    [{ channels: Array.from({ length: 1001 }, () => "values") }, /^channels: .*1000/],
+    [{ channels: ["values"], namespaces: Array.from({ length: 1001 }, () => ["a"]) }, /^namespaces: .*1000/],
     [{ channels: ["values"], depth: -1 }, /^depth: /],
     [{ channels: ["values"], since: "x" }, /^since: /],
     [{ channels: ["values"], namespaces: [1] }, /^namespaces\.0: /],
-  ])("%j", async (body, detail) => {
+  ])("%.40j", async (body, detail) => {
     const answer = await api.http.post(path(randomUUID()), body);
     expect(answer.status).toBe(400);
     expect(answer.body).toEqual({ detail: expect.stringMatching(detail) });
