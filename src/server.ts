@@ -53,7 +53,7 @@ import { type Begun, type Broker, inProcess } from "./streaming/broker.ts";
 import { databaseOnly } from "./streaming/database-relay.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
 import { RedisBroker } from "./streaming/redis-broker.ts";
-import { UiBundles, type UiProject } from "./ui/bundles.ts";
+import { UiBundles } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
 export interface SkeinServer {
@@ -87,8 +87,6 @@ const POLL_MS = 5000;
 const PROBES = new Set(["/", "/ok", "/metrics"]);
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
-
-const uiOf = (dir: string, { components, shared }: Project["ui"]): UiProject => ({ dir, specs: components, shared });
 
 /** How clients come in: by a port that the server listens on, or by a host that hands their requests on. */
 export type Entrance = "port" | "host";
@@ -128,7 +126,7 @@ async function assemble(
   const loading = pool.start();
   loading.catch(() => undefined);
   const bundles = new UiBundles();
-  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(uiOf(project.dir, project.ui));
+  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(project.ui);
   bundling.catch(() => undefined);
   let entered: Doors | undefined;
   const call = async (request: Request): Promise<Response> => {
@@ -344,6 +342,7 @@ async function assemble(
     tasks: new Tasks({
       storage: database,
       onCancelled: (effects) => runService.act(effects),
+      onWebhook: () => webhooks.nudge(),
       untilEnd: (run_id) => runService.wait(null, run_id, new AbortController().signal),
       checkWebhook: checkUrl,
     }),
@@ -470,7 +469,7 @@ async function assemble(
       return graphs;
     },
     async reload(changed) {
-      await bundles.build(uiOf(project.dir, changed.ui));
+      await bundles.build(changed.ui);
       graphs = await pool.reload(changed.graphs);
       specs = changed.graphs;
       types.reset();

@@ -3,7 +3,14 @@ import type { MiddlewareHandler } from "hono";
 import type { CorsSettings } from "../config/http.ts";
 import { type HttpContext, type HttpEnv, setHeader } from "./types.ts";
 
-const EXPOSED = ["content-location", "location", "x-pagination-total", "x-pagination-next", "x-request-id"];
+const EXPOSED = [
+  "content-location",
+  "location",
+  "x-pagination-total",
+  "x-pagination-next",
+  "x-request-id",
+  "mcp-session-id",
+];
 
 /** Whether pages of this origin may call. */
 export const allowsOrigin = ({ origins, originPattern }: CorsSettings, origin: string): boolean =>

@@ -198,9 +198,11 @@ export function createUpgrades({
   };
 }
 
-/** Below the prefix, or nothing. */
-const pathOf = (url: string, mountPrefix: string): string =>
-  belowPrefix(new URL(url, "http://localhost").pathname, mountPrefix) ?? "";
+/** Of what a client sent as the target of its request, below the prefix; what is no URL has none. */
+function pathOf(target: string, mountPrefix: string): string {
+  const base = "http://localhost";
+  return URL.canParse(target, base) ? (belowPrefix(new URL(target, base).pathname, mountPrefix) ?? "") : "";
+}
 
 type Facts = Omit<RequestFacts, "configurable">;
 
