@@ -62,7 +62,10 @@ export function before(app: CustomApp, prefix: string): MiddlewareHandler<HttpEn
     try {
       const answer = await app.answer(withoutPrefix(c, prefix), c.env, ours);
       if (answer !== undefined) replace(c, answer, isOurs);
-      else if (!isOurs) await next();
+      else if (!isOurs) {
+        c.set("isWrapped", false);
+        await next();
+      }
     } catch (thrown) {
       if (isOurs) c.res = undefined;
       throw thrown;
