@@ -92,6 +92,17 @@ describe("inside Next.js", () => {
   });
 });
 
+/** What a program prints, line by line. */
+const outputOf = (file: string): string[] =>
+  execFileSync(process.execPath, [file], {
+    cwd: place.dir,
+    encoding: "utf8",
+    timeout: 40_000,
+    env: { ...process.env, LOG_LEVEL: "silent" },
+  })
+    .trim()
+    .split("\n");
+
 describe("the package", () => {
   it("says its types", () => {
     writeFileSync(
@@ -121,6 +132,42 @@ describe("the package", () => {
     execFileSync(process.execPath, [tsc, ...flags, "use.ts"], { cwd: place.dir, stdio: "pipe" });
   });
 
+  it("graphs call the server they run in, a port of its own may be opened, and the host's globals stay as they are", () => {
+    writeFileSync(
+      join(place.dir, "self.mjs"),
+      `import { Client } from "@langchain/langgraph-sdk";
+       import { Annotation, END, START, StateGraph } from "@langchain/langgraph";
+       const State = Annotation.Root({ thread: Annotation(), asked: Annotation() });
+       const ask = async () => ({ thread: (await new Client().threads.create()).thread_id });
+       export const graph = new StateGraph(State).addNode("ask", ask).addEdge(START, "ask").addEdge("ask", END).compile();`,
+    );
+    writeFileSync(join(place.dir, "self.json"), JSON.stringify({ graphs: { self: "./self.mjs:graph" } }));
+    const script = `
+      import { createServer } from "skein";
+      const before = [Request, Response];
+      const server = await createServer({ config: "self.json", data: "self-data", mountPrefix: "/here" });
+      const body = JSON.stringify({ assistant_id: "self", input: {} });
+      const headers = { "content-type": "application/json" };
+      const output = await (await server.fetch(new Request("http://x/here/runs/wait", { method: "POST", headers, body }))).json();
+      const thread = await server.fetch(new Request("http://x/here/threads/" + output.thread));
+      console.log(thread.status, before[0] === Request, before[1] === Response);
+      const { url, port } = await server.listen({ port: 0 });
+      console.log((await fetch(url + "/threads/" + output.thread)).status, port > 0, new URL(url).pathname);
+      await Promise.all([server.close(), server.close()]);
+      console.log(await fetch(url).then(() => "open", () => "closed"));
+      console.log(await server.listen({ port: 0 }).then(() => "open", (error) => error.message));
+      console.log(await createServer({ config: "nowhere" }).then(() => "started", (error) => error.message));
+    `;
+    writeFileSync(join(place.dir, "call.mjs"), script);
+    expect(outputOf("call.mjs")).toEqual([
+      "200 true true",
+      "200 true /here",
+      "closed",
+      "the server is closed",
+      expect.stringContaining("nowhere does not exist"),
+    ]);
+  });
+
   it("ends streams that are read by fetch when it closes, and starts again on the same data", async () => {
     const script = `
       import { createServer } from "skein";
@@ -147,18 +194,6 @@ describe("the package", () => {
       await second.close();
     `;
     writeFileSync(join(place.dir, "close.mjs"), script);
-    const output = execFileSync(process.execPath, ["close.mjs"], {
-      cwd: place.dir,
-      encoding: "utf8",
-      timeout: 40_000,
-      env: { ...process.env, LOG_LEVEL: "silent" },
-    });
-    expect(output.trim().split("\n")).toEqual([
-      "event: metadata",
-      "426",
-      "cut: the server is going down",
-      "503",
-      "1 true",
-    ]);
+    expect(outputOf("close.mjs")).toEqual(["event: metadata", "426", "cut: the server is going down", "503", "1 true"]);
   });
 });
