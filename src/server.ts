@@ -21,6 +21,7 @@ import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from ".
 import { Types } from "./graphs/type-schemas.ts";
 import { createApp, type Rooms } from "./http/app.ts";
 import { type Listening, listen } from "./http/listen.ts";
+import type { Answered } from "./http/types.ts";
 import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
@@ -50,7 +51,7 @@ import { type Begun, type Broker, inProcess } from "./streaming/broker.ts";
 import { databaseOnly } from "./streaming/database-relay.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
 import { RedisBroker } from "./streaming/redis-broker.ts";
-import { UiBundles, type UiProject } from "./ui/bundles.ts";
+import { UiBundles } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
 export interface SkeinServer {
@@ -80,10 +81,9 @@ const CANCEL_GRACE_MS = 5000;
 const SWEEP_KEYS_MS = 10 * 60_000;
 /** How often work of other processes is looked for, should the word of it be lost. */
 const POLL_MS = 5000;
+const PROBES = new Set(["/", "/ok", "/metrics"]);
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
-
-const uiOf = (dir: string, { components, shared }: Project["ui"]): UiProject => ({ dir, specs: components, shared });
 
 /** Starts a server. Rejects with GraphLoadError, StorageRefused, PortInUseError when it cannot serve. */
 export async function startServer(project: Project, settings: Settings, logger: Logger): Promise<SkeinServer> {
@@ -114,7 +114,7 @@ async function assemble(
   const loading = pool.start();
   loading.catch(() => undefined);
   const bundles = new UiBundles();
-  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(uiOf(project.dir, project.ui));
+  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(project.ui);
   bundling.catch(() => undefined);
 
   const sealing = sealingOf(settings);
@@ -141,6 +141,13 @@ async function assemble(
     broker: () => broker.state,
     eventStreams: () => ({ sse: protocol.readers, websocket: sockets.reduce((sum, { size }) => sum + size, 0) }),
   });
+  // Loaded only here, and only when it is asked for.
+  const telemetry =
+    settings.telemetry === null
+      ? null
+      : await (await import("./observability/otel.ts")).startTelemetry(settings.telemetry, metrics.registry, logger);
+  stack.push(() => telemetry?.stop());
+  const tracing = telemetry?.tracing ?? null;
   const sockets: Upgrades[] = [];
   const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
   const logs = new EventLogs({
@@ -184,6 +191,7 @@ async function assemble(
     logs,
     logger,
     metrics,
+    tracing,
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
@@ -228,6 +236,7 @@ async function assemble(
     logs,
     logger,
     metrics,
+    tracing,
     ask,
     queue: {
       nudge: () => queue.nudge(),
@@ -242,12 +251,14 @@ async function assemble(
     onWebhook: () => webhooks.nudge(),
     ttl: ttl.defaults,
     checkWebhook: checkUrl,
+    langsmith: settings.langsmithProject,
   });
   const scheduler = new Scheduler({
     storage: database,
-    create: (take) => runService.createDue(take),
+    create: (take, from) => runService.createDue(take, from),
     logger,
     metrics,
+    tracing,
     clock: { ...systemClock, now: () => database.now() },
     ...(isShared ? { longestSleepMs: POLL_MS } : {}),
   });
@@ -301,7 +312,7 @@ async function assemble(
     metrics,
     tree,
     onError: (error) => onError(error, "a stream of events"),
-    command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable),
+    command: (thread_id, command, from) => commands.run(thread_id, command, from),
   });
   const services: Services = {
     assistants,
@@ -311,15 +322,29 @@ async function assemble(
     tasks: new Tasks({
       storage: database,
       onCancelled: (effects) => runService.act(effects),
+      onWebhook: () => webhooks.nudge(),
       untilEnd: (run_id) => runService.wait(null, run_id, new AbortController().signal),
       checkWebhook: checkUrl,
     }),
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
-    system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
+    system: new System({
+      storage: database,
+      metrics,
+      graphs: () => graphs,
+      broker: () => broker.state,
+      langsmith: settings.langsmithProject !== null,
+    }),
     ui: new Ui(bundles, assistants),
   };
 
+  const observe = (answered: Answered): void => {
+    const { route, method, status, ms } = answered;
+    metrics.httpMs.observe({ route, method, status }, ms);
+    // Probes come every few seconds, and say nothing.
+    const level = PROBES.has(route) ? "debug" : "info";
+    logger[level]({ ...answered, ms: Math.round(ms * 10) / 10 }, "request");
+  };
   const appOf = (rooms: Rooms) =>
     createApp({
       services,
@@ -332,7 +357,8 @@ async function assemble(
         a2a: project.http.a2a,
       },
       logger,
-      observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
+      observe,
+      tracing,
       rooms,
     });
   const upgrades = (): Upgrades => {
@@ -341,6 +367,8 @@ async function assemble(
       corsOrigins: settings.corsOrigins,
       maxBodyBytes: settings.maxBodyBytes,
       logger,
+      observe,
+      tracing,
     });
     sockets.push(made);
     return made;
@@ -428,7 +456,7 @@ async function assemble(
       return graphs;
     },
     async reload(changed) {
-      await bundles.build(uiOf(project.dir, changed.ui));
+      await bundles.build(changed.ui);
       graphs = await pool.reload(changed.graphs);
       specs = changed.graphs;
       types.reset();
@@ -447,7 +475,7 @@ async function assemble(
       await webhooks.stop();
       logs.close();
       await broker.close();
-      await pool.close();
+      await Promise.all([pool.close(), telemetry?.stop()]);
       await database.close();
     },
   };
@@ -535,6 +563,7 @@ function makePool(project: Project, settings: Settings, logger: Logger, onStorag
       project_dir: project.dir,
       server_url: "",
     },
+    tracesToLangsmith: settings.langsmithProject !== null,
     thread: {
       env: graphEnv(project),
       heapMb: settings.executorHeapMb,

@@ -86,10 +86,7 @@ export const RunStartParams = RunCreateStateful.omit({
   if_not_exists: true,
   on_disconnect: true,
 })
-  .extend({
-    multitaskStrategy: MultitaskStrategy.nullish(),
-    langsmith_tracer: JsonObject.nullish().describe("Accepted; there is no such service, so it has no effect."),
-  })
+  .extend({ multitaskStrategy: MultitaskStrategy.nullish() })
   .transform((params, context) => {
     // RemoteGraph sends LangGraph's commands as input.
     if (!CommandAsInput.safeParse(params.input).success) return params;
