@@ -1,6 +1,7 @@
 /**
  * Shows the logs of this process to others. It reads each log as any follower does: what waits for Redis is the log itself,
- * which is bounded, and the slower Redis is, the larger are the chunks. Nobody waits for it.
+ * which is bounded, and the slower Redis is, the larger are the chunks. Nobody waits for it. When Redis falls behind what is
+ * in memory, the rest is left out: it is in the database, where readers elsewhere look for what Redis does not have.
  *
  * Redis may forget: it was restarted, flushed, or kept too little. Then the log is shown again from the oldest event that
  * can be had.
@@ -134,6 +135,7 @@ export class Publisher {
     const isOver = log.ended && !log.hasMoved;
     try {
       publication.busy = true;
+      publication.after = Math.max(publication.after, log.oldest - 1);
       const events = chunkOf(await log.own(publication.after));
       if (log.hasMoved && events.length === 0) return "done";
       const isLast = isOver && (events[events.length - 1]?.id ?? publication.after) + 1 >= log.next;

@@ -14,11 +14,14 @@ import type { LogElsewhere, WhichRun } from "./broker.ts";
 import type { EventLog } from "./event-log.ts";
 import type { RunEvent } from "./events.ts";
 import type { LogState } from "./redis-streams.ts";
-import { isGap, type RunOutput } from "./run-log.ts";
+import { earlierOf, isGap, type RunOutput } from "./run-log.ts";
 
 export interface RemoteSource {
   /** A page of what Redis has. Rejects when Redis is away. */
-  read(run_id: string, after: number): Promise<{ state: LogState | undefined; events: RunEvent[]; full: boolean }>;
+  read(
+    run_id: string,
+    after: number,
+  ): Promise<{ state: LogState | undefined; events: readonly RunEvent[]; full: boolean }>;
   /** A page of what the database has. */
   load(run_id: string, after: number): Promise<readonly RunEvent[]>;
   /** Calls back when the log may have grown, or is gone, until the returned function is called. */
@@ -243,7 +246,7 @@ export class RemoteLog implements LogElsewhere {
     const news = events.filter(({ id }) => id > this.#cursor);
     const [first] = news;
     if (first === undefined || this.#ended) return;
-    if (isGap(this.#cursor, first.id)) this.#startTail(first.id - 1);
+    if (first.id > this.#cursor + 1) this.#startTail(first.id - 1);
     for (const event of news) {
       this.#tail.push(event);
       this.#tailSize += event.data.length;
@@ -284,11 +287,10 @@ export class RemoteLog implements LogElsewhere {
   }
 
   async #older(after: number): Promise<readonly RunEvent[]> {
-    const { events } = await this.#source.read(this.run_id, after).catch(() => ({ events: [] as RunEvent[] }));
-    const [first] = events;
-    if (first !== undefined && !isGap(after, first.id)) return events;
-    const stored = await this.#source.load(this.run_id, after);
-    if (stored.length > 0) return stored;
+    const { events } = await this.#source.read(this.run_id, after).catch(() => ({ events: [] }));
+    if (events[0]?.id === after + 1) return events;
+    const page = earlierOf(await this.#source.load(this.run_id, after), events);
+    if (page[0] !== undefined && !isGap(after, page[0].id)) return page;
     throw unavailable(`the events after ${after} of run ${this.run_id} are no longer kept`);
   }
 

@@ -34,3 +34,13 @@ export const firstOfAttempt = (fence: number): number => (fence - 1) * 2 ** 32;
 
 /** Whether events may be missing between a reader's last event and this one. */
 export const isGap = (after: number, first: number): boolean => first > after + 1 && first % 2 ** 32 !== 0;
+
+/** Of two pages that may both begin later than was asked for: the one that begins first. */
+export const earlierOf = <E extends { readonly id: number }>(a: readonly E[], b: readonly E[]): readonly E[] =>
+  a[0] === undefined || (b[0] !== undefined && b[0].id < a[0].id) ? b : a;
+
+/** The first of the events, up to where some are missing: they may be elsewhere. */
+export function untilGap<E extends { readonly id: number }>(events: readonly E[]): readonly E[] {
+  const gap = events.findIndex(({ id }, at) => at > 0 && id !== (events[at - 1]?.id ?? id) + 1);
+  return gap === -1 ? events : events.slice(0, gap);
+}

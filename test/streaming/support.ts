@@ -30,6 +30,8 @@ export interface Process {
   log(run: RunRecord): Promise<RunLog>;
   /** All there is after an index, to the end. */
   read(run: RunRecord, after?: number): Promise<readonly RunEvent[]>;
+  /** Pages of events that it has read from the database. */
+  readonly pagesRead: number;
   /** The process is gone: it tells nobody anything any more. */
   die(): void;
 }
@@ -59,7 +61,13 @@ export class World {
     const broker = new RedisBroker({ uri, prefix, cluster: false, ...quiet, ...own });
     await broker.start(5000);
     const fences = new Map<string, number>();
-    const shelf = eventShelf(storage, (run_id) => fences.get(run_id));
+    const stored = eventShelf(storage, (run_id) => fences.get(run_id));
+    let pagesRead = 0;
+    const load = (run_id: string, after: number): Promise<readonly RunEvent[]> => {
+      pagesRead += 1;
+      return stored.load(run_id, after);
+    };
+    const shelf = { ...stored, load };
     const onError = (error: unknown): void => {
       throw error;
     };
@@ -124,7 +132,12 @@ export class World {
       const isMine = await storage.write((tx) => runs.settle(tx, run_id, fence, end));
       if (isMine && own !== undefined && isAlive) logs.end(own, output);
     };
-    return { broker, logs, hold, settle, log, read, die };
+    return {
+      ...{ broker, logs, hold, settle, log, read, die },
+      get pagesRead() {
+        return pagesRead;
+      },
+    };
   }
 }
 
