@@ -29,7 +29,7 @@ import { untilEnd } from "../streaming/follow.ts";
 import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
 import { followModes } from "../streaming/protocol/as-modes.ts";
-import type { RunLog, RunOutput } from "../streaming/run-log.ts";
+import { lackingEvents, type RunLog, type RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunOrigin, RunsPage, RunsService } from "./contract.ts";
@@ -151,12 +151,14 @@ export class Runs implements RunsService {
     options: FollowOptions,
   ): Promise<AsyncIterable<readonly RunEvent[]>> {
     const log = await this.#log(thread_id, run_id);
-    return followModes(log, {
-      after: options.after,
-      signal: options.signal,
-      wants: eventFilter(options.modes),
+    const { after, signal, modes } = options;
+    const events = followModes(log, {
+      after,
+      signal,
+      wants: eventFilter(modes),
       isNative: (id) => this.#isNative(id),
     });
+    return orLacking(log, events, signal);
   }
 
   async wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json> {
@@ -540,6 +542,12 @@ export class Runs implements RunsService {
     const config = { configurable: kwargs.config.configurable };
     return ask({ ask: "output", graph_id, config, thread_id, checkpoint: { checkpoint_id: run.checkpoint_id } });
   }
+}
+
+/** The events of a log; fails at the end when it lacks some. */
+async function* orLacking<E>(log: RunLog, events: AsyncIterable<E>, signal: AbortSignal): AsyncGenerator<E, void> {
+  yield* events;
+  if (log.lacksEvents && !signal.aborted) throw lackingEvents(log);
 }
 
 /** As long as ended logs stay in memory. */

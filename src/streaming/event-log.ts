@@ -100,6 +100,10 @@ export class EventLog implements RunLog {
     return this.#moved?.isCut ?? false;
   }
 
+  get lacksEvents(): boolean {
+    return this.#moved?.lacksEvents ?? false;
+  }
+
   /** Index the next event will get. */
   get next(): number {
     return this.#moved === undefined ? this.#next : Math.max(this.#next, this.#moved.next);

@@ -1,6 +1,7 @@
 /** Processes as far as logs and the broker go: each its own connections to one Redis, all on one real storage. */
 import { randomUUID } from "node:crypto";
 import { onTestFinished } from "vitest";
+import { leaveOutcome } from "../../src/engine/settle.ts";
 import { eventShelf } from "../../src/engine/shelf.ts";
 import type { RunRecord, Storage } from "../../src/storage/storage.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
@@ -85,10 +86,14 @@ export class World {
       now: () => storage.now(),
       tailLimit,
       keepEndedMs: 30_000,
+      leaveOutcome: (log) => leaveOutcome(storage, log),
       onError,
     });
     const limits = { keepEndedMs: 30_000, endedLimit: 64 * 1024 * 1024, tailLimit };
     const logs = new EventLogs({ shelf, onError, ...limits, onForget: () => undefined, relay });
+    broker.hear((signal) => {
+      if (signal.kind === "show") logs.show(signal.run_id);
+    });
     let isAlive = true;
     const die = (): void => {
       if (!isAlive) return;
