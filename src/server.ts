@@ -9,6 +9,7 @@ import { Queue } from "./engine/queue.ts";
 import { Reconciler } from "./engine/reconciler.ts";
 import { resealer } from "./engine/reseal.ts";
 import { Scheduler, systemClock } from "./engine/scheduler.ts";
+import { leaveOutcome } from "./engine/settle.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
 import { Store } from "./engine/store.ts";
@@ -168,6 +169,7 @@ async function assemble(
       now: () => database.now(),
       tailLimit: TAIL_LIMIT,
       keepEndedMs: KEEP_ENDED_MS,
+      leaveOutcome: (log) => leaveOutcome(database, log),
       onError: (error) => onError(error, "following runs of other processes"),
     }),
   });
@@ -195,6 +197,7 @@ async function assemble(
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
+    tellsEnds: () => broker.state === "in_process" || broker.state === "connected",
     onWebhook: () => webhooks.nudge(),
     onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
@@ -265,6 +268,7 @@ async function assemble(
   broker.hear((signal) => {
     if (signal.kind === "cancel") attempts.cancel(signal.run_id, signal.action);
     else if (signal.kind === "crons") scheduler.nudge();
+    else if (signal.kind === "show") logs.show(signal.run_id);
     else if (signal.kind === "over") for (const run_id of signal.run_ids) logs.over(run_id);
     else for (const run_id of signal.run_ids) stopRun(run_id);
   });
