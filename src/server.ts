@@ -9,6 +9,7 @@ import { Queue } from "./engine/queue.ts";
 import { Reconciler } from "./engine/reconciler.ts";
 import { resealer } from "./engine/reseal.ts";
 import { Scheduler, systemClock } from "./engine/scheduler.ts";
+import { leaveOutcome } from "./engine/settle.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
 import { Store } from "./engine/store.ts";
@@ -52,7 +53,7 @@ import { type Begun, type Broker, inProcess } from "./streaming/broker.ts";
 import { databaseOnly } from "./streaming/database-relay.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
 import { RedisBroker } from "./streaming/redis-broker.ts";
-import { UiBundles, type UiProject } from "./ui/bundles.ts";
+import { UiBundles } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
 export interface SkeinServer {
@@ -85,8 +86,6 @@ const POLL_MS = 5000;
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
 
-const uiOf = (dir: string, { components, shared }: Project["ui"]): UiProject => ({ dir, specs: components, shared });
-
 /** Starts a server. Rejects with GraphLoadError, StorageRefused, PortInUseError when it cannot serve. */
 export async function startServer(project: Project, settings: Settings, logger: Logger): Promise<SkeinServer> {
   const stack: (() => unknown)[] = [];
@@ -116,7 +115,7 @@ async function assemble(
   const loading = pool.start();
   loading.catch(() => undefined);
   const bundles = new UiBundles();
-  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(uiOf(project.dir, project.ui));
+  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(project.ui);
   bundling.catch(() => undefined);
 
   const sealing = sealingOf(settings);
@@ -170,6 +169,7 @@ async function assemble(
       now: () => database.now(),
       tailLimit: TAIL_LIMIT,
       keepEndedMs: KEEP_ENDED_MS,
+      leaveOutcome: (log) => leaveOutcome(database, log),
       onError: (error) => onError(error, "following runs of other processes"),
     }),
   });
@@ -197,6 +197,7 @@ async function assemble(
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
+    tellsEnds: () => broker.state === "in_process" || broker.state === "connected",
     onWebhook: () => webhooks.nudge(),
     onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
@@ -267,6 +268,7 @@ async function assemble(
   broker.hear((signal) => {
     if (signal.kind === "cancel") attempts.cancel(signal.run_id, signal.action);
     else if (signal.kind === "crons") scheduler.nudge();
+    else if (signal.kind === "show") logs.show(signal.run_id);
     else if (signal.kind === "over") for (const run_id of signal.run_ids) logs.over(run_id);
     else for (const run_id of signal.run_ids) stopRun(run_id);
   });
@@ -324,6 +326,7 @@ async function assemble(
     tasks: new Tasks({
       storage: database,
       onCancelled: (effects) => runService.act(effects),
+      onWebhook: () => webhooks.nudge(),
       untilEnd: (run_id) => runService.wait(null, run_id, new AbortController().signal),
       checkWebhook: checkUrl,
     }),
@@ -456,7 +459,7 @@ async function assemble(
       return graphs;
     },
     async reload(changed) {
-      await bundles.build(uiOf(project.dir, changed.ui));
+      await bundles.build(changed.ui);
       graphs = await pool.reload(changed.graphs);
       specs = changed.graphs;
       types.reset();

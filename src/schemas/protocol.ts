@@ -45,11 +45,18 @@ export const Namespace = z
   .array(z.string())
   .openapi("ProtocolNamespace", { description: "`name:runtime_id` segments; empty: the root graph." });
 
+/** Each new name among a thread's events is held against all of them. */
+const MOST_FILTERS = 1000;
+
 /** Body of an SSE stream, and parameters of `subscription.subscribe`. */
 export const EventStreamRequest = z
   .looseObject({
-    channels: z.array(Channel).min(1),
-    namespaces: z.array(Namespace).nullish().describe("Events at or below one of these. None, or left out: all."),
+    channels: z.array(Channel).min(1).max(MOST_FILTERS),
+    namespaces: z
+      .array(Namespace)
+      .max(MOST_FILTERS)
+      .nullish()
+      .describe("Events at or below one of these. None, or left out: all."),
     depth: z.int().min(0).nullish().describe("How many levels below the namespace that matched. Left out: all."),
     since: z.int().min(0).nullish().describe("Only events of a higher `seq`. Left out: all that are kept."),
   })

@@ -299,6 +299,22 @@ describe("input.respond", () => {
     expect(second.id).not.toBe(first.id);
   });
 
+  test("once, though the run that has the answer is still under way", async () => {
+    const thread = new Thread();
+    const gate = join(temp.dir, "once");
+    const [question] = questionsOf(await thread.ran("questions", { gate }));
+    const params = { interrupt_id: question.id, response: "yes" };
+    const { run_id } = await thread.result("input.respond", params);
+    expect(await thread.refused("input.respond", { ...params, response: "no" })).toEqual([
+      "invalid_argument",
+      expect.stringContaining(run_id),
+    ]);
+    writeFileSync(gate, "");
+    await thread.output(run_id);
+    expect((await thread.get("/state")).values.answers).toEqual(["1: yes"]);
+    expect(await thread.runs()).toHaveLength(2);
+  });
+
   test("a key answers once", async () => {
     const thread = new Thread();
     const [{ id }] = questionsOf(await thread.ran("hitl", {}));

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { TaskState } from "@a2a-js/sdk";
+import type { Client } from "@a2a-js/sdk/client";
 import { TaskNotCancelableError, TaskNotFoundError, UnsupportedOperationError } from "@a2a-js/sdk/errors";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { linesOf, openGate } from "../faults/support.ts";
@@ -269,6 +270,7 @@ describe("the client of 1.0", () => {
     expect(context.tasks.map(({ id }) => id)).toEqual([sent[1]?.id]);
     const failed = await client.listTasks({ ...LIST, status: TaskState.TASK_STATE_FAILED });
     expect(failed.tasks).toEqual([]);
+    expect(await pages(client, 2)).toEqual([ids, 3]);
     const later = await client.listTasks({
       ...LIST,
       statusTimestampAfter: new Date(Date.now() + 60_000).toISOString(),
@@ -276,6 +278,40 @@ describe("the client of 1.0", () => {
     expect(later.tasks).toEqual([]);
   });
 });
+
+test("what changed last is listed first, and counted as one task however many runs it has", async () => {
+  const { assistant_id } = await ok(http(server.url).post("/assistants", { graph_id: "hitl" }));
+  const client = await agent(server, assistant_id);
+  const [answered, withdrawn, waiting] = [
+    await send(client, { data: {} }),
+    await send(client, { data: {} }),
+    await send(client, { data: {} }),
+  ].map(({ id }) => id);
+  expect(await pages(client, 2)).toEqual([[waiting, withdrawn, answered], 3]);
+  const { status: gone } = await client.cancelTask({ ...tasks(withdrawn ?? ""), metadata: undefined });
+  const before = new Date(Date.parse(gone?.timestamp ?? "") + 1).toISOString();
+  await send(client, { text: "yes", taskId: answered ?? "" });
+  expect(await pages(client, 2)).toEqual([[answered, withdrawn, waiting], 3]);
+  expect(await pages(client, 1, { statusTimestampAfter: before })).toEqual([[answered], 1]);
+  const states = [
+    [TaskState.TASK_STATE_INPUT_REQUIRED, waiting],
+    [TaskState.TASK_STATE_CANCELED, withdrawn],
+    [TaskState.TASK_STATE_COMPLETED, answered],
+  ] as const;
+  for (const [status, id] of states) expect(await pages(client, 1, { status })).toEqual([[id], 1]);
+});
+
+/** Ids of all tasks that are listed, page by page, and how many there are said to be. */
+async function pages(client: Client, pageSize: number, more: object = {}): Promise<[ids: string[], total: number]> {
+  const ids: string[] = [];
+  let pageToken = "";
+  for (;;) {
+    const page = await client.listTasks({ ...LIST, ...more, pageSize, pageToken });
+    ids.push(...page.tasks.map(({ id }) => id));
+    if (page.nextPageToken === "") return [ids, page.totalSize];
+    pageToken = page.nextPageToken;
+  }
+}
 
 const LIST = {
   tenant: "",
@@ -456,6 +492,18 @@ describe("push notifications", () => {
       task: { id: behind.id, status: { state: "TASK_STATE_CANCELED" } },
     });
     openGate(way, 1, 2, 3);
+  });
+
+  test("tell of a task that is given up while it waits", async () => {
+    await using inbox = await Inbox.open();
+    const client = await agent(server, "hitl");
+    const task = await send(client, { data: {} }, { push: { url: inbox.url } });
+    await inbox.wait(1);
+    const canceled = await client.cancelTask({ ...tasks(task.id), metadata: undefined });
+    const [, second] = await inbox.wait(2);
+    expect(second?.body).toMatchObject({
+      task: { id: task.id, status: { state: "TASK_STATE_CANCELED", timestamp: canceled.status?.timestamp } },
+    });
   });
 
   test("follow the rules for webhooks", async () => {

@@ -66,11 +66,11 @@ async function* oneOf(envelope: object): AsyncGenerator<object, void, undefined>
   yield envelope;
 }
 
-/** Without a word of it a client speaks 0.3, which had no such header. Source: A2A 1.0, versioning. */
+/** Without a word of it a client speaks 0.3, which had no such header; patches change nothing. Source: A2A 1.0, versioning. */
 function wireOf(version: string | undefined): Wire {
   const given = (version ?? "").trim();
-  if (given === "" || /^0\.3(\.|$)/.test(given)) return "0.3";
-  if (/^1(\.0)?(\.|$)/.test(given)) return "1.0";
+  if (given === "" || /^0\.3(\.\d+)?$/.test(given)) return "0.3";
+  if (/^1(\.0(\.\d+)?)?$/.test(given)) return "1.0";
   throw new VersionNotSupportedError(`A2A-Version: ${given} is not supported; 1.0 and 0.3 are`);
 }
 
