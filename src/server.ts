@@ -22,6 +22,7 @@ import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from ".
 import { Types } from "./graphs/type-schemas.ts";
 import { createApp, type Rooms } from "./http/app.ts";
 import { type Listening, listen } from "./http/listen.ts";
+import { PROBES } from "./http/observed.ts";
 import type { Answered } from "./http/types.ts";
 import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
 import type { Logger } from "./observability/logger.ts";
@@ -82,7 +83,6 @@ const CANCEL_GRACE_MS = 5000;
 const SWEEP_KEYS_MS = 10 * 60_000;
 /** How often work of other processes is looked for, should the word of it be lost. */
 const POLL_MS = 5000;
-const PROBES = new Set(["/", "/ok", "/metrics"]);
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
 
@@ -345,7 +345,6 @@ async function assemble(
   const observe = (answered: Answered): void => {
     const { route, method, status, ms } = answered;
     metrics.httpMs.observe({ route, method, status }, ms);
-    // Probes come every few seconds, and say nothing.
     const level = PROBES.has(route) ? "debug" : "info";
     logger[level]({ ...answered, ms: Math.round(ms * 10) / 10 }, "request");
   };
