@@ -724,9 +724,10 @@ function resumedByInput(
   waiting: readonly string[],
   busyWith: string | undefined,
 ): RunCreateStateful {
-  const { input, config, checkpoint, checkpoint_id } = request;
+  const { input, command, config, checkpoint, checkpoint_id } = request;
   const named = config?.configurable?.checkpoint_id ?? checkpoint?.checkpoint_id ?? checkpoint_id;
-  if (input == null || named != null || waiting.length === 0 || busyWith !== undefined) return request;
+  if (input == null || command != null || named != null || waiting.length === 0 || busyWith !== undefined)
+    return request;
   return { ...request, input: null, command: { resume: input } };
 }
 
