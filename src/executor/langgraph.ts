@@ -258,9 +258,11 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
 async function openCore(folder: string, cjs: boolean): Promise<Pick<LangGraph, "langsmithTracer" | "flushTraces">> {
   const core = packageFolder("@langchain/core", folder);
   const langsmith = core === undefined ? undefined : packageFolder("langsmith", core);
-  if (core === undefined) throw new Error(`Cannot find @langchain/core from ${folder}: install it beside LangGraph.`);
-  if (langsmith !== undefined) await lightenCore(core, langsmith, cjs);
-  const load = importer(core, cjs);
+  if (core !== undefined && langsmith !== undefined) await lightenCore(core, langsmith, cjs);
+  const load = async (subpath: string): Promise<unknown> => {
+    if (core === undefined) throw new Error(`Cannot find @langchain/core from ${folder}: install it beside LangGraph.`);
+    return importer(core, cjs)(subpath);
+  };
   return {
     async langsmithTracer(where) {
       const { LangChainTracer } = (await load("./tracers/tracer_langchain")) as TracerModule;
