@@ -31,7 +31,7 @@ import { untilEnd } from "../streaming/follow.ts";
 import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
 import { followModes } from "../streaming/protocol/as-modes.ts";
-import type { RunLog, RunOutput } from "../streaming/run-log.ts";
+import { lackingEvents, type RunLog, type RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunOrigin, RunRequest, RunsPage, RunsService } from "./contract.ts";
@@ -171,12 +171,14 @@ export class Runs implements RunsService {
     options: FollowOptions,
   ): Promise<AsyncIterable<readonly RunEvent[]>> {
     const log = await this.#log(thread_id, run_id);
-    return followModes(log, {
-      after: options.after,
-      signal: options.signal,
-      wants: eventFilter(options.modes),
+    const { after, signal, modes } = options;
+    const events = followModes(log, {
+      after,
+      signal,
+      wants: eventFilter(modes),
       isNative: (id) => this.#isNative(id),
     });
+    return orLacking(log, events, signal);
   }
 
   async wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json> {
@@ -574,6 +576,12 @@ interface InLine {
 function idsInLine(runs: readonly InLine[]): readonly string[] {
   const places = new Map(runs.map(({ run_id, place }) => [run_id, place]));
   return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
+}
+
+/** The events of a log; fails at the end when it lacks some. */
+async function* orLacking<E>(log: RunLog, events: AsyncIterable<E>, signal: AbortSignal): AsyncGenerator<E, void> {
+  yield* events;
+  if (log.lacksEvents && !signal.aborted) throw lackingEvents(log);
 }
 
 /** As long as ended logs stay in memory. */

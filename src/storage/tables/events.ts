@@ -13,11 +13,11 @@ export async function open(tx: Tx, run_id: string, thread_id: string, place = 0)
   await openLog(tx, [{ run_id, thread_id, ended_at: null, place }]);
 }
 
-const appendChunk = insertRows("event_chunks", ["run_id", "first", "last", "events"]);
+const appendChunks = insertRows("event_chunks", ["run_id", "first", "last", "events"]);
 
-/** Adds a chunk. Throws when a chunk that starts with the same event is there. */
-export async function append(tx: Tx, chunk: EventChunk): Promise<void> {
-  await appendChunk(tx, [chunk]);
+/** Adds chunks. Throws when a chunk that starts with the same event is there. */
+export async function append(tx: Tx, chunks: readonly EventChunk[]): Promise<void> {
+  await appendChunks(tx, chunks);
 }
 
 interface Page {
