@@ -25,7 +25,7 @@ import { isShared, lockThread, lockThreads } from "../locks.ts";
 import { prepared } from "../prepared.ts";
 import type { NewRun, RunRecord, Tx } from "../storage.ts";
 
-type Row = Omit<Selectable<Database["runs"]>, "behind">;
+type Row = Omit<Selectable<Database["runs"]>, "behind" | "told_to">;
 
 const COLUMNS = [
   "run_id",
@@ -691,6 +691,8 @@ export async function begunOfThread(db: Tx, thread_id: string, from: number | nu
 export type EndedRun = Pick<RunRecord, "run_id" | "checkpoint_id"> & {
   readonly started_at: number;
   readonly ended_at: number;
+  /** The number on its thread of its last event, once its events have been swept. */
+  readonly told_to: number | null;
 };
 
 /** Runs of the thread that have begun, and ended after a time (null: ever), newest first. */
@@ -701,7 +703,7 @@ export async function endedOfThread(
 ): Promise<EndedRun[]> {
   return db
     .selectFrom("runs")
-    .select(["run_id", "checkpoint_id", "started_at", "ended_at"])
+    .select(["run_id", "checkpoint_id", "started_at", "ended_at", "told_to"])
     .where("thread_id", "=", thread_id)
     .where("started_at", "is not", null)
     .where("ended_at", "is not", null)
