@@ -236,6 +236,28 @@ export async function listOfAssistant(db: Tx, page: AssistantPage): Promise<RunR
   return rows.map(toRecord);
 }
 
+/** Of these runs the newest of their threads, each with the thread's status. */
+export async function newestOfThreads(db: Tx, run_ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  if (run_ids.length === 0) return new Map();
+  const rows = await db
+    .selectFrom("runs")
+    .innerJoin("threads", "threads.thread_id", "runs.thread_id")
+    .select(["runs.run_id", "threads.status"])
+    .where("runs.run_id", "in", run_ids)
+    .where(({ not, exists, selectFrom }) =>
+      not(
+        exists(
+          selectFrom("runs as later")
+            .select("later.run_id")
+            .whereRef("later.thread_id", "=", "runs.thread_id")
+            .whereRef("later.seq", ">", "runs.seq"),
+        ),
+      ),
+    )
+    .execute();
+  return new Map(rows.map(({ run_id, status }) => [run_id, status]));
+}
+
 /** How many there are. Walks them all. */
 export async function countOfAssistant(db: Tx, filter: Omit<AssistantPage, "before" | "limit">): Promise<number> {
   const { total } = await ofAssistant(db, { ...filter, before: null })
