@@ -9,6 +9,7 @@ import { Queue } from "./engine/queue.ts";
 import { Reconciler } from "./engine/reconciler.ts";
 import { resealer } from "./engine/reseal.ts";
 import { Scheduler, systemClock } from "./engine/scheduler.ts";
+import { leaveOutcome } from "./engine/settle.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
 import { Store } from "./engine/store.ts";
@@ -24,6 +25,7 @@ import { type CustomApp, loadApp } from "./http/custom-app.ts";
 import { Doors } from "./http/doors.ts";
 import { headerChooser } from "./http/headers.ts";
 import { offerInProcess } from "./http/in-process.ts";
+import { PROBES } from "./http/observed.ts";
 import type { Answered } from "./http/types.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
@@ -84,7 +86,6 @@ const CANCEL_GRACE_MS = 5000;
 const SWEEP_KEYS_MS = 10 * 60_000;
 /** How often work of other processes is looked for, should the word of it be lost. */
 const POLL_MS = 5000;
-const PROBES = new Set(["/", "/ok", "/metrics"]);
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
 
@@ -188,6 +189,7 @@ async function assemble(
       now: () => database.now(),
       tailLimit: TAIL_LIMIT,
       keepEndedMs: KEEP_ENDED_MS,
+      leaveOutcome: (log) => leaveOutcome(database, log),
       onError: (error) => onError(error, "following runs of other processes"),
     }),
   });
@@ -215,6 +217,7 @@ async function assemble(
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
+    tellsEnds: () => broker.state === "in_process" || broker.state === "connected",
     onWebhook: () => webhooks.nudge(),
     onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
@@ -285,6 +288,7 @@ async function assemble(
   broker.hear((signal) => {
     if (signal.kind === "cancel") attempts.cancel(signal.run_id, signal.action);
     else if (signal.kind === "crons") scheduler.nudge();
+    else if (signal.kind === "show") logs.show(signal.run_id);
     else if (signal.kind === "over") for (const run_id of signal.run_ids) logs.over(run_id);
     else for (const run_id of signal.run_ids) stopRun(run_id);
   });
@@ -361,7 +365,6 @@ async function assemble(
   const observe = (answered: Answered): void => {
     const { route, method, status, ms } = answered;
     metrics.httpMs.observe({ route, method, status }, ms);
-    // Probes come every few seconds, and say nothing.
     const level = PROBES.has(route) ? "debug" : "info";
     logger[level]({ ...answered, ms: Math.round(ms * 10) / 10 }, "request");
   };

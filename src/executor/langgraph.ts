@@ -255,7 +255,7 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
   };
 }
 
-/** LangChain's core as this copy of LangGraph gets it, with the LangSmith that core gets. */
+/** LangChain's core as this copy of LangGraph gets it, mended. */
 async function openCore(folder: string, cjs: boolean): Promise<Pick<LangGraph, "langsmithTracer" | "flushTraces">> {
   const core = packageFolder("@langchain/core", folder);
   if (core !== undefined) await mendCore(core, cjs);
@@ -274,7 +274,7 @@ async function openCore(folder: string, cjs: boolean): Promise<Pick<LangGraph, "
   };
 }
 
-/** Tool calls stay apart from text, and untraced calls become cheap. */
+/** No call of a tool is lost in text; untraced calls become cheap, with the LangSmith that core gets. */
 async function mendCore(core: string, cjs: boolean): Promise<void> {
   // Versions that have these elsewhere, or not at all, go without.
   const load = (folder: string, subpath: string): Promise<unknown> =>

@@ -105,8 +105,8 @@ export function createUpgrades({
     }
   }, pingMs).unref();
 
-  const serve = (webSocket: WebSocket, raw: Duplex, admission: Admission): void => {
-    webSocket.on("error", (err) => logger.info({ err }, "a WebSocket broke"));
+  const serve = (webSocket: WebSocket, raw: Duplex, admission: Admission, request_id: string): void => {
+    webSocket.on("error", (err) => logger.info({ err, request_id }, "a WebSocket broke"));
     if ("status" in admission) {
       closeWith(webSocket, 4000 + admission.status, admission.detail);
       return;
@@ -184,7 +184,7 @@ export function createUpgrades({
           ids.set(request, request_id);
           return sockets.handleUpgrade(request, socket, head, (webSocket) => {
             socket.off("error", onError);
-            serve(webSocket, socket, admission);
+            serve(webSocket, socket, admission, request_id);
           });
         });
       }

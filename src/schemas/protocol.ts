@@ -76,18 +76,25 @@ export const ProtocolCommand = z
   .openapi("ProtocolCommand");
 export type ProtocolCommand = z.infer<typeof ProtocolCommand>;
 
+const CommandAsInput = z.object({ lg_name: z.literal("Command") });
+
 /** What a REST run takes, but for how it is shown: streams ask for that themselves. The strategy in both spellings of clients. */
 export const RunStartParams = RunCreateStateful.omit({
-  command: true,
   stream_mode: true,
   stream_subgraphs: true,
   stream_resumable: true,
-  checkpoint: true,
   if_not_exists: true,
   on_disconnect: true,
-}).extend({
-  multitaskStrategy: MultitaskStrategy.nullish(),
-});
+})
+  .extend({ multitaskStrategy: MultitaskStrategy.nullish() })
+  .transform((params, context) => {
+    // RemoteGraph sends LangGraph's commands as input.
+    if (!CommandAsInput.safeParse(params.input).success) return params;
+    const command = Command.safeParse(params.input);
+    if (command.success) return { ...params, input: null, command: command.data };
+    context.addIssue({ code: "custom", path: ["input"], message: `no command: ${command.error.issues[0]?.message}` });
+    return z.NEVER;
+  });
 export type RunStartParams = z.infer<typeof RunStartParams>;
 
 const InterruptId = z.string().min(1);

@@ -31,7 +31,7 @@ import { untilEnd } from "../streaming/follow.ts";
 import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
 import { followModes } from "../streaming/protocol/as-modes.ts";
-import type { RunLog, RunOutput } from "../streaming/run-log.ts";
+import { lackingEvents, type RunLog, type RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunOrigin, RunRequest, RunsPage, RunsService } from "./contract.ts";
@@ -171,12 +171,14 @@ export class Runs implements RunsService {
     options: FollowOptions,
   ): Promise<AsyncIterable<readonly RunEvent[]>> {
     const log = await this.#log(thread_id, run_id);
-    return followModes(log, {
-      after: options.after,
-      signal: options.signal,
-      wants: eventFilter(options.modes),
+    const { after, signal, modes } = options;
+    const events = followModes(log, {
+      after,
+      signal,
+      wants: eventFilter(modes),
       isNative: (id) => this.#isNative(id),
     });
+    return orLacking(log, events, signal);
   }
 
   async wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json> {
@@ -576,6 +578,12 @@ function idsInLine(runs: readonly InLine[]): readonly string[] {
   return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
 }
 
+/** The events of a log; fails at the end when it lacks some. */
+async function* orLacking<E>(log: RunLog, events: AsyncIterable<E>, signal: AbortSignal): AsyncGenerator<E, void> {
+  yield* events;
+  if (log.lacksEvents && !signal.aborted) throw lackingEvents(log);
+}
+
 /** As long as ended logs stay in memory. */
 const REMEMBERED_ELSEWHERE_MS = 30_000;
 const IN_FLIGHT: readonly ("pending" | "running")[] = ["pending", "running"];
@@ -716,9 +724,10 @@ function resumedByInput(
   waiting: readonly string[],
   busyWith: string | undefined,
 ): RunCreateStateful {
-  const { input, config, checkpoint, checkpoint_id } = request;
+  const { input, command, config, checkpoint, checkpoint_id } = request;
   const named = config?.configurable?.checkpoint_id ?? checkpoint?.checkpoint_id ?? checkpoint_id;
-  if (input == null || named != null || waiting.length === 0 || busyWith !== undefined) return request;
+  if (input == null || command != null || named != null || waiting.length === 0 || busyWith !== undefined)
+    return request;
   return { ...request, input: null, command: { resume: input } };
 }
 

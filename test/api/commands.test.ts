@@ -189,6 +189,20 @@ describe("run.start", () => {
     expect((await busy.output(third.run_id)).answers).toEqual(["1: a", "input"]);
   });
 
+  test("a command is taken as REST takes it, or as the input that RemoteGraph makes of it", async () => {
+    const thread = new Thread();
+    for (const make of [
+      (resume: string) => ({ input: null, command: { resume } }),
+      (resume: string) => ({ input: { lg_name: "Command", resume, goto: [] } }),
+    ]) {
+      await thread.ran("hitl", {});
+      const { run_id } = await thread.result("run.start", { assistant_id: "hitl", ...make("yes") });
+      expect(await thread.output(run_id)).toMatchObject({ answers: { person: "yes" } });
+    }
+    const params = { assistant_id: "hitl", input: { lg_name: "Command", goto: 1 } };
+    expect(await thread.refused("run.start", params)).toEqual(["invalid_argument", expect.stringMatching(/^input: /)]);
+  });
+
   test("static breakpoints take no answer", async () => {
     const thread = new Thread();
     await thread.ran("plain", { value: 1 }, { interrupt_before: ["second"] });

@@ -59,6 +59,8 @@ export const graph = new StateGraph(Annotation.Root({ value: Annotation() }))
   .addNode("fail", fail).addEdge(START, "fail").compile();
 `;
 
+// biome-ignore lint/suspicious/noExplicitAny: events of several kinds; `expect` is the check.
+type Any = any;
 const gate = () => join(temp.dir, randomUUID());
 const tasks = (id: string) => ({ tenant: "", id });
 
@@ -357,6 +359,19 @@ describe("the client of 0.3", () => {
     expect(final).toEqual(["completed", true]);
     const late = await client.cancelTask({ id: answer.result.id });
     expect(late).toMatchObject({ error: { code: -32002 } });
+  });
+
+  test("a stream that ends with a question says that it ends; who comes late hears the question only", async () => {
+    const client = await legacyAgent(server, "hitl");
+    const parts = [{ kind: "data" as const, data: { question: "?" } }];
+    const events: Any[] = await all(client.sendMessageStream(legacy("", { parts })));
+    expect(events.at(-1)).toMatchObject({ kind: "status-update", final: true, status: { state: "input-required" } });
+    const late: Any[] = await all(client.resubscribeTask({ id: events[0].id }));
+    expect(late.map(({ kind, status }) => [kind, status?.state])).toEqual([
+      ["task", "input-required"],
+      ["artifact-update", undefined],
+      ["status-update", "input-required"],
+    ]);
   });
 
   test("resumes with text, and with a command", async () => {

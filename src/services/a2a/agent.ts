@@ -318,8 +318,7 @@ export class Agent implements A2ARequestHandler {
   async #known(task: TaskView, withOutput: boolean): Promise<KnownTask> {
     const { services, signal } = this.#caller;
     const { run } = task;
-    const isOver = run.status !== "pending" && run.status !== "running";
-    if (!withOutput || !isOver) return { ...task, values: null, error: null };
+    if (!withOutput || !isOver(task)) return { ...task, values: null, error: null };
     const { values, error } = readOutput(await services.runs.wait(run.thread_id, run.run_id, signal));
     return { ...task, values, error };
   }
@@ -338,10 +337,9 @@ export class Agent implements A2ARequestHandler {
     const { run_id, thread_id } = task.run;
     // The first piece replaces what a client has of the answer, from before it came back or from an attempt that was lost.
     let append = false;
-    const batches = await this.#guard(() =>
-      services.runs.follow(thread_id, run_id, { after: -1, modes: ["messages-tuple"], signal }),
-    );
-    for await (const batch of batches) {
+    const follow = () => services.runs.follow(thread_id, run_id, { after: -1, modes: ["messages-tuple"], signal });
+    // What has been said by then is in the task as it is left.
+    for await (const batch of isOver(task) ? [] : await this.#guard(follow)) {
       for (const { event, data } of batch) {
         if (event === "metadata") {
           append = false;
@@ -365,6 +363,8 @@ export class Agent implements A2ARequestHandler {
     yield { payload: { $case: "statusUpdate", value: { ...where, status: statusOf(left) } } };
   }
 }
+
+const isOver = ({ run: { status } }: TaskView): boolean => status !== "pending" && status !== "running";
 
 /** Text of a model, out of an event of the mode `messages-tuple`. */
 function spoken(data: string): string {
