@@ -55,6 +55,8 @@ interface Attempt {
   readonly run: NewRun;
   /** Of a run that is being written: whether it is. */
   readonly committed: Promise<boolean> | undefined;
+  /** The run is in the database. */
+  isWritten: boolean;
   readonly hold: RunHold;
   thread: ExecutorThread | undefined;
   cancel: CancelAction | null;
@@ -156,6 +158,7 @@ export class Attempts {
     const attempt: Attempt = {
       run,
       committed,
+      isWritten: committed === undefined,
       hold,
       thread: undefined,
       cancel,
@@ -164,6 +167,9 @@ export class Attempts {
       abandon,
     };
     this.#held.set(run.run_id, attempt);
+    void committed?.then((written) => {
+      attempt.isWritten = written;
+    });
     return attempt;
   }
 
@@ -181,7 +187,8 @@ export class Attempts {
    * there has been taken over by another process; one that somebody wants cancelled is, should the word not have come.
    */
   heartbeat(): (found: readonly runs.Beat[]) => void {
-    const before = [...this.#held.values()];
+    // A run that is still being written is nowhere to be found, and not lost.
+    const before = [...this.#held.values()].filter(({ isWritten }) => isWritten);
     return (found) => {
       const beats = new Map(found.map((beat) => [beat.run_id, beat]));
       for (const attempt of before) {
