@@ -22,6 +22,8 @@ import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from ".
 import { Types } from "./graphs/type-schemas.ts";
 import { createApp, type Rooms } from "./http/app.ts";
 import { type Listening, listen } from "./http/listen.ts";
+import { PROBES } from "./http/observed.ts";
+import type { Answered } from "./http/types.ts";
 import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
@@ -51,7 +53,7 @@ import { type Begun, type Broker, inProcess } from "./streaming/broker.ts";
 import { databaseOnly } from "./streaming/database-relay.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
 import { RedisBroker } from "./streaming/redis-broker.ts";
-import { UiBundles, type UiProject } from "./ui/bundles.ts";
+import { UiBundles } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
 export interface SkeinServer {
@@ -84,8 +86,6 @@ const POLL_MS = 5000;
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
 
-const uiOf = (dir: string, { components, shared }: Project["ui"]): UiProject => ({ dir, specs: components, shared });
-
 /** Starts a server. Rejects with GraphLoadError, StorageRefused, PortInUseError when it cannot serve. */
 export async function startServer(project: Project, settings: Settings, logger: Logger): Promise<SkeinServer> {
   const stack: (() => unknown)[] = [];
@@ -115,7 +115,7 @@ async function assemble(
   const loading = pool.start();
   loading.catch(() => undefined);
   const bundles = new UiBundles();
-  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(uiOf(project.dir, project.ui));
+  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(project.ui);
   bundling.catch(() => undefined);
 
   const sealing = sealingOf(settings);
@@ -142,6 +142,13 @@ async function assemble(
     broker: () => broker.state,
     eventStreams: () => ({ sse: protocol.readers, websocket: sockets.reduce((sum, { size }) => sum + size, 0) }),
   });
+  // Loaded only here, and only when it is asked for.
+  const telemetry =
+    settings.telemetry === null
+      ? null
+      : await (await import("./observability/otel.ts")).startTelemetry(settings.telemetry, metrics.registry, logger);
+  stack.push(() => telemetry?.stop());
+  const tracing = telemetry?.tracing ?? null;
   const sockets: Upgrades[] = [];
   const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
   const logs = new EventLogs({
@@ -186,6 +193,7 @@ async function assemble(
     logs,
     logger,
     metrics,
+    tracing,
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
@@ -231,6 +239,7 @@ async function assemble(
     logs,
     logger,
     metrics,
+    tracing,
     ask,
     queue: {
       nudge: () => queue.nudge(),
@@ -245,12 +254,14 @@ async function assemble(
     onWebhook: () => webhooks.nudge(),
     ttl: ttl.defaults,
     checkWebhook: checkUrl,
+    langsmith: settings.langsmithProject,
   });
   const scheduler = new Scheduler({
     storage: database,
-    create: (take) => runService.createDue(take),
+    create: (take, from) => runService.createDue(take, from),
     logger,
     metrics,
+    tracing,
     clock: { ...systemClock, now: () => database.now() },
     ...(isShared ? { longestSleepMs: POLL_MS } : {}),
   });
@@ -305,7 +316,7 @@ async function assemble(
     metrics,
     tree,
     onError: (error) => onError(error, "a stream of events"),
-    command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable),
+    command: (thread_id, command, from) => commands.run(thread_id, command, from),
   });
   const services: Services = {
     assistants,
@@ -315,15 +326,28 @@ async function assemble(
     tasks: new Tasks({
       storage: database,
       onCancelled: (effects) => runService.act(effects),
+      onWebhook: () => webhooks.nudge(),
       untilEnd: (run_id) => runService.wait(null, run_id, new AbortController().signal),
       checkWebhook: checkUrl,
     }),
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
-    system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
+    system: new System({
+      storage: database,
+      metrics,
+      graphs: () => graphs,
+      broker: () => broker.state,
+      langsmith: settings.langsmithProject !== null,
+    }),
     ui: new Ui(bundles, assistants),
   };
 
+  const observe = (answered: Answered): void => {
+    const { route, method, status, ms } = answered;
+    metrics.httpMs.observe({ route, method, status }, ms);
+    const level = PROBES.has(route) ? "debug" : "info";
+    logger[level]({ ...answered, ms: Math.round(ms * 10) / 10 }, "request");
+  };
   const appOf = (rooms: Rooms) =>
     createApp({
       services,
@@ -336,7 +360,8 @@ async function assemble(
         a2a: project.http.a2a,
       },
       logger,
-      observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
+      observe,
+      tracing,
       rooms,
     });
   const upgrades = (): Upgrades => {
@@ -345,6 +370,8 @@ async function assemble(
       corsOrigins: settings.corsOrigins,
       maxBodyBytes: settings.maxBodyBytes,
       logger,
+      observe,
+      tracing,
     });
     sockets.push(made);
     return made;
@@ -432,7 +459,7 @@ async function assemble(
       return graphs;
     },
     async reload(changed) {
-      await bundles.build(uiOf(project.dir, changed.ui));
+      await bundles.build(changed.ui);
       graphs = await pool.reload(changed.graphs);
       specs = changed.graphs;
       types.reset();
@@ -451,7 +478,7 @@ async function assemble(
       await webhooks.stop();
       logs.close();
       await broker.close();
-      await pool.close();
+      await Promise.all([pool.close(), telemetry?.stop()]);
       await database.close();
     },
   };
@@ -539,6 +566,7 @@ function makePool(project: Project, settings: Settings, logger: Logger, onStorag
       project_dir: project.dir,
       server_url: "",
     },
+    tracesToLangsmith: settings.langsmithProject !== null,
     thread: {
       env: graphEnv(project),
       heapMb: settings.executorHeapMb,

@@ -5,9 +5,13 @@
 import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
+import { SkeinError } from "../errors.ts";
+import { type RequestFacts, requestIdFrom } from "../observability/request.ts";
+import type { Tracing } from "../observability/tracing.ts";
 import { Id } from "../schemas/ids.ts";
 import type { ProtocolService, ProtocolSocket } from "../services/contract.ts";
-import type { Logger } from "./types.ts";
+import { langsmithConfigurable } from "./langsmith.ts";
+import type { Logger, Observe } from "./types.ts";
 
 export interface UpgradesOptions {
   readonly protocol: Pick<ProtocolService, "session">;
@@ -16,6 +20,9 @@ export interface UpgradesOptions {
   /** Of one message. */
   readonly maxBodyBytes: number;
   readonly logger: Logger;
+  readonly observe: Observe;
+  /** Null: nobody traces. */
+  readonly tracing?: Tracing | null;
   /** Between two signs of life; a client that has given none to the last one is cut off. */
   readonly pingMs?: number;
 }
@@ -29,6 +36,7 @@ export interface Upgrades {
   readonly size: number;
 }
 
+const ROUTE = "/threads/{thread_id}/stream/events";
 const PATH = /^\/threads\/([^/]+)\/stream\/events$/;
 const PING_MS = 30_000;
 /** A client that does not answer to the close is cut off. */
@@ -39,13 +47,20 @@ const REASON_BYTES = 123;
 const GOING = [1001, "the server is going down"] as const;
 const NO_BINARY = [1003, "only text frames are taken"] as const;
 
-type Admission = { readonly thread_id: string } | { readonly status: number; readonly detail: string };
+/** Where a connection leads, and from what request. */
+interface Admitted {
+  readonly thread_id: string;
+  readonly from: RequestFacts;
+}
+type Admission = Admitted | { readonly status: number; readonly detail: string };
 
 export function createUpgrades({
   protocol,
   corsOrigins,
   maxBodyBytes,
   logger,
+  observe,
+  tracing = null,
   pingMs = PING_MS,
 }: UpgradesOptions): Upgrades {
   const sockets = new WebSocketServer({
@@ -55,6 +70,8 @@ export function createUpgrades({
     clientTracking: false,
   });
   const open = new Map<WebSocket, { isAlive: boolean }>();
+  const ids = new WeakMap<IncomingMessage, string>();
+  sockets.on("headers", (lines, request) => lines.push(`x-request-id: ${ids.get(request)}`));
   let isClosed = false;
 
   const timer = setInterval(() => {
@@ -67,15 +84,15 @@ export function createUpgrades({
     }
   }, pingMs).unref();
 
-  const serve = (webSocket: WebSocket, raw: Duplex, admission: Admission): void => {
-    webSocket.on("error", (err) => logger.info({ err }, "a WebSocket broke"));
+  const serve = (webSocket: WebSocket, raw: Duplex, admission: Admission, request_id: string): void => {
+    webSocket.on("error", (err) => logger.info({ err, request_id }, "a WebSocket broke"));
     if ("status" in admission) {
       closeWith(webSocket, 4000 + admission.status, admission.detail);
       return;
     }
     const client = { isAlive: true };
     open.set(webSocket, client);
-    const session = protocol.session(admission.thread_id, socketOf(webSocket, raw));
+    const session = protocol.session(admission.thread_id, socketOf(webSocket, raw), admission.from);
     webSocket.on("pong", () => {
       client.isAlive = true;
     });
@@ -87,6 +104,21 @@ export function createUpgrades({
       open.delete(webSocket);
       session.closed();
     });
+  };
+
+  /** A connection is a request too. It is counted and traced until it is open: it may stay so for days. */
+  const received = (request: IncomingMessage, given: string): { admission: Admission; request_id: string } => {
+    const start = performance.now();
+    const { headers, method = "GET", url = "/", httpVersion, socket } = request;
+    const request_id = requestIdFrom([headers["x-request-id"] ?? []].flat()[0]);
+    const { pathname: path } = new URL(url, "http://localhost");
+    const client = socket.remoteAddress;
+    const span = tracing?.beginRequest({ method, path, headers, client, httpVersion, request_id });
+    const admission = admit(request, given, corsOrigins, { request_id, trace: span?.context });
+    const status = "status" in admission ? admission.status : 101;
+    span?.end(ROUTE, status);
+    observe({ route: ROUTE, method, path, status, ms: performance.now() - start, request_id, ...span?.ids });
+    return { admission, request_id };
   };
 
   return {
@@ -101,14 +133,15 @@ export function createUpgrades({
       // Until ws has the socket nobody hears its errors, and an error nobody hears ends the process.
       const onError = (err: Error): void => logger.info({ err }, "a request for a WebSocket broke");
       socket.on("error", onError);
-      const path = PATH.exec(new URL(request.url ?? "/", "http://localhost").pathname);
+      const path = PATH.exec(pathOf(request.url ?? "/"));
       if (isClosed) refuse(socket, "503 Service Unavailable", "The server is going down");
       else if (path === null) refuse(socket, "404 Not Found", `Not Found: no WebSocket at ${request.url}`);
       else {
-        const admission = admit(request, path[1] ?? "", corsOrigins);
+        const { admission, request_id } = received(request, path[1] ?? "");
+        ids.set(request, request_id);
         sockets.handleUpgrade(request, socket, head, (webSocket) => {
           socket.off("error", onError);
-          serve(webSocket, socket, admission);
+          serve(webSocket, socket, admission, request_id);
         });
       }
     },
@@ -121,14 +154,31 @@ export function createUpgrades({
   };
 }
 
+/** Of what a client sent as the target of its request; what is no URL has none. */
+function pathOf(target: string): string {
+  const base = "http://localhost";
+  return URL.canParse(target, base) ? new URL(target, base).pathname : "";
+}
+
 /** Who may open a connection, and to which thread. */
-function admit({ headers }: IncomingMessage, given: string, corsOrigins: readonly string[]): Admission {
+function admit(
+  { headers }: IncomingMessage,
+  given: string,
+  corsOrigins: readonly string[],
+  facts: Omit<RequestFacts, "configurable">,
+): Admission {
   const { origin } = headers;
   if (origin !== undefined && !corsOrigins.includes("*") && !corsOrigins.includes(origin)) {
     return { status: 403, detail: `${origin} is not among the origins that may call` };
   }
   const thread_id = Id.safeParse(decoded(given));
-  return thread_id.success ? { thread_id: thread_id.data } : { status: 422, detail: "thread_id: expected a UUID" };
+  if (!thread_id.success) return { status: 422, detail: "thread_id: expected a UUID" };
+  try {
+    return { thread_id: thread_id.data, from: { ...facts, configurable: langsmithConfigurable(headers) } };
+  } catch (error) {
+    if (error instanceof SkeinError) return { status: 422, detail: error.message };
+    throw error;
+  }
 }
 
 function decoded(segment: string): string {

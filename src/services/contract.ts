@@ -3,6 +3,7 @@
  * they know neither HTTP nor SQL text.
  */
 import type { CancelAction, Json } from "../executor/protocol.ts";
+import type { RequestFacts } from "../observability/request.ts";
 import type {
   Assistant,
   AssistantCreate,
@@ -119,20 +120,24 @@ export interface CommandOrigin {
 export interface MessageOrigin {
   readonly door: "message";
   readonly task: TaskOfRun;
+  /** The run whose question it answers; null when it begins a task. Conflict: nothing waits for the answer any more. */
+  readonly answers: string | null;
 }
 
 /** The door by which a run came, where it says more than the request. */
 export type RunOrigin = CommandOrigin | MessageOrigin;
 
+/** The request that runs come from. With `repeatable`, the same request again gets the same runs. */
+export interface RunRequest extends RequestFacts {
+  readonly repeatable?: Repeatable | undefined;
+}
+
 export interface RunsService {
-  /**
-   * The only way a run comes to be. Stateful when `thread_id` is given. With `repeatable`, the same request again gets
-   * the same run; so it is for the others.
-   */
-  create(thread_id: string, request: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run>;
-  createStateless(request: RunCreateStateless, repeatable?: Repeatable): Promise<Run>;
+  /** The only way a run comes to be. Stateful when `thread_id` is given. */
+  create(thread_id: string, request: RunCreateStateful, from: RunRequest, origin?: RunOrigin): Promise<Run>;
+  createStateless(request: RunCreateStateless, from: RunRequest): Promise<Run>;
   /** All or none. */
-  createBatch(requests: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]>;
+  createBatch(requests: readonly RunCreateStateless[], from: RunRequest): Promise<readonly Run[]>;
   /** `thread_id` null: by run id alone (stateless paths). 404 when unknown. */
   get(thread_id: string | null, run_id: string): Promise<Run>;
   list(thread_id: string, page: RunsPage): Promise<readonly Partial<Run>[]>;
@@ -180,9 +185,9 @@ export interface ProtocolService {
     signal: AbortSignal,
   ): Promise<AsyncIterable<readonly ProtocolFrame[]>>;
   /** What is on the other side of a connection that carries both, events and commands. */
-  session(thread_id: string, socket: ProtocolSocket): ProtocolSession;
+  session(thread_id: string, socket: ProtocolSocket, from: RequestFacts): ProtocolSession;
   /** Never rejects: what goes wrong is an answer too. */
-  command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse>;
+  command(thread_id: string, command: ProtocolCommand, from: RunRequest): Promise<ProtocolResponse>;
 }
 
 /** How a task stands, whose newest run this is. */
@@ -209,18 +214,24 @@ export interface TaskPage {
   /** ISO time: only those that changed since. */
   readonly updated_since: string | null;
   /** Place of the last task of the page before. */
-  readonly before: number | null;
+  readonly before: TaskPlace | null;
   readonly limit: number;
+}
+
+/** Where a task stands in the list: when its newest run changed, and that run's place among all. */
+export interface TaskPlace {
+  readonly updated_at: number;
+  readonly seq: number;
 }
 
 export interface TasksService {
   /** Not found when there is no such run of the assistant; the id of any of its runs names the task. */
   get(assistant_id: string, run_id: string): Promise<TaskView>;
-  /** Newest first. `next`: where the next page starts, null when there is none. `total` counts runs where a task has several. */
+  /** Those that changed last first. `next`: where the next page starts, null when there is none. `total` knows no pages. */
   list(
     assistant_id: string,
     page: TaskPage,
-  ): Promise<{ readonly tasks: readonly TaskView[]; readonly next: number | null; readonly total: number }>;
+  ): Promise<{ readonly tasks: readonly TaskView[]; readonly next: TaskPlace | null; readonly total: number }>;
   /** Gives up a task: its run is stopped, or its question withdrawn. Conflict when it has ended. */
   cancel(assistant_id: string, run_id: string): Promise<void>;
   /** Whether anybody can be told of tasks at all: `http.disable_webhooks` forbids it. */

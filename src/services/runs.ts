@@ -8,10 +8,12 @@ import type { TakeTick } from "../engine/scheduler.ts";
 import { removeEndedRun, updateThread } from "../engine/settle.ts";
 import { callsSomebody } from "../engine/webhook-payload.ts";
 import { runToWire } from "../engine/wire.ts";
-import { conflict, notFound, SkeinError, unavailable } from "../errors.ts";
+import { conflict, invalid, notFound, SkeinError, unavailable } from "../errors.ts";
 import type { CancelAction, Json, Question, WholeSnapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
+import type { RequestFacts } from "../observability/request.ts";
+import type { Tracing } from "../observability/tracing.ts";
 import type { Run, RunCreateStateful, RunCreateStateless, RunField, RunsCancel } from "../schemas/runs.ts";
 import { lockThread, shareAssistant } from "../storage/locks.ts";
 import type { AssistantRecord, NewRun, RunRecord, Storage, ThreadRecord, Tx } from "../storage/storage.ts";
@@ -32,9 +34,10 @@ import { followModes } from "../streaming/protocol/as-modes.ts";
 import { lackingEvents, type RunLog, type RunOutput } from "../streaming/run-log.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
-import type { FollowOptions, FollowThreadOptions, RunOrigin, RunsPage, RunsService } from "./contract.ts";
-import { madeBefore, type Repeatable, rememberMade } from "./idempotency.ts";
+import type { FollowOptions, FollowThreadOptions, RunOrigin, RunRequest, RunsPage, RunsService } from "./contract.ts";
+import { madeBefore, rememberMade } from "./idempotency.ts";
 import { claimed, newRun } from "./new-run.ts";
+import { requireQuestion } from "./tasks.ts";
 import { type TtlDefaults, ttlWithRun } from "./thread-ttl.ts";
 
 export interface RunsOptions {
@@ -42,6 +45,8 @@ export interface RunsOptions {
   readonly logs: EventLogs;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Null: nobody traces. */
+  readonly tracing: Tracing | null;
   readonly ask: (question: Question) => Promise<Json>;
   /** Where runs wait for a slot, or are given one at once. `ready`: so many are committed that other processes may take. */
   readonly queue: { nudge(): void; reserve(): Slot | undefined; ready(runs: number): void };
@@ -57,9 +62,19 @@ export interface RunsOptions {
   readonly ttl: TtlDefaults;
   /** Throws when a webhook may not be called. Null: the server makes no webhook calls at all. */
   readonly checkWebhook: ((url: string) => void) | null;
+  /** The project in which LangSmith has the runs of this server; null where it has none. */
+  readonly langsmith: string | null;
 }
 
 const EMPTY: Json = "null";
+
+function refuseLangsmith({ langsmith_tracer, langsmith_session_name }: RunCreateStateless): void {
+  const why = "this server does not trace to LangSmith (LANGSMITH_TRACING is not true)";
+  if (langsmith_tracer?.project_name != null || langsmith_tracer?.example_id != null) {
+    throw invalid("langsmith_tracer", why);
+  }
+  if (langsmith_session_name != null) throw invalid("langsmith_session_name", why);
+}
 
 export class Runs implements RunsService {
   readonly #options: RunsOptions;
@@ -68,41 +83,46 @@ export class Runs implements RunsService {
     this.#options = options;
   }
 
-  async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run> {
-    const request = this.#withAllowedWebhook(asked);
-    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, thread_id, request, slot, now, origin);
-    return only(await this.#commit(work, origin?.door === "command" ? origin.asked : request, repeatable));
+  async create(thread_id: string, asked: RunCreateStateful, from: RunRequest, origin?: RunOrigin): Promise<Run> {
+    const request = this.#allowed(asked);
+    const asking = { thread_id, request, from, origin };
+    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, asking, slot, now);
+    return only(await this.#commit(work, origin?.door === "command" ? origin.asked : request, from.repeatable));
   }
 
-  async createStateless(asked: RunCreateStateless, repeatable?: Repeatable): Promise<Run> {
-    const request = this.#withAllowedWebhook(asked);
-    const { storage, ttl } = this.#options;
-    const planned = await storage.read((db) => planWithThread(db, request, storage.now(), ttl));
+  async createStateless(asked: RunCreateStateless, from: RunRequest): Promise<Run> {
+    const request = this.#allowed(asked);
+    const { storage } = this.#options;
+    const planned = await storage.read((db) => planWithThread(db, { request, from }, storage.now(), this.#options));
     const work: Creation = (tx, _now, slot) => insertPlanned(tx, planned, slot);
-    return only(await this.#commit(work, request, repeatable, planned));
+    return only(await this.#commit(work, request, from.repeatable, planned));
   }
 
-  async createBatch(asked: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]> {
-    const requests = asked.map((request) => this.#withAllowedWebhook(request));
-    const { ttl } = this.#options;
+  async createBatch(asked: readonly RunCreateStateless[], from: RunRequest): Promise<readonly Run[]> {
+    const requests = asked.map((request) => this.#allowed(request));
     const work: Creation = async (tx, now) => {
       const made: RunRecord[] = [];
       for (const request of requests) {
-        made.push(...(await insertPlanned(tx, await planWithThread(tx, request, now, ttl), undefined)).made);
+        made.push(
+          ...(await insertPlanned(tx, await planWithThread(tx, { request, from }, now, this.#options), undefined)).made,
+        );
       }
       return { made, effects: [] };
     };
-    return this.#commit(work, requests, repeatable);
+    return this.#commit(work, requests, from.repeatable);
   }
 
   /** A cron's run. `take` opens the transaction and says what to run; when it throws, nothing is written. */
-  async createDue(take: TakeTick): Promise<Run> {
-    const { ttl } = this.#options;
+  async createDue(take: TakeTick, from: RequestFacts): Promise<Run> {
     const work: Creation = async (tx, now, slot) => {
       const { cron_id, thread_id, request } = await take(tx);
-      const allowed = this.#withAllowedWebhook(request);
-      if (thread_id !== null) return this.#createOnThread(tx, thread_id, allowed, slot, now);
-      return insertPlanned(tx, await planWithThread(tx, allowed, now, ttl, { cron_id }), slot);
+      const allowed = this.#allowed(request);
+      if (thread_id !== null) return this.#createOnThread(tx, { thread_id, request: allowed, from }, slot, now);
+      return insertPlanned(
+        tx,
+        await planWithThread(tx, { request: allowed, from }, now, this.#options, { cron_id }),
+        slot,
+      );
     };
     return only(await this.#commit(work, null, undefined));
   }
@@ -244,15 +264,13 @@ export class Runs implements RunsService {
   /** Runs of the thread whose events streaming v2 can show though they are not in memory, in order. */
   async keptRuns(thread_id: string): Promise<readonly string[]> {
     const { logs, storage } = this.#options;
-    const stored = await this.#storedRuns(thread_id, 0);
-    if (!logs.isShared) return stored.map(({ run_id }) => run_id);
-    // Others have what runs, and remember for a while what they do not store.
-    const lately = await logs.line(thread_id, (storage.now() - REMEMBERED_ELSEWHERE_MS) * 1000);
-    const unstored = lately.filter(({ resumable }) => !resumable);
-    const places = new Map(
-      [...(await logs.line(thread_id, null)), ...unstored, ...stored].map((run) => [run.run_id, run.place]),
-    );
-    return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
+    // Other processes have what runs there, and remember for a while what they do not store.
+    const [stored, running, lately] = await Promise.all([
+      this.#storedRuns(thread_id, 0),
+      logs.line(thread_id, null),
+      logs.line(thread_id, (storage.now() - REMEMBERED_ELSEWHERE_MS) * 1000),
+    ]);
+    return idsInLine([...running, ...lately.filter(({ resumable }) => !resumable), ...stored]);
   }
 
   /** The log of a run of the thread, wherever its events are; undefined when there is none. */
@@ -262,17 +280,14 @@ export class Runs implements RunsService {
 
   /** Runs of the thread whose events can be had though they are not in memory, in order; null: of those running. */
   async #olderRuns(thread_id: string, place: number | null): Promise<readonly string[]> {
-    const { logs } = this.#options;
     const stored = place === null ? [] : await this.#storedRuns(thread_id, place);
-    if (!logs.isShared) return stored.map(({ run_id }) => run_id);
-    const places = new Map([...stored, ...(await logs.line(thread_id, place))].map((run) => [run.run_id, run.place]));
-    return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
+    return idsInLine([...stored, ...(await this.#options.logs.line(thread_id, place))]);
   }
 
   /** Runs of the thread whose kept events are in storage. What a live run stores and does not keep is not among them. */
-  async #storedRuns(thread_id: string, place: number): Promise<readonly { run_id: string; place: number }[]> {
+  async #storedRuns(thread_id: string, place: number): Promise<readonly InLine[]> {
     return this.#options.storage.read(async (db) => {
-      const kept: { run_id: string; place: number }[] = [];
+      const kept: InLine[] = [];
       for (const log of await events.logsOfThread(db, thread_id, place)) {
         if (log.ended_at !== null || (await runs.find(db, log.run_id))?.kwargs.resumable === true) kept.push(log);
       }
@@ -349,8 +364,9 @@ export class Runs implements RunsService {
     if (effect !== undefined) await this.act([effect]);
   }
 
-  #withAllowedWebhook<T extends RunCreateStateless>(request: T): T {
-    const { checkWebhook } = this.#options;
+  #allowed<T extends RunCreateStateless>(request: T): T {
+    const { checkWebhook, langsmith } = this.#options;
+    if (langsmith === null) refuseLangsmith(request);
     if (request.webhook == null) return request;
     if (checkWebhook === null) return { ...request, webhook: null };
     checkWebhook(request.webhook);
@@ -359,11 +375,9 @@ export class Runs implements RunsService {
 
   async #createOnThread(
     tx: Tx,
-    thread_id: string,
-    asked: RunCreateStateful,
+    { thread_id, request: asked, from, origin }: AskedOnThread,
     slot: Slot | undefined,
     now: number,
-    origin?: RunOrigin,
   ): ReturnType<Creation> {
     shareAssistant(tx, assistantIdOf(asked.assistant_id));
     lockThread(tx, thread_id);
@@ -376,11 +390,17 @@ export class Runs implements RunsService {
     const command = origin?.door === "command" ? origin : undefined;
     const waiting = asked.command?.resume === undefined && command === undefined ? [] : waitingOn(thread);
     const request = command?.inputMayResume === true ? resumedByInput(asked, waiting, busyWith) : asked;
-    requireWaiting(command?.mustWait ?? [], waiting, thread_id);
+    if (command?.mustWait !== undefined) {
+      requireWaiting(command.mustWait, waiting, thread_id);
+      if (busyWith !== undefined) await requireUnanswered(tx, command.mustWait, thread_id);
+    }
+    if (origin?.door === "message" && origin.answers !== null) await requireQuestion(tx, origin.answers);
     const run = newRun({
       assistant,
       thread_id,
       request,
+      from,
+      langsmith: this.#options.langsmith,
       temporary: false,
       waiting,
       now,
@@ -409,7 +429,7 @@ export class Runs implements RunsService {
   async #commit(
     work: Creation,
     request: unknown,
-    repeatable: Repeatable | undefined,
+    repeatable: RunRequest["repeatable"],
     planned?: PlannedRun,
   ): Promise<readonly Run[]> {
     const { storage, queue, metrics } = this.#options;
@@ -461,12 +481,14 @@ export class Runs implements RunsService {
 
   /** Tells the world about cancels that are committed: who runs a run stops it, who follows one that never ran hears its end. */
   async act(effects: readonly CancelEffect[]): Promise<void> {
-    const { logs, metrics, signalCancel, onWebhook, queue } = this.#options;
+    const { logs, metrics, tracing, signalCancel, onWebhook, queue } = this.#options;
     const over = effects.flatMap(({ kind, run }) => (kind === "ended" ? [run.run_id] : []));
     for (const effect of effects) {
       if (effect.kind === "signal") signalCancel(effect.run.run_id, effect.action);
       else {
-        metrics.runsEnded.inc({ status: effect.action === "rollback" ? "rollback" : "interrupted" });
+        const status = effect.action === "rollback" ? "rollback" : "interrupted";
+        metrics.runsEnded.inc({ status });
+        tracing?.endRun(effect.run, status, null);
         const log = logs.own(effect.run.run_id);
         if (log !== undefined && effect.action === "rollback") logs.erase(log);
         else if (effect.run.kwargs.protocol !== undefined) await this.#endUnheld(effect.run);
@@ -544,6 +566,18 @@ export class Runs implements RunsService {
   }
 }
 
+/** A run, and where its log stands on its thread. */
+interface InLine {
+  readonly run_id: string;
+  readonly place: number;
+}
+
+/** Each run once, in the order of the thread. */
+function idsInLine(runs: readonly InLine[]): readonly string[] {
+  const places = new Map(runs.map(({ run_id, place }) => [run_id, place]));
+  return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
+}
+
 /** The events of a log; fails at the end when it lacks some. */
 async function* orLacking<E>(log: RunLog, events: AsyncIterable<E>, signal: AbortSignal): AsyncGenerator<E, void> {
   yield* events;
@@ -554,6 +588,13 @@ async function* orLacking<E>(log: RunLog, events: AsyncIterable<E>, signal: Abor
 const REMEMBERED_ELSEWHERE_MS = 30_000;
 const IN_FLIGHT: readonly ("pending" | "running")[] = ["pending", "running"];
 const CANCEL_LOT = 100;
+
+interface AskedOnThread {
+  readonly thread_id: string;
+  readonly request: RunCreateStateful;
+  readonly from: RequestFacts;
+  readonly origin?: RunOrigin | undefined;
+}
 
 /** What a creation does in its transaction. */
 type Creation = (
@@ -577,9 +618,8 @@ function only(created: readonly Run[]): Run {
 
 const isInFlight = (run: RunRecord): boolean => run.status === "pending" || run.status === "running";
 
-/** Runs have no tracing session of their own here. */
 function selected(run: Run, fields: readonly RunField[]): Partial<Run> {
-  const all: Record<RunField, unknown> = { ...run, langsmith_session_name: null };
+  const all: Record<RunField, unknown> = { langsmith_session_name: null, ...run };
   return Object.fromEntries(fields.map((field) => [field, all[field]]));
 }
 
@@ -643,16 +683,16 @@ interface PlannedRun {
 
 async function planWithThread(
   db: Tx,
-  request: RunCreateStateless,
+  { request, from }: { readonly request: RunCreateStateless; readonly from: RequestFacts },
   now: number,
-  ttl: TtlDefaults,
+  { ttl, langsmith }: Pick<RunsOptions, "ttl" | "langsmith">,
   stamp: Readonly<Record<string, unknown>> = {},
 ): Promise<PlannedRun> {
   shareAssistant(db, assistantIdOf(request.assistant_id));
   const assistant = await assistantFor(db, request.assistant_id);
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
-  const run = newRun({ assistant, thread_id, request, temporary, now });
+  const run = newRun({ assistant, thread_id, request, from, langsmith, temporary, now });
   const options = temporary ? { temporary } : { ttl: ttlWithRun(request.config?.configurable ?? {}, ttl, now) };
   return { run, thread: newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now, options) };
 }
@@ -684,9 +724,10 @@ function resumedByInput(
   waiting: readonly string[],
   busyWith: string | undefined,
 ): RunCreateStateful {
-  const { input, config, checkpoint, checkpoint_id } = request;
+  const { input, command, config, checkpoint, checkpoint_id } = request;
   const named = config?.configurable?.checkpoint_id ?? checkpoint?.checkpoint_id ?? checkpoint_id;
-  if (input == null || named != null || waiting.length === 0 || busyWith !== undefined) return request;
+  if (input == null || command != null || named != null || waiting.length === 0 || busyWith !== undefined)
+    return request;
   return { ...request, input: null, command: { resume: input } };
 }
 
@@ -697,6 +738,14 @@ function requireWaiting(ids: readonly string[], waiting: readonly string[], thre
     throw new SkeinError("conflict", `Thread ${thread_id} waits for no answer`, { missing: "interrupt" });
   }
   throw notFound(`Thread ${thread_id} does not wait for an answer to ${gone.join(", ")}`, "interrupt");
+}
+
+/** A thread shows its questions until the run that has the answers has ended. */
+async function requireUnanswered(tx: Tx, ids: readonly string[], thread_id: string): Promise<void> {
+  for (const { run_id, kwargs } of await runs.inFlight(tx, thread_id)) {
+    const twice = ids.filter((id) => kwargs.answers?.includes(id));
+    if (twice.length > 0) throw conflict(`Run ${run_id} has the answer to ${twice.join(", ")} already`);
+  }
 }
 
 /** Ids of the interrupts the thread shows. */

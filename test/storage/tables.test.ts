@@ -68,6 +68,16 @@ eachDialect((openTemp) => {
     expect(found.map(({ assistant_id }) => assistant_id)).toEqual(["default"]);
   });
 
+  test("what is large of an assistant is read when it is selected", async () => {
+    const storage = await openTemp();
+    const whole = assistant("a", { config: { prompt: "long" }, context: { tone: "dry" }, metadata: { who: "me" } });
+    await storage.write((tx) => assistants.insert(tx, whole));
+    const search = async (query: assistants.AssistantQuery) =>
+      (await storage.read((db) => assistants.search(db, query)))[0];
+    expect(await search({})).toEqual(whole);
+    expect(await search({ select: ["name", "context"] })).toEqual({ ...whole, config: {}, metadata: {} });
+  });
+
   test("assistants are searched by graph, name and metadata, sorted and paged", async () => {
     const storage = await openTemp();
     await storage.write(async (tx) => {

@@ -3,6 +3,7 @@ import { z } from "@hono/zod-openapi";
 import { SkeinError } from "../../errors.ts";
 import { JsonObject } from "../../schemas/common.ts";
 import { watchClient } from "../connections.ts";
+import { requestOf } from "../request.ts";
 import { sseData, whenReady } from "../respond.ts";
 import { mount } from "../route.ts";
 import { accepted, INVALID_PARAMS, INVALID_REQUEST, readRpc, rpcError } from "../rpc.ts";
@@ -40,7 +41,7 @@ export function a2aRoutes(room: Room, settings: HttpSettings): void {
       summary: "A request of A2A",
       description:
         "JSON-RPC 2.0: sends messages, streams what becomes of them, reads, lists, cancels and follows tasks, and says whom to tell. " +
-        "With the header `A2A-Version: 1.0` the answers are those of 1.0, else those of 0.3.",
+        "With the header (or query) `A2A-Version: 1.0` the answers are those of 1.0, else those of 0.3.",
       params: oneAgent,
       headers: z.object({
         Accept: z.string().describe("`text/event-stream` for streams, `application/json` for all else."),
@@ -115,8 +116,18 @@ async function post(room: Room, settings: HttpSettings, c: HttpContext, assistan
     return rpcError(c, 404, INVALID_PARAMS, `Assistant "${assistant_id}" not found`);
   }
   const { signal } = client;
-  const caller = { services, logger, assistant_id, url: c.req.url, version: settings.version, signal };
-  const answer = answerA2a(caller, request, c.req.header("a2a-version"));
+  const caller = {
+    services,
+    logger,
+    assistant_id,
+    url: c.req.url,
+    version: settings.version,
+    from: requestOf(c),
+    signal,
+  };
+  // Source: A2A 1.0, versioning: a header, or a parameter of the address.
+  const version = c.req.header("a2a-version") ?? c.req.query("A2A-Version");
+  const answer = answerA2a(caller, request, version);
   const long = { headers: {}, heartbeatMs, signal, logger };
   if (!streams(request.method)) {
     const response = answer.then((envelope) => c.json(envelope));
