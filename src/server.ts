@@ -1,6 +1,10 @@
 /** Wires the parts, starts them in order and stops them in reverse. The only file that imports from every room. */
+import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { v4 as uuid4 } from "uuid";
+import { authenticator } from "./auth/authenticate.ts";
+import { type Handlers, uncovered } from "./auth/handlers.ts";
+import { loadAuth } from "./auth/load.ts";
 import { type Project, SERVER_SECRETS, type Settings } from "./config.ts";
 import { Attempts } from "./engine/attempts.ts";
 import type { StorageHandler } from "./engine/executor-thread.ts";
@@ -19,18 +23,21 @@ import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
 import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
-import { createApp, type Rooms } from "./http/app.ts";
+import { type AppAuth, createApp, type Rooms } from "./http/app.ts";
+import { authenticate, type Identify, identifier } from "./http/authenticate.ts";
 import { type Listening, listen } from "./http/listen.ts";
 import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
+import type { AuthUser } from "./schemas/auth.ts";
 import type { AgentTree } from "./schemas/protocol.ts";
 import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
 import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
 import { factsOf } from "./services/facts.ts";
+import { guardedServices } from "./services/guarded/services.ts";
 import { sweepKeys } from "./services/idempotency.ts";
-import { Commands } from "./services/protocol/commands.ts";
+import { Commands, findThread } from "./services/protocol/commands.ts";
 import { Protocol } from "./services/protocol/service.ts";
 import { agentTree } from "./services/protocol/tree.ts";
 import { Runs } from "./services/runs.ts";
@@ -106,7 +113,10 @@ async function assemble(
 
   // The slow part first: executor threads load the graphs while the database opens.
   let onStorage: StorageHandler | undefined;
-  const pool = makePool(project, settings, logger, (requests) => {
+  const serverKey = randomBytes(32).toString("base64url");
+  const authLoading = loadProjectAuth(project);
+  authLoading.catch(() => undefined);
+  const pool = makePool(project, settings, serverKey, logger, (requests) => {
     if (onStorage === undefined) throw new Error("storage is not open yet");
     return onStorage(requests);
   });
@@ -287,6 +297,7 @@ async function assemble(
     agentTree({ storage: database, load: (id, after) => shelf.load(id, after) }, thread_id, run_id);
   const commands: Commands = new Commands({
     storage: database,
+    find: (thread_id) => findThread(database, thread_id),
     runs: runService,
     threads: threadService,
     logger,
@@ -303,7 +314,7 @@ async function assemble(
     onError: (error) => onError(error, "a stream of events"),
     command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable),
   });
-  const services: Services = {
+  const services = {
     assistants,
     threads: threadService,
     runs: runService,
@@ -319,10 +330,28 @@ async function assemble(
     system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
     ui: new Ui(bundles, assistants),
   };
+  const handlers = await authLoading;
+  const auth =
+    handlers === null
+      ? null
+      : authOf(project, settings, logger, {
+          handlers,
+          serverKey,
+          services,
+          servicesFor: guardedServices({
+            handlers,
+            services,
+            storage: database,
+            logger,
+            tree,
+            ui: (found) => new Ui(bundles, found),
+          }),
+        });
 
   const appOf = (rooms: Rooms) =>
     createApp({
       services,
+      auth,
       settings: {
         maxBodyBytes: settings.maxBodyBytes,
         version: VERSION,
@@ -330,6 +359,7 @@ async function assemble(
         mode: settings.mode,
         mcp: project.http.mcp,
         a2a: project.http.a2a,
+        auth: project.auth?.openapi ?? null,
       },
       logger,
       observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
@@ -338,6 +368,7 @@ async function assemble(
   const upgrades = (): Upgrades => {
     const made = createUpgrades({
       protocol,
+      protocolFor: auth && (async (...from) => (await auth.servicesOf(...from)).protocol),
       corsOrigins: settings.corsOrigins,
       maxBodyBytes: settings.maxBodyBytes,
       logger,
@@ -525,7 +556,63 @@ function graphEnv({ env }: Project): NodeJS.ProcessEnv {
   return seen;
 }
 
-function makePool(project: Project, settings: Settings, logger: Logger, onStorage: StorageHandler): ExecutorPool {
+/** Null: nobody has to log in. */
+async function loadProjectAuth(project: Project): Promise<Handlers | null> {
+  const { auth, dir } = project;
+  if (auth === null) return null;
+  // The project's code runs in this thread, and looks for its settings where it always does.
+  for (const [name, value] of Object.entries(graphEnv(project))) if (value !== undefined) process.env[name] ??= value;
+  return loadAuth(auth, dir);
+}
+
+interface AuthParts {
+  readonly handlers: Handlers;
+  readonly serverKey: string;
+  readonly services: Services;
+  readonly servicesFor: (user: AuthUser) => Services;
+}
+
+interface ServerAuth extends AppAuth {
+  /** The services as whoever sends this request may use them. */
+  readonly servicesOf: (...from: Parameters<Identify>) => Promise<Services>;
+}
+
+function authOf(project: Project, { mode }: Settings, logger: Logger, parts: AuthParts): ServerAuth {
+  const { handlers, serverKey, servicesFor, services } = parts;
+  warnOfUncovered(handlers, logger);
+  const identify = identifier({
+    authenticate: authenticator(handlers, logger, project.auth?.cache ?? null),
+    serverKey,
+    studio: mode === "dev" && project.auth?.disableStudio === false,
+  });
+  return {
+    authenticate: authenticate(identify),
+    servicesFor,
+    servicesOf: async (...from) => {
+      const user = await identify(...from);
+      return user === null ? services : servicesFor(user);
+    },
+  };
+}
+
+const DENY_ALL = 'auth.on("*", () => false)';
+
+function warnOfUncovered({ callbacks }: Handlers, logger: Logger): void {
+  const open = uncovered(callbacks);
+  if (open.length === 0) return;
+  logger.warn(
+    { uncovered: open },
+    `auth has no handler for ${open.join(", ")}: every user may do this to everything. A handler for what has none of its own refuses it: ${DENY_ALL}`,
+  );
+}
+
+function makePool(
+  project: Project,
+  settings: Settings,
+  server_key: string,
+  logger: Logger,
+  onStorage: StorageHandler,
+): ExecutorPool {
   return new ExecutorPool({
     size: settings.threads,
     limit: settings.threads + SPARE_THREADS,
@@ -534,6 +621,7 @@ function makePool(project: Project, settings: Settings, logger: Logger, onStorag
       store_index: project.store.index,
       project_dir: project.dir,
       server_url: "",
+      ...(project.auth === null ? {} : { server_key }),
     },
     thread: {
       env: graphEnv(project),

@@ -16,19 +16,19 @@ const ROWS: readonly (readonly string[])[] = [
   ["http"],
   ["services"],
   ["engine"],
-  ["streaming", "graphs", "ui"],
+  ["streaming", "graphs", "ui", "auth"],
   ["storage"],
   ["observability"],
   ["config"],
   ["schemas"],
-  ["errors", "version", "pooled-random", "early-optimization", "text-table", "redis-uri"],
+  ["errors", "version", "pooled-random", "early-optimization", "text-table", "redis-uri", "project-modules"],
 ];
 const EXECUTOR = "executor";
 const DOOR = "executor/protocol.ts";
 const ENTRY = "executor/main";
 /** The one file that starts executor threads, and so names their entry. */
 const STARTER = "engine/pool.ts";
-const EXECUTOR_MAY_IMPORT = [EXECUTOR, "schemas", "errors", "pooled-random"];
+const EXECUTOR_MAY_IMPORT = [EXECUTOR, "schemas", "errors", "pooled-random", "project-modules"];
 
 const SRC = fileURLToPath(new URL("../src", import.meta.url));
 

@@ -424,6 +424,18 @@ const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
 function jobOf({ run, committed }: Attempt, latest: NonNullable<RunJob["latest"]> | null): RunJob {
   const { run_id, thread_id, assistant_id, graph_id, attempt, metadata } = run;
   const kwargs = kwargsShown(run);
-  const job = { run_id, thread_id, assistant_id, graph_id, attempt, resume: run.fence > 1, kwargs, metadata, latest };
+  const { user } = run.kwargs;
+  const job = {
+    run_id,
+    thread_id,
+    assistant_id,
+    graph_id,
+    attempt,
+    resume: run.fence > 1,
+    kwargs,
+    metadata,
+    latest,
+    ...(user === undefined ? {} : { user }),
+  };
   return committed === undefined ? job : { ...job, waits: true };
 }

@@ -11,8 +11,8 @@ function configurableOf({ kwargs, run_id, thread_id, graph_id, assistant_id }: N
 
 /** As clients see it, and the graph: without what only the server and its notifications need. */
 export function kwargsShown({ kwargs }: Pick<NewRun, "kwargs">): RunKwargs {
-  if (kwargs.task === undefined) return kwargs;
-  const { task: _, ...shown } = kwargs;
+  if (kwargs.task === undefined && kwargs.user === undefined) return kwargs;
+  const { task: _, user: __, ...shown } = kwargs;
   return shown;
 }
 

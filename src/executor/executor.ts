@@ -39,7 +39,7 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
   const begin = paced(BEGIN_PER_TURN);
   let draining = false;
   let index: StoreIndex | null = null;
-  setServerUrl(settings.server_url);
+  setServerUrl(settings.server_url, settings.server_key);
   let loading = true;
   const loaded = loadAll(settings, graphs, port, send).then((loadedIndex) => {
     index = loadedIndex;
@@ -116,7 +116,7 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
           runs.get(message.run_id)?.taken(message.bytes);
           return;
         case "listening":
-          setServerUrl(message.server_url);
+          setServerUrl(message.server_url, settings.server_key);
           return;
         case "ping":
           port.post({ type: "pong", id: message.id });

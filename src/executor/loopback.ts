@@ -4,11 +4,19 @@
  */
 const FETCH = Symbol.for("langgraph_api:fetch");
 const URL_ = Symbol.for("langgraph_api:url");
+const KEY_HEADER = "x-skein-server-key";
 
-export function setServerUrl(server_url: string): void {
+/** `server_key`: where users have to log in, what graphs need not to. */
+export function setServerUrl(server_url: string, server_key?: string): void {
   if (server_url === "") return;
   const globals = globalThis as Record<symbol, unknown>;
   globals[URL_] = server_url;
-  globals[FETCH] = (input: string | URL | Request, init?: RequestInit): Promise<Response> =>
-    fetch(input instanceof Request ? input : new URL(input, server_url), init);
+  globals[FETCH] = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
+    const request = new Request(input instanceof Request ? input : new URL(input, server_url), init);
+    // Nobody else may learn it.
+    if (server_key !== undefined && new URL(request.url).origin === new URL(server_url).origin) {
+      request.headers.set(KEY_HEADER, server_key);
+    }
+    return fetch(request);
+  };
 }

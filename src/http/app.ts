@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
+import type { AuthUser } from "../schemas/auth.ts";
 import type { Services } from "../services/contract.ts";
 import { cors } from "./cors.ts";
 import { errorResponse } from "./errors.ts";
@@ -26,11 +27,14 @@ import {
   type HttpSettings,
   type Logger,
   type Observe,
+  type Room,
   setHeader,
 } from "./types.ts";
 
 export interface AppOptions {
   readonly services: Services;
+  /** Null or absent: nobody has to log in. */
+  readonly auth?: AppAuth | null;
   readonly settings: HttpSettings;
   readonly logger: Logger;
   readonly observe: Observe;
@@ -38,18 +42,33 @@ export interface AppOptions {
   readonly rooms?: Rooms;
 }
 
+export interface AppAuth {
+  /** Hangs the user on each request that is not public. */
+  readonly authenticate: MiddlewareHandler<HttpEnv>;
+  /** The services as this user may use them. */
+  readonly servicesFor: (user: AuthUser) => Services;
+}
+
 export type Rooms = "all" | "system";
 
 const DEFAULT_HEARTBEAT_MS = 5000;
 
 /** Builds the app. Needs @hono/node-server: streams are written to Node's response. */
-export function createApp({ services, settings, logger, observe, rooms = "all" }: AppOptions): App {
+export function createApp({ services, auth = null, settings, logger, observe, rooms = "all" }: AppOptions): App {
   const app: App = new OpenAPIHono<HttpEnv>();
   app.use("*", observed(observe), requestId, cors(settings.corsOrigins));
+  if (auth !== null) app.use("*", auth.authenticate);
   app.onError((error, c) => errorResponse(c, error, logger));
 
   const { maxBodyBytes, heartbeatMs = DEFAULT_HEARTBEAT_MS } = settings;
-  const room = { app, services, logger, maxBodyBytes, heartbeatMs };
+  const room: Room = {
+    app,
+    services: auth === null ? () => services : (c) => servicesOf(c, services, auth),
+    system: services.system,
+    logger,
+    maxBodyBytes,
+    heartbeatMs,
+  };
   if (rooms === "all") {
     assistantRoutes(room);
     threadRoutes(room);
@@ -69,6 +88,16 @@ export function createApp({ services, settings, logger, observe, rooms = "all" }
 
   app.notFound((c) => unknownRoute(app, c));
   return app;
+}
+
+/** Who comes without a user has come past the authentication: that must never be taken for somebody who may do anything. */
+function servicesOf(c: HttpContext, services: Services, { servicesFor }: AppAuth): Services {
+  const user: AuthUser | null | undefined = c.get("user");
+  if (user === undefined) throw new Error(`nobody was authenticated for ${c.req.method} ${c.req.path}`);
+  // One for the whole request: it knows which runs the request has made.
+  const own = c.get("services") ?? (user === null ? services : servicesFor(user));
+  c.set("services", own);
+  return own;
 }
 
 function observed(observe: Observe): MiddlewareHandler<HttpEnv> {

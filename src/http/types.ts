@@ -3,7 +3,9 @@
 import type { HttpBindings } from "@hono/node-server";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
-import type { Services } from "../services/contract.ts";
+import type { AuthDocument } from "../config.ts";
+import type { AuthUser } from "../schemas/auth.ts";
+import type { Services, SystemService } from "../services/contract.ts";
 
 /** The part of pino this room uses. */
 export interface Logger {
@@ -28,11 +30,19 @@ export interface HttpSettings {
   readonly mcp: boolean;
   /** Whether the endpoints of A2A are there. */
   readonly a2a: boolean;
+  /** What the served document says of how clients log in. */
+  readonly auth?: AuthDocument | null;
 }
 
 export interface HttpEnv {
   Bindings: HttpBindings;
-  Variables: { route: string; request_id: string };
+  Variables: {
+    route: string;
+    request_id: string;
+    /** Null: the server itself. Not there where nobody has to log in, nor on public paths. */
+    user: AuthUser | null;
+    services: Services;
+  };
 }
 
 export type App = OpenAPIHono<HttpEnv>;
@@ -41,7 +51,9 @@ export type HttpContext = Context<HttpEnv>;
 /** What every route file gets: the app to mount on, and what to call. */
 export interface Room {
   readonly app: App;
-  readonly services: Services;
+  /** What the one who sends this request may ask of the product. */
+  readonly services: (c: HttpContext) => Services;
+  readonly system: SystemService;
   readonly logger: Logger;
   readonly maxBodyBytes: number;
   readonly heartbeatMs: number;

@@ -5,12 +5,17 @@
 import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
+import { Denied } from "../errors.ts";
 import { Id } from "../schemas/ids.ts";
 import type { ProtocolService, ProtocolSocket } from "../services/contract.ts";
 import type { Logger } from "./types.ts";
 
+type Sessions = Pick<ProtocolService, "session">;
+
 export interface UpgradesOptions {
-  readonly protocol: Pick<ProtocolService, "session">;
+  readonly protocol: Sessions;
+  /** The sessions as whoever sends the request may have them; rejects when nobody may. Null or absent: all may. */
+  readonly protocolFor?: ((request: Request, remote: string | undefined) => Promise<Sessions>) | null;
   /** `["*"]` for any. */
   readonly corsOrigins: readonly string[];
   /** Of one message. */
@@ -36,13 +41,19 @@ const CLOSE_MS = 2000;
 /** RFC 6455: a reason has at most so many bytes. */
 const REASON_BYTES = 123;
 
+const GOING_DOWN = ["503 Service Unavailable", "The server is going down"] as const;
 const GOING = [1001, "the server is going down"] as const;
 const NO_BINARY = [1003, "only text frames are taken"] as const;
 
-type Admission = { readonly thread_id: string } | { readonly status: number; readonly detail: string };
+interface Refusal {
+  readonly status: number;
+  readonly detail: string;
+}
+type Admission = { readonly thread_id: string; readonly protocol: Sessions } | Refusal;
 
 export function createUpgrades({
   protocol,
+  protocolFor = null,
   corsOrigins,
   maxBodyBytes,
   logger,
@@ -75,7 +86,7 @@ export function createUpgrades({
     }
     const client = { isAlive: true };
     open.set(webSocket, client);
-    const session = protocol.session(admission.thread_id, socketOf(webSocket, raw));
+    const session = admission.protocol.session(admission.thread_id, socketOf(webSocket, raw));
     webSocket.on("pong", () => {
       client.isAlive = true;
     });
@@ -87,6 +98,20 @@ export function createUpgrades({
       open.delete(webSocket);
       session.closed();
     });
+  };
+
+  /** Who may not come in is told so when the connection stands. */
+  const entered = async (request: IncomingMessage, named: string): Promise<Admission> => {
+    const found = threadOf(request, named, corsOrigins);
+    if ("status" in found) return found;
+    if (protocolFor === null) return { ...found, protocol };
+    try {
+      return { ...found, protocol: await protocolFor(webRequest(request), request.socket.remoteAddress) };
+    } catch (error) {
+      if (error instanceof Denied) return { status: error.status, detail: error.message };
+      logger.error({ err: error, path: request.url }, "a request for a WebSocket failed");
+      return { status: 500, detail: "Internal Server Error" };
+    }
   };
 
   return {
@@ -102,13 +127,15 @@ export function createUpgrades({
       const onError = (err: Error): void => logger.info({ err }, "a request for a WebSocket broke");
       socket.on("error", onError);
       const path = PATH.exec(new URL(request.url ?? "/", "http://localhost").pathname);
-      if (isClosed) refuse(socket, "503 Service Unavailable", "The server is going down");
+      if (isClosed) refuse(socket, ...GOING_DOWN);
       else if (path === null) refuse(socket, "404 Not Found", `Not Found: no WebSocket at ${request.url}`);
       else {
-        const admission = admit(request, path[1] ?? "", corsOrigins);
-        sockets.handleUpgrade(request, socket, head, (webSocket) => {
-          socket.off("error", onError);
-          serve(webSocket, socket, admission);
+        void entered(request, path[1] ?? "").then((admission) => {
+          if (isClosed) return refuse(socket, ...GOING_DOWN);
+          return sockets.handleUpgrade(request, socket, head, (webSocket) => {
+            socket.off("error", onError);
+            serve(webSocket, socket, admission);
+          });
         });
       }
     },
@@ -121,8 +148,20 @@ export function createUpgrades({
   };
 }
 
-/** Who may open a connection, and to which thread. */
-function admit({ headers }: IncomingMessage, given: string, corsOrigins: readonly string[]): Admission {
+/** Without the body, which a request to upgrade has none of. */
+function webRequest({ url, headers, rawHeaders }: IncomingMessage): Request {
+  const pairs = rawHeaders.flatMap((name, i): [string, string][] =>
+    i % 2 === 0 ? [[name, rawHeaders[i + 1] ?? ""]] : [],
+  );
+  return new Request(new URL(url ?? "/", `http://${headers.host ?? "localhost"}`), { headers: pairs });
+}
+
+/** The thread to which a connection may be opened from there. */
+function threadOf(
+  { headers }: IncomingMessage,
+  given: string,
+  corsOrigins: readonly string[],
+): { readonly thread_id: string } | Refusal {
   const { origin } = headers;
   if (origin !== undefined && !corsOrigins.includes("*") && !corsOrigins.includes(origin)) {
     return { status: 403, detail: `${origin} is not among the origins that may call` };

@@ -30,6 +30,7 @@ import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
 import { followModes } from "../streaming/protocol/as-modes.ts";
 import type { RunLog, RunOutput } from "../streaming/run-log.ts";
+import type { Admit, MadeBy, Visible } from "./access.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunOrigin, RunsPage, RunsService } from "./contract.ts";
@@ -68,41 +69,54 @@ export class Runs implements RunsService {
     this.#options = options;
   }
 
-  async create(thread_id: string, asked: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run> {
+  async create(
+    thread_id: string,
+    asked: RunCreateStateful,
+    repeatable?: Repeatable,
+    origin?: RunOrigin,
+    by?: MadeBy,
+  ): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
-    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, thread_id, request, slot, now, origin);
-    return only(await this.#commit(work, origin?.door === "command" ? origin.asked : request, repeatable));
+    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, thread_id, request, slot, now, { origin, by });
+    const fingerprinted = origin?.door === "command" ? origin.asked : (by?.asked ?? request);
+    return only(await this.#commit(work, fingerprinted, repeatable));
   }
 
-  async createStateless(asked: RunCreateStateless, repeatable?: Repeatable): Promise<Run> {
+  async createStateless(asked: RunCreateStateless, repeatable?: Repeatable, by?: MadeBy): Promise<Run> {
     const request = this.#withAllowedWebhook(asked);
     const { storage, ttl } = this.#options;
-    const planned = await storage.read((db) => planWithThread(db, request, storage.now(), ttl));
+    const planned = await storage.read((db) => planWithThread(db, request, storage.now(), ttl, { by }));
     const work: Creation = (tx, _now, slot) => insertPlanned(tx, planned, slot);
-    return only(await this.#commit(work, request, repeatable, planned));
+    return only(await this.#commit(work, by?.asked ?? request, repeatable, planned));
   }
 
-  async createBatch(asked: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]> {
+  /** `by`: one for each request. */
+  async createBatch(
+    asked: readonly RunCreateStateless[],
+    repeatable?: Repeatable,
+    by?: readonly MadeBy[],
+  ): Promise<readonly Run[]> {
     const requests = asked.map((request) => this.#withAllowedWebhook(request));
     const { ttl } = this.#options;
     const work: Creation = async (tx, now) => {
       const made: RunRecord[] = [];
-      for (const request of requests) {
-        made.push(...(await insertPlanned(tx, await planWithThread(tx, request, now, ttl), undefined)).made);
+      for (const [i, request] of requests.entries()) {
+        const planned = await planWithThread(tx, request, now, ttl, { by: by?.[i] });
+        made.push(...(await insertPlanned(tx, planned, undefined)).made);
       }
       return { made, effects: [] };
     };
-    return this.#commit(work, requests, repeatable);
+    return this.#commit(work, by?.map((each) => each.asked) ?? requests, repeatable);
   }
 
   /** A cron's run. `take` opens the transaction and says what to run; when it throws, nothing is written. */
   async createDue(take: TakeTick): Promise<Run> {
     const { ttl } = this.#options;
     const work: Creation = async (tx, now, slot) => {
-      const { cron_id, thread_id, request } = await take(tx);
+      const { cron_id, thread_id, request, by } = await take(tx);
       const allowed = this.#withAllowedWebhook(request);
-      if (thread_id !== null) return this.#createOnThread(tx, thread_id, allowed, slot, now);
-      return insertPlanned(tx, await planWithThread(tx, allowed, now, ttl, { cron_id }), slot);
+      if (thread_id !== null) return this.#createOnThread(tx, thread_id, allowed, slot, now, { by });
+      return insertPlanned(tx, await planWithThread(tx, allowed, now, ttl, { stamp: { cron_id }, by }), slot);
     };
     return only(await this.#commit(work, null, undefined));
   }
@@ -121,11 +135,12 @@ export class Runs implements RunsService {
     return select === null ? all : all.map((run) => selected(run, select));
   }
 
-  async delete(thread_id: string, run_id: string): Promise<void> {
+  async delete(thread_id: string, run_id: string, admit?: Admit): Promise<void> {
     const { storage, logs, signalGone } = this.#options;
     const log = await this.#log(thread_id, run_id);
     const remove = async (tx: Tx): Promise<CancelEffect | "newest" | "other"> => {
       lockThread(tx, thread_id);
+      await admit?.(tx);
       const run = await runs.findLocked(tx, run_id);
       if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`, "run");
       if (isInFlight(run)) return cancelFound(tx, run, "rollback", storage.now());
@@ -142,7 +157,7 @@ export class Runs implements RunsService {
     if (removed.kind === "ended") return;
     await untilEnd(log, new AbortController().signal);
     // It may have come to another end first, such as its time limit.
-    if ((await storage.read((db) => runs.find(db, run_id))) !== undefined) await this.delete(thread_id, run_id);
+    if ((await storage.read((db) => runs.find(db, run_id))) !== undefined) await this.delete(thread_id, run_id, admit);
   }
 
   async follow(
@@ -173,25 +188,41 @@ export class Runs implements RunsService {
     return this.#options.storage.read((db) => threadValues.valuesAt(db, { thread_id, checkpoint_id }, members));
   }
 
-  async cancel(thread_id: string, run_id: string, action: CancelAction, wait: boolean): Promise<void> {
+  async cancel(thread_id: string, run_id: string, action: CancelAction, wait: boolean, admit?: Admit): Promise<void> {
     const log = wait ? await this.#log(thread_id, run_id) : undefined;
     const { storage } = this.#options;
-    const effect = await storage.write((tx) => cancelRun(tx, thread_id, run_id, action, storage.now()));
+    const effect = await storage.write(async (tx) => {
+      lockThread(tx, thread_id);
+      await admit?.(tx);
+      return cancelRun(tx, thread_id, run_id, action, storage.now());
+    });
     await this.act([effect]);
     if (log === undefined || effect.kind === "ended") return;
     await untilEnd(log, new AbortController().signal);
   }
 
-  async cancelMany({ status, thread_id, run_ids }: RunsCancel, action: CancelAction): Promise<void> {
-    if (thread_id != null && run_ids != null) await this.#cancelNamed(thread_id, new Set(run_ids), action);
-    else await this.#cancelAll(status === "pending" || status === "running" ? [status] : IN_FLIGHT, action);
+  /** `visible`: the threads on which runs may be cancelled. */
+  async cancelMany(
+    { status, thread_id, run_ids }: RunsCancel,
+    action: CancelAction,
+    visible: Visible = null,
+    admit?: Admit,
+  ): Promise<void> {
+    if (thread_id != null && run_ids != null) await this.#cancelNamed(thread_id, new Set(run_ids), action, admit);
+    else await this.#cancelAll(status === "pending" || status === "running" ? [status] : IN_FLIGHT, action, visible);
   }
 
-  async #cancelNamed(thread_id: string, run_ids: ReadonlySet<string>, action: CancelAction): Promise<void> {
+  async #cancelNamed(
+    thread_id: string,
+    run_ids: ReadonlySet<string>,
+    action: CancelAction,
+    admit: Admit | undefined,
+  ): Promise<void> {
     const { storage } = this.#options;
     const effects = await storage.write(async (tx) => {
       const effects: CancelEffect[] = [];
       lockThread(tx, thread_id);
+      await admit?.(tx);
       for (const run_id of run_ids) {
         const run = await runs.findLocked(tx, run_id);
         if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`, "run");
@@ -203,12 +234,12 @@ export class Runs implements RunsService {
   }
 
   /** In lots, so that others get their turn between; runs made meanwhile are not meant. */
-  async #cancelAll(statuses: typeof IN_FLIGHT, action: CancelAction): Promise<void> {
+  async #cancelAll(statuses: typeof IN_FLIGHT, action: CancelAction, visible: Visible): Promise<void> {
     const { storage } = this.#options;
     const last = await storage.read((db) => runs.newest(db));
     for (let after = 0; ; ) {
       const lot = await storage.write(async (tx) => {
-        const found = await runs.lockInFlightAnywhere(tx, { statuses, after, last, limit: CANCEL_LOT });
+        const found = await runs.lockInFlightAnywhere(tx, { statuses, after, last, limit: CANCEL_LOT, visible });
         const effects: CancelEffect[] = [];
         for (const run of found) effects.push(await cancelFound(tx, run, action, storage.now()));
         return { effects, newest: found.at(-1)?.seq };
@@ -361,16 +392,17 @@ export class Runs implements RunsService {
     asked: RunCreateStateful,
     slot: Slot | undefined,
     now: number,
-    origin?: RunOrigin,
+    { origin, by }: { readonly origin?: RunOrigin | undefined; readonly by?: MadeBy | undefined },
   ): ReturnType<Creation> {
     shareAssistant(tx, assistantIdOf(asked.assistant_id));
     lockThread(tx, thread_id);
+    await by?.admit?.(tx);
     const [assistant, found, busyWith] = await together(tx, [
       () => assistantFor(tx, asked.assistant_id),
       () => threads.findBare(tx, thread_id),
       () => runs.busyWith(tx, thread_id),
     ]);
-    const thread = found ?? (await makeThread(tx, thread_id, asked, now, this.#options.ttl));
+    const thread = found ?? (await makeThread(tx, thread_id, asked, now, this.#options.ttl, by?.stamp));
     const command = origin?.door === "command" ? origin : undefined;
     const waiting = asked.command?.resume === undefined && command === undefined ? [] : waitingOn(thread);
     const request = command?.inputMayResume === true ? resumedByInput(asked, waiting, busyWith) : asked;
@@ -382,6 +414,7 @@ export class Runs implements RunsService {
       temporary: false,
       waiting,
       now,
+      by,
       task: origin?.door === "message" ? origin.task : undefined,
       protocol: command !== undefined ? "native" : this.#isSeenByProtocol(thread) ? "beside" : undefined,
     });
@@ -444,11 +477,11 @@ export class Runs implements RunsService {
     }
   }
 
-  async cancelMarked(mark: Readonly<Record<string, string>>): Promise<void> {
+  async cancelMarked(mark: Readonly<Record<string, string>>, visible: Visible = null): Promise<void> {
     const { storage } = this.#options;
     const effects = await storage.write(async (tx) => {
       const effects: CancelEffect[] = [];
-      for (const { run_id } of await runs.inFlightMarked(tx, mark)) {
+      for (const { run_id } of await runs.inFlightMarked(tx, mark, visible)) {
         const run = await runs.findLockingThread(tx, run_id);
         if (run !== undefined && isInFlight(run)) effects.push(await cancelFound(tx, run, "interrupt", storage.now()));
       }
@@ -638,15 +671,16 @@ async function planWithThread(
   request: RunCreateStateless,
   now: number,
   ttl: TtlDefaults,
-  stamp: Readonly<Record<string, unknown>> = {},
+  { stamp, by }: { readonly stamp?: Readonly<Record<string, unknown>>; readonly by?: MadeBy | undefined },
 ): Promise<PlannedRun> {
   shareAssistant(db, assistantIdOf(request.assistant_id));
+  await by?.admit?.(db);
   const assistant = await assistantFor(db, request.assistant_id);
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
-  const run = newRun({ assistant, thread_id, request, temporary, now });
+  const run = newRun({ assistant, thread_id, request, temporary, now, by });
   const options = temporary ? { temporary } : { ttl: ttlWithRun(request.config?.configurable ?? {}, ttl, now) };
-  return { run, thread: newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now, options) };
+  return { run, thread: newThread(thread_id, "busy", { ...by?.stamp, ...runStamp(run), ...stamp }, now, options) };
 }
 
 async function insertPlanned(tx: Tx, { run, thread }: PlannedRun, slot: Slot | undefined): ReturnType<Creation> {
@@ -704,9 +738,10 @@ async function makeThread(
   { if_not_exists, config }: RunCreateStateful,
   now: number,
   ttl: TtlDefaults,
+  stamp: Readonly<Record<string, unknown>> = {},
 ): Promise<threads.BareThread> {
   if (if_not_exists !== "create") throw notFound(`Thread ${thread_id} not found`, "thread");
-  const record = newThread(thread_id, "idle", {}, now, { ttl: ttlWithRun(config?.configurable ?? {}, ttl, now) });
+  const record = newThread(thread_id, "idle", stamp, now, { ttl: ttlWithRun(config?.configurable ?? {}, ttl, now) });
   await threads.insert(tx, record);
   return record;
 }

@@ -32,8 +32,6 @@ export function statelessRunRoutes(room: Room): void {
 }
 
 function creating(room: Room): void {
-  const { runs } = room.services;
-
   mount(
     room,
     {
@@ -48,7 +46,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     async ({ body }, c) => {
-      const run = await runs.createStateless(body, repeatable(c));
+      const run = await room.services(c).runs.createStateless(body, repeatable(c));
       return answerRun(c, { thread_id: null, run_id: run.run_id }, run);
     },
   );
@@ -68,7 +66,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     ({ query, body }, c) => {
-      const create = (again: Repeatable | undefined) => runs.createStateless(body, again);
+      const create = (again: Repeatable | undefined) => room.services(c).runs.createStateless(body, again);
       return createAndStream(room, c, { thread_id: null, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -88,7 +86,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     ({ query, body }, c) => {
-      const create = (again: Repeatable | undefined) => runs.createStateless(body, again);
+      const create = (again: Repeatable | undefined) => room.services(c).runs.createStateless(body, again);
       return createAndWait(room, c, { thread_id: null, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -106,7 +104,7 @@ function creating(room: Room): void {
       answer: { description: "The runs, in order.", schema: z.array(Run) },
       errors: [404, 409, 413, 422],
     },
-    async ({ body }, c) => c.json(await runs.createBatch(body, repeatable(c))),
+    async ({ body }, c) => c.json(await room.services(c).runs.createBatch(body, repeatable(c))),
   );
 }
 

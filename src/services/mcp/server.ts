@@ -96,6 +96,7 @@ const CODES = {
   not_found: ErrorCode.InvalidParams,
   too_large: ErrorCode.InvalidParams,
   conflict: ErrorCode.InvalidRequest,
+  forbidden: ErrorCode.InvalidRequest,
   unavailable: ErrorCode.InternalError,
 } as const satisfies Record<SkeinError["kind"], ErrorCode>;
 

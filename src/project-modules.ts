@@ -1,0 +1,82 @@
+/** Modules of the project, as its configuration names them: `./file.ts:name`, TypeScript too. */
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
+
+/** An export of a module of the project. */
+export interface ExportPlace {
+  /** Absolute. */
+  readonly file: string;
+  readonly export_name: string;
+}
+
+/** A named export of a module of the project. */
+export async function loadExport(
+  place: ExportPlace,
+  project_dir: string,
+): Promise<{ readonly exported: unknown; readonly namespace: Record<string, unknown> }> {
+  await understandTypeScript(place.file, project_dir);
+  const namespace = (await import(pathToFileURL(place.file).href)) as Record<string, unknown>;
+  const exported: unknown = await pick(namespace, place.export_name);
+  if (exported === undefined) throw new Error(missingExport(place, namespace));
+  return { exported, namespace };
+}
+
+/** A named export; of a CommonJS module also the members of `module.exports` that Node could not see by reading. */
+function pick(namespace: Record<string, unknown>, name: string): unknown {
+  if (namespace[name] !== undefined && name !== "default") return namespace[name];
+  const whole = namespace.default;
+  if (name !== "default") return isRecord(whole) ? whole[name] : undefined;
+  // `module.exports.default`, as compilers write it.
+  if (isRecord(whole) && whole.__esModule === true && "default" in whole) return whole.default;
+  return whole;
+}
+
+function missingExport(place: ExportPlace, namespace: Record<string, unknown>): string {
+  return `${place.file} has no export "${place.export_name}". ${exportsOf(namespace)}`;
+}
+
+/** For an error: what there is. */
+export function exportsOf(namespace: Record<string, unknown>): string {
+  const names = Object.keys(namespace).filter((name) => name !== "module.exports");
+  return names.length === 0 ? "It exports nothing." : `It exports: ${names.join(", ")}.`;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return (typeof value === "object" && value !== null) || typeof value === "function";
+}
+
+/* ---------------------------------------------------------------------------- TypeScript */
+
+let registered = false;
+
+/** Registers tsx, once, and only when a file needs it: its hooks slow down every later import. */
+async function understandTypeScript(file: string, project_dir: string): Promise<void> {
+  if (registered) return;
+  const tsconfig = findTsconfig(dirname(file), project_dir);
+  const needed = /\.[cm]?tsx?$|\.jsx$/.test(file) || (tsconfig !== undefined && hasPaths(tsconfig));
+  if (!needed) return;
+  registered = true;
+  const [esm, cjs] = await Promise.all([import("tsx/esm/api"), import("tsx/cjs/api")]);
+  // The CommonJS half takes its tsconfig from the environment only.
+  if (tsconfig !== undefined) process.env.TSX_TSCONFIG_PATH = tsconfig;
+  cjs.register();
+  esm.register(tsconfig === undefined ? {} : { tsconfig });
+}
+
+/** The nearest tsconfig.json, from the graph's folder up to the project's. */
+function findTsconfig(folder: string, project_dir: string): string | undefined {
+  for (let current = folder; ; current = dirname(current)) {
+    const candidate = join(current, "tsconfig.json");
+    if (existsSync(candidate)) return candidate;
+    if (current === project_dir || dirname(current) === current) break;
+  }
+  const own = join(project_dir, "tsconfig.json");
+  return existsSync(own) ? own : undefined;
+}
+
+/** Reads text, not JSON: tsconfig files carry comments. An `extends` may bring paths too. */
+function hasPaths(tsconfig: string): boolean {
+  const text = readFileSync(tsconfig, "utf8");
+  return /"(paths|extends)"\s*:/.test(text);
+}
