@@ -51,19 +51,19 @@ export class Access {
     for (const run_id of run_ids) this.#own.add(run_id);
   }
 
-  ask(event: AuthEvent, asked: Asked): Promise<Allowed> {
-    return this.#options.authorise(event, asked);
+  ask(event: AuthEvent, { fixed, open = openFor(event) }: Asked): Promise<Allowed> {
+    return this.#options.authorise(event, { fixed, open });
   }
 
   /** About a thread that must be there. */
-  thread(event: AuthEvent, thread_id: string, fixed: Members = {}, open: Members = {}): Promise<Granted> {
+  thread(event: AuthEvent, thread_id: string, fixed: Members = {}, open = openFor(event)): Promise<Granted> {
     const asked = { fixed: { thread_id, ...fixed }, open };
     return this.#grant(event, asked, visible.thread, thread_id, noThread(thread_id));
   }
 
   /** About a run that is named without its thread. */
   run(event: AuthEvent, run_id: string, fixed: Members = {}, missing = noRun(run_id)): Promise<Granted> {
-    return this.#grant(event, { fixed: { thread_id: null, run_id, ...fixed } }, visible.threadOfRun, run_id, missing);
+    return this.#grant(event, { fixed: { thread_id: null, run_id, ...fixed }, open: openFor(event) }, visible.threadOfRun, run_id, missing);
   }
 
   cron(event: AuthEvent, cron_id: string, fixed: Members = {}, open: Members = {}): Promise<Granted> {
@@ -71,7 +71,7 @@ export class Access {
     return this.#grant(event, { fixed: { cron_id, ...fixed }, open }, visible.cron, cron_id, missing);
   }
 
-  assistant(event: AuthEvent, id: string, fixed: Members = {}, open: Members = {}): Promise<Granted> {
+  assistant(event: AuthEvent, id: string, fixed: Members = {}, open = openFor(event)): Promise<Granted> {
     const assistant_id = assistantIdOf(id);
     const look = event === "assistants:read" ? visible.readableAssistant : visible.assistant;
     const asked = { fixed: { assistant_id, ...fixed }, open };
@@ -92,6 +92,9 @@ export class Access {
     return { ...allowed, admit };
   }
 }
+
+/** Handlers that set metadata need not know which changes write some: a cancel, say, does not. */
+const openFor = (event: AuthEvent): Members => (event.endsWith(":update") ? { metadata: {} } : {});
 
 export function admitting(look: Look, id: string, filter: MetadataFilter, missing: SkeinError): Admit {
   return async (db) => {

@@ -157,6 +157,7 @@ async function schemasOf(
   try {
     return JSON.parse(await services.assistants.schemas(assistant_id)) as GraphSchemas;
   } catch (error) {
+    if (error instanceof SkeinError && error.kind === "forbidden") throw error;
     logger.warn({ err: error, assistant_id }, "the schemas of a tool were not read");
     return { input_schema: { type: "object" } };
   }
