@@ -12,11 +12,12 @@ export function setServerUrl(server_url: string, server_key?: string): void {
   const globals = globalThis as Record<symbol, unknown>;
   globals[URL_] = server_url;
   globals[FETCH] = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
-    const request = new Request(input instanceof Request ? input : new URL(input, server_url), init);
-    // Nobody else may learn it.
-    if (server_key !== undefined && new URL(request.url).origin === new URL(server_url).origin) {
-      request.headers.set(KEY_HEADER, server_key);
-    }
-    return fetch(request);
+    const target = input instanceof Request ? input : new URL(input, server_url);
+    const { origin } = new URL(target instanceof Request ? target.url : target);
+    if (server_key === undefined || origin !== new URL(server_url).origin) return fetch(target, init);
+    const headers = new Headers(init?.headers ?? (target instanceof Request ? target.headers : undefined));
+    headers.set(KEY_HEADER, server_key);
+    // Nobody else may learn the key, wherever the server may send this client.
+    return fetch(target, { ...init, headers, redirect: "manual" });
   };
 }

@@ -42,8 +42,9 @@ export function authenticate(identify: Identify): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     if (!PUBLIC_PATHS.has(c.req.path)) {
       const incoming: HttpEnv["Bindings"]["incoming"] | undefined = c.env.incoming;
-      // Without the body, which is for the operation.
-      const request = new Request(c.req.url, { method: c.req.method, headers: c.req.raw.headers });
+      // Without the body, which is for the operation. A `Request` cannot say TRACE, which no operation answers.
+      const method = c.req.method === "TRACE" ? "GET" : c.req.method;
+      const request = new Request(c.req.url, { method, headers: c.req.raw.headers });
       c.set("user", await identify(request, incoming?.socket.remoteAddress));
     }
     await next();

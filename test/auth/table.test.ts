@@ -151,9 +151,7 @@ describe("handlers", () => {
 
 describe("filters", () => {
   const NAMED = /\{(thread_id|run_id|cron_id|assistant_id)\}/;
-  const named = asking.filter(
-    ([operation]) => NAMED.test(operation) && !/\/stream\/events|^POST \/ui/.test(operation),
-  );
+  const named = asking.filter(([operation]) => NAMED.test(operation) && !/\/stream\/events|^POST \/ui/.test(operation));
 
   let kept: Things;
   beforeAll(async () => {
@@ -164,7 +162,11 @@ describe("filters", () => {
     const things = ENDS.test(operation) ? await makeThings(RED) : kept;
     const { status, text } = await ask(operation, things, BLUE);
     expect(status).toBe(404);
-    const nothing = await ask(operation, mapValues(things, () => NOTHING), BLUE);
+    const nothing = await ask(
+      operation,
+      mapValues(things, () => NOTHING),
+      BLUE,
+    );
     const known = Object.values(things).reduce((said, id) => said.replaceAll(id, NOTHING), text);
     expect({ status: nothing.status, text: nothing.text }).toEqual({ status, text: known });
     // And was not touched.
@@ -178,7 +180,11 @@ describe("filters", () => {
     const blue = as(api.url, { user: "bly", org: `blue ${randomUUID()}` });
     for (const path of ["/threads", "/runs/crons", "/assistants"]) {
       const found = (await blue.post(`${path}/search`, { limit: 1000 })).body;
-      const ids = found.flatMap((each: Any) => [each.thread_id, each.cron_id, path === "/assistants" && each.assistant_id]);
+      const ids = found.flatMap((each: Any) => [
+        each.thread_id,
+        each.cron_id,
+        path === "/assistants" && each.assistant_id,
+      ]);
       expect(ids).not.toEqual(expect.arrayContaining([thread_id]));
       expect(ids).not.toEqual(expect.arrayContaining([cron_id]));
       expect(ids).not.toEqual(expect.arrayContaining([assistant_id]));
@@ -188,7 +194,9 @@ describe("filters", () => {
     expect((await blue.post("/threads/prune", { thread_ids: [thread_id] })).body).toEqual({ pruned_count: 0 });
     expect((await blue.post("/runs/cancel", { thread_id, run_ids: [run_id] })).status).toBe(404);
     expect((await as(api.url, RED).get(`/threads/${thread_id}`)).status).toBe(200);
-    expect((await as(api.url, RED).post("/threads/prune", { thread_ids: [thread_id] })).body).toEqual({ pruned_count: 1 });
+    expect((await as(api.url, RED).post("/threads/prune", { thread_ids: [thread_id] })).body).toEqual({
+      pruned_count: 1,
+    });
   });
 });
 
@@ -202,7 +210,9 @@ describe("commands of streaming v2", () => {
     "subscription.subscribe": { channels: ["values"] },
     "subscription.reconnect": { run_id },
   });
-  const rows = (Object.entries(COMMAND_RULES) as [string, Rule][]).filter(([name]) => !name.startsWith("subscription."));
+  const rows = (Object.entries(COMMAND_RULES) as [string, Rule][]).filter(
+    ([name]) => !name.startsWith("subscription."),
+  );
   const command = async (name: string, things: Things, who: As): Promise<Any> => {
     const body = { id: 1, method: name, params: params(things)[name] ?? {} };
     return (await as(api.url, who).post(`/threads/${things.thread_id}/commands`, body)).body;
@@ -242,7 +252,10 @@ describe("methods of MCP and A2A", () => {
     "message/send": () => hello,
     "message/stream": () => hello,
     ListTasks: () => ({}),
-    "tasks/pushNotificationConfig/set": (id) => ({ taskId: id, pushNotificationConfig: { url: "http://127.0.0.1:9/" } }),
+    "tasks/pushNotificationConfig/set": (id) => ({
+      taskId: id,
+      pushNotificationConfig: { url: "http://127.0.0.1:9/" },
+    }),
     "tasks/pushNotificationConfig/delete": (id) => ({ id, pushNotificationConfigId: "none" }),
   };
   const isMcp = (method: string): boolean => method.startsWith("tools/");
@@ -257,7 +270,10 @@ describe("methods of MCP and A2A", () => {
     const { text } = await call("message/send", NOTHING, {});
     const { id } = JSON.parse(text).result;
     for (const event of new Set<string>(events)) {
-      expect([event, (await call(method, id, { deny: [event] })).text]).toEqual([event, expect.stringContaining("Forbidden")]);
+      expect([event, (await call(method, id, { deny: [event] })).text]).toEqual([
+        event,
+        expect.stringContaining("Forbidden"),
+      ]);
     }
     expect((await call(method, id, { deny: others(events) })).text).not.toContain("Forbidden");
   });

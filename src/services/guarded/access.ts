@@ -63,7 +63,13 @@ export class Access {
 
   /** About a run that is named without its thread. */
   run(event: AuthEvent, run_id: string, fixed: Members = {}, missing = noRun(run_id)): Promise<Granted> {
-    return this.#grant(event, { fixed: { thread_id: null, run_id, ...fixed }, open: openFor(event) }, visible.threadOfRun, run_id, missing);
+    return this.#grant(
+      event,
+      { fixed: { thread_id: null, run_id, ...fixed }, open: openFor(event) },
+      visible.threadOfRun,
+      run_id,
+      missing,
+    );
   }
 
   cron(event: AuthEvent, cron_id: string, fixed: Members = {}, open: Members = {}): Promise<Granted> {
