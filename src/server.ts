@@ -23,7 +23,7 @@ import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
 import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
-import { type AppAuth, createApp, type Rooms } from "./http/app.ts";
+import { type AppOptions, createApp, type Rooms } from "./http/app.ts";
 import { authenticate, type Identify, identifier } from "./http/authenticate.ts";
 import { type Listening, listen } from "./http/listen.ts";
 import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
@@ -351,7 +351,8 @@ async function assemble(
   const appOf = (rooms: Rooms) =>
     createApp({
       services,
-      auth,
+      authenticate: auth?.authenticate ?? null,
+      servicesFor: auth?.servicesFor ?? null,
       settings: {
         maxBodyBytes: settings.maxBodyBytes,
         version: VERSION,
@@ -572,7 +573,7 @@ interface AuthParts {
   readonly servicesFor: (user: AuthUser) => Services;
 }
 
-interface ServerAuth extends AppAuth {
+interface ServerAuth extends Required<Pick<AppOptions, "authenticate">>, Pick<AuthParts, "servicesFor"> {
   /** The services as whoever sends this request may use them. */
   readonly servicesOf: (...from: Parameters<Identify>) => Promise<Services>;
 }

@@ -21,14 +21,14 @@ const ROWS: readonly (readonly string[])[] = [
   ["observability"],
   ["config"],
   ["schemas"],
-  ["errors", "version", "pooled-random", "early-optimization", "text-table", "redis-uri", "project-modules"],
+  ["errors", "version", "pooled-random", "early-optimization", "text-table", "redis-uri", "load-module"],
 ];
 const EXECUTOR = "executor";
 const DOOR = "executor/protocol.ts";
 const ENTRY = "executor/main";
 /** The one file that starts executor threads, and so names their entry. */
 const STARTER = "engine/pool.ts";
-const EXECUTOR_MAY_IMPORT = [EXECUTOR, "schemas", "errors", "pooled-random", "project-modules"];
+const EXECUTOR_MAY_IMPORT = [EXECUTOR, "schemas", "errors", "pooled-random", "load-module"];
 
 const SRC = fileURLToPath(new URL("../src", import.meta.url));
 

@@ -1,5 +1,5 @@
 /** The project's `Auth`, of its own copy of `@langchain/langgraph-sdk/auth`. It runs in the main thread: each request asks it. */
-import { type ExportPlace, loadExport } from "../project-modules.ts";
+import { type ExportPlace, isRecord, loadExport } from "../load-module.ts";
 import { type Handlers, isKey } from "./handlers.ts";
 
 /** `auth.path` names nothing that can be asked. */
@@ -14,8 +14,8 @@ const HANDLERS = "~handlerCache";
 export async function loadAuth(place: ExportPlace, project_dir: string): Promise<Handlers> {
   const exported = await exportAt(place, project_dir);
   const where = `auth.path: export "${place.export_name}" of ${place.file}`;
-  const kept = membersOf(membersOf(exported)?.[HANDLERS]);
-  if (kept === undefined) {
+  const kept = isRecord(exported) ? exported[HANDLERS] : undefined;
+  if (!isRecord(kept)) {
     throw new AuthLoadError(`${where} is no Auth: make it with \`new Auth()\` of "@langchain/langgraph-sdk/auth"`);
   }
   const { authenticate, callbacks = {} } = kept;
@@ -35,13 +35,10 @@ async function exportAt(place: ExportPlace, project_dir: string): Promise<unknow
 }
 
 function checked(callbacks: unknown, where: string): Handlers["callbacks"] {
-  const entries = Object.entries(membersOf(callbacks) ?? {});
+  const entries = Object.entries(isRecord(callbacks) ? callbacks : {});
   for (const [key, callback] of entries) {
     if (!isKey(key)) throw new AuthLoadError(`${where} has a handler on "${key}", which is nothing that ever happens`);
     if (typeof callback !== "function") throw new AuthLoadError(`${where}: what it has on "${key}" is no function`);
   }
   return new Map(entries) as Handlers["callbacks"];
 }
-
-const membersOf = (value: unknown): Readonly<Record<string, unknown>> | undefined =>
-  typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;

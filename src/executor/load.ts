@@ -3,7 +3,7 @@
  * that carries a graph (`createAgent`), a factory called once per run with that run's config, or a promise of any.
  */
 import { errorBody } from "../errors.ts";
-import { exportsOf, loadExport } from "../project-modules.ts";
+import { exportsOf, isRecord, loadExport } from "../load-module.ts";
 import { type GraphConfig, type GraphLike, isGraph, type LangGraph, langGraphOf } from "./langgraph.ts";
 import type { FromExecutor, GraphSpec } from "./protocol.ts";
 import type { StoreIndex } from "./store-index.ts";
@@ -64,8 +64,4 @@ function graphOrThrow(spec: GraphSpec, value: unknown, found: string, namespace?
 function describe(value: unknown): string {
   if (value === null || typeof value !== "object") return value === null ? "null" : `a ${typeof value}`;
   return `an object of ${(value.constructor as { name?: string } | undefined)?.name ?? "no class"}`;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return (typeof value === "object" && value !== null) || typeof value === "function";
 }

@@ -33,8 +33,10 @@ import {
 
 export interface AppOptions {
   readonly services: Services;
-  /** Null or absent: nobody has to log in. */
-  readonly auth?: AppAuth | null;
+  /** Says who sends a request, or refuses it. None: anybody may do anything. */
+  readonly authenticate?: MiddlewareHandler<HttpEnv> | null;
+  /** The services as this user may use them. None: whoever comes in may do anything. */
+  readonly servicesFor?: ((user: AuthUser) => Services) | null;
   readonly settings: HttpSettings;
   readonly logger: Logger;
   readonly observe: Observe;
@@ -42,28 +44,22 @@ export interface AppOptions {
   readonly rooms?: Rooms;
 }
 
-export interface AppAuth {
-  /** Hangs the user on each request that is not public. */
-  readonly authenticate: MiddlewareHandler<HttpEnv>;
-  /** The services as this user may use them. */
-  readonly servicesFor: (user: AuthUser) => Services;
-}
-
 export type Rooms = "all" | "system";
 
 const DEFAULT_HEARTBEAT_MS = 5000;
 
 /** Builds the app. Needs @hono/node-server: streams are written to Node's response. */
-export function createApp({ services, auth = null, settings, logger, observe, rooms = "all" }: AppOptions): App {
+export function createApp(options: AppOptions): App {
+  const { services, authenticate = null, servicesFor = null, settings, logger, observe, rooms = "all" } = options;
   const app: App = new OpenAPIHono<HttpEnv>();
   app.use("*", observed(observe), requestId, cors(settings.corsOrigins));
-  if (auth !== null) app.use("*", auth.authenticate);
+  if (authenticate !== null) app.use("*", authenticate);
   app.onError((error, c) => errorResponse(c, error, logger));
 
   const { maxBodyBytes, heartbeatMs = DEFAULT_HEARTBEAT_MS } = settings;
   const room: Room = {
     app,
-    services: auth === null ? () => services : (c) => servicesOf(c, services, auth),
+    services: servicesFor === null ? () => services : (c) => servicesOf(c, services, servicesFor),
     system: services.system,
     logger,
     maxBodyBytes,
@@ -91,7 +87,7 @@ export function createApp({ services, auth = null, settings, logger, observe, ro
 }
 
 /** Who comes without a user has come past the authentication: that must never be taken for somebody who may do anything. */
-function servicesOf(c: HttpContext, services: Services, { servicesFor }: AppAuth): Services {
+function servicesOf(c: HttpContext, services: Services, servicesFor: (user: AuthUser) => Services): Services {
   const user: AuthUser | null | undefined = c.get("user");
   if (user === undefined) throw new Error(`nobody was authenticated for ${c.req.method} ${c.req.path}`);
   // One for the whole request: it knows which runs the request has made.

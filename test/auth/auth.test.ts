@@ -254,6 +254,7 @@ describe("streams of a thread", () => {
       openSse(`${api.url}/threads/${thread_id}/stream/events`, { body: { channels: ALL }, headers: headersOf(who) });
     await using mine = await open(RED);
     await using other = await open(BLUE);
+    const heard = other.rest();
     await ok(red().post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params: chat }));
     const frames = await mine.until(isEnd);
     expect(frames.length).toBeGreaterThan(2);
@@ -261,7 +262,11 @@ describe("streams of a thread", () => {
     await ok(red().post(`/threads/${thread_id}/commands`, { id: 2, method: "run.start", params: chat }));
     await mine.until(isEnd);
     await ok(red().delete(`/threads/${thread_id}`));
-    expect((await other.rest()).filter(({ event }) => event !== undefined)).toEqual([]);
+    await mine.rest();
+    // It does not even show that the thread is gone.
+    expect(other.complete).toBe(false);
+    other.close();
+    expect(await heard).toEqual([]);
   });
 
   class Socket {

@@ -1,4 +1,5 @@
 /** Streaming v2: what readers of a thread's events and its commands ask of runs, logs and storage. */
+import { once } from "node:events";
 import type { CheckpointConfig } from "../../schemas/common.ts";
 import type { AgentTree, EventStreamRequest, ProtocolCommand, ProtocolResponse } from "../../schemas/protocol.ts";
 import type { RunRecord, Storage } from "../../storage/storage.ts";
@@ -136,7 +137,9 @@ export class Protocol implements ProtocolService {
     gate: Gate,
   ): AsyncGenerator<readonly ProtocolFrame[], void> {
     const frames = this.#frames(thread_id, reader);
-    return gate === null ? frames : behind(gate, frames, reader.through !== undefined);
+    return gate === null
+      ? frames
+      : behind(gate, frames, { isBounded: reader.through !== undefined, signal: reader.signal });
   }
 
   #frames(
@@ -206,20 +209,23 @@ export class Protocol implements ProtocolService {
 }
 
 /**
- * Nothing until the thread is there for the reader: one that is somebody else's is as one that does not exist yet, which may
- * come to be as anybody's. What is bounded, and so answers by its end, must not take longer for it.
+ * Nothing until the thread is there for the reader: one that is somebody else's is as one that does not exist yet. With its first
+ * events it shows whose it is: then it is shown, or the stream stays silent. What is bounded, and so answers by its end, must not
+ * take longer for what is hidden.
  */
 async function* behind<T>(
   gate: () => Promise<boolean>,
   frames: AsyncGenerator<T, void>,
-  isBounded: boolean,
+  { isBounded, signal }: { readonly isBounded: boolean; readonly signal: AbortSignal },
 ): AsyncGenerator<T, void> {
   let isThere = await gate();
   if (!isThere && isBounded) return;
   for await (const batch of frames) {
     isThere ||= await gate();
-    if (isThere) yield batch;
+    if (!isThere) break;
+    yield batch;
   }
+  if (!isThere && !signal.aborted) await once(signal, "abort");
 }
 
 interface StateShown {

@@ -1,11 +1,12 @@
-/** Modules of the project, as its configuration names them: `./file.ts:name`, TypeScript too. */
+/**
+ * Modules of the project: graphs and embedders in executor threads, what each request asks in the main thread. TypeScript is understood, with
+ * the path aliases of the project.
+ */
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-/** An export of a module of the project. */
 export interface ExportPlace {
-  /** Absolute. */
   readonly file: string;
   readonly export_name: string;
 }
@@ -36,13 +37,13 @@ function missingExport(place: ExportPlace, namespace: Record<string, unknown>): 
   return `${place.file} has no export "${place.export_name}". ${exportsOf(namespace)}`;
 }
 
-/** For an error: what there is. */
+/** What a module exports, for people. */
 export function exportsOf(namespace: Record<string, unknown>): string {
   const names = Object.keys(namespace).filter((name) => name !== "module.exports");
   return names.length === 0 ? "It exports nothing." : `It exports: ${names.join(", ")}.`;
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
+export function isRecord(value: unknown): value is Record<string, unknown> {
   return (typeof value === "object" && value !== null) || typeof value === "function";
 }
 
