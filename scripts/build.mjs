@@ -18,7 +18,7 @@ const FRESH = join(ROOT, `.dist-${process.pid}`);
 /** Each becomes a file of the same name in dist, and holds all it imports. */
 const ENTRIES = ["cli.ts", "executor/main.ts", "graphs/child.ts", "ui/child.ts"];
 
-/** Packages that find files of their own at run time (native code, worker threads, compilers), or that the project brings. */
+/** Packages that find files of their own at run time (native code, worker threads, compilers), that the project brings, or few need. */
 const EXTERNAL = [
   "libsql",
   "pino",
@@ -28,6 +28,8 @@ const EXTERNAL = [
   "esbuild-plugin-tailwindcss",
   "typescript-5",
   "@langchain/*",
+  "@opentelemetry/exporter-*",
+  "@opentelemetry/sdk-*",
 ];
 
 /** CommonJS packages in the bundle call `require` for Node's own modules. */

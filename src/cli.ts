@@ -138,7 +138,6 @@ function addCompatCommand(program: Command): void {
 }
 
 async function serve(command: Mode | "worker", flags: Flags): Promise<void> {
-  optimizeEarly();
   poolRandomValues();
   const mode = command === "worker" ? "start" : command;
   try {
@@ -146,6 +145,7 @@ async function serve(command: Mode | "worker", flags: Flags): Promise<void> {
     const settings = readSettings(mode, flags, project, command === "worker");
     const logger = createLogger({ level: settings.logLevel, pretty: mode === "dev" });
     const server = await startOnPort(project, settings, logger);
+    optimizeEarly();
     const stopWatching = mode === "dev" ? await watch(server, flags, project, logger) : undefined;
     announce(server, project, settings, logger);
     stopOnSignals(async () => {

@@ -137,6 +137,21 @@ export interface BrokerSettings {
   readonly cluster: boolean;
 }
 
+export type OtlpProtocol = "grpc" | "http/protobuf" | "http/json";
+
+/** OpenTelemetry, by its own variables. */
+export interface TelemetrySettings {
+  /** All `OTEL_*`: the SDK reads the others itself. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly traces: boolean;
+  /** Null: none are sent. */
+  readonly metrics: {
+    readonly protocol: OtlpProtocol;
+    readonly intervalMs: number;
+    readonly timeoutMs: number;
+  } | null;
+}
+
 /** What a process does: all, serve clients only, or execute runs only. */
 export type Role = "all" | "api" | "worker";
 
@@ -190,6 +205,10 @@ export interface Settings {
   readonly maxBodyBytes: number;
   readonly corsOrigins: readonly string[];
   readonly logLevel: string;
+  /** Null: there is no OpenTelemetry. */
+  readonly telemetry: TelemetrySettings | null;
+  /** The project of LangSmith that graphs are traced in; null: they are not. */
+  readonly langsmithProject: string | null;
 }
 
 const GraphEntry = z.union([z.string(), z.looseObject({ path: z.string(), description: z.string().nullish() })]);
@@ -696,7 +715,61 @@ export function readSettings(mode: Mode, flags: Flags, project: Project, worker 
     maxBodyBytes: integer(env.HTTP_MAX_REQUEST_BODY_BYTES, "HTTP_MAX_REQUEST_BODY_BYTES", 300 * 1024 * 1024, 1),
     corsOrigins: (env.CORS_ALLOW_ORIGINS ?? "*").split(",").map((origin) => origin.trim()),
     logLevel: logLevel(env.LOG_LEVEL),
+    telemetry: telemetrySettings(env),
+    langsmithProject: langsmithProject(env),
   };
+}
+
+/** Null unless an endpoint is set. What we cannot do is refused, or somebody would wait for it. */
+function telemetrySettings(env: Env): TelemetrySettings | null {
+  const own = Object.entries(env).flatMap(([name, value]): [string, string][] =>
+    name.startsWith("OTEL_") && value !== undefined && value.trim() !== "" ? [[name, value]] : [],
+  );
+  const otel: Env = Object.fromEntries(own);
+  if (yes(otel.OTEL_SDK_DISABLED, "OTEL_SDK_DISABLED")) return null;
+  const sends = (signal: "TRACES" | "METRICS"): boolean =>
+    (otel.OTEL_EXPORTER_OTLP_ENDPOINT ?? otel[`OTEL_EXPORTER_OTLP_${signal}_ENDPOINT`]) !== undefined &&
+    word(otel, `OTEL_${signal}_EXPORTER`, ["otlp", "none"]) === "otlp";
+  const [traces, metrics] = [sends("TRACES"), sends("METRICS")];
+  if (!traces && !metrics) return null;
+  if (traces) otlpProtocol(otel, "TRACES");
+  if (metrics) word(otel, "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", ["cumulative"]);
+  return {
+    env: Object.fromEntries(own),
+    traces,
+    metrics: metrics
+      ? {
+          protocol: otlpProtocol(otel, "METRICS"),
+          intervalMs: positive(otel, "OTEL_METRIC_EXPORT_INTERVAL", 60_000),
+          timeoutMs: positive(otel, "OTEL_METRIC_EXPORT_TIMEOUT", 30_000),
+        }
+      : null,
+  };
+}
+
+function otlpProtocol(env: Env, signal: "TRACES" | "METRICS"): OtlpProtocol {
+  const common = "OTEL_EXPORTER_OTLP_PROTOCOL";
+  const own = `OTEL_EXPORTER_OTLP_${signal}_PROTOCOL`;
+  return word(env, env[own] === undefined ? common : own, ["http/protobuf", "http/json", "grpc"]);
+}
+
+/** The first word when the variable is not set. */
+function word<W extends string>(env: Env, name: string, words: readonly [W, ...W[]]): W {
+  const given = env[name]?.trim().toLowerCase() ?? words[0];
+  const found = words.find((each) => each === given);
+  if (found !== undefined) return found;
+  throw new ConfigError(`${name} must be ${words.join(" or ")}, not "${env[name]}"`);
+}
+
+const positive = (env: Env, name: string, fallback: number): number =>
+  integer(env[name], name, fallback, 1, 2 ** 31 - 1);
+
+/** Read here as LangChain reads them, in the executor threads. */
+const LANGSMITH_SWITCHES = ["LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGSMITH_TRACING", "LANGCHAIN_TRACING"];
+
+function langsmithProject(env: Env): string | null {
+  if (!LANGSMITH_SWITCHES.some((name) => env[name] === "true")) return null;
+  return env.LANGSMITH_PROJECT || env.LANGCHAIN_PROJECT || env.LANGCHAIN_SESSION || "default";
 }
 
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];

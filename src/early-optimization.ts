@@ -6,19 +6,31 @@
  */
 import { setFlagsFromString } from "node:v8";
 
+interface Threshold {
+  readonly flag: string;
+  readonly early: number;
+  /** V8's own value. */
+  readonly usual: number;
+}
+
 /** By the major version of V8; those that are not here are quick enough (Node 24), or not measured. */
-const FLAGS: Readonly<Record<string, string>> = {
-  // Node 20; V8's own value is 135168.
-  11: "--interrupt-budget=3000",
-  // Node 22; V8's own value is 3000.
-  12: "--invocation-count-for-turbofan=300",
+const THRESHOLDS: Readonly<Record<string, Threshold>> = {
+  // Node 20
+  11: { flag: "--interrupt-budget", early: 3000, usual: 135_168 },
+  // Node 22
+  12: { flag: "--invocation-count-for-turbofan", early: 300, usual: 3000 },
 };
 
-/** The flag for this version of V8, as `process.versions.v8` says it; undefined when it gets none. */
-export const flagFor = (v8: string): string | undefined => FLAGS[v8.split(".")[0] ?? ""];
+/** For this version of V8, as `process.versions.v8` says it; undefined when it is left as it is. */
+export const thresholdOf = (v8: string): Threshold | undefined => THRESHOLDS[v8.split(".")[0] ?? ""];
 
-/** To be called before executor threads start: what they run counts from their start. */
+/**
+ * To be called when the server is up: what only a start runs is not worth it, and cost a quarter of the start. A process that
+ * was started with a value of its own keeps it.
+ */
 export function optimizeEarly(): void {
-  const flag = flagFor(process.versions.v8);
-  if (flag !== undefined) setFlagsFromString(flag);
+  const threshold = thresholdOf(process.versions.v8);
+  if (threshold === undefined) return;
+  const { flag, early } = threshold;
+  if (!process.execArgv.some((arg) => arg.startsWith(`${flag}=`))) setFlagsFromString(`${flag}=${early}`);
 }

@@ -26,6 +26,7 @@ import { Types } from "./graphs/type-schemas.ts";
 import { type AppOptions, createApp, type Rooms } from "./http/app.ts";
 import { authenticate, type Identify, identifier } from "./http/authenticate.ts";
 import { type Listening, listen } from "./http/listen.ts";
+import type { Answered } from "./http/types.ts";
 import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
@@ -87,6 +88,7 @@ const CANCEL_GRACE_MS = 5000;
 const SWEEP_KEYS_MS = 10 * 60_000;
 /** How often work of other processes is looked for, should the word of it be lost. */
 const POLL_MS = 5000;
+const PROBES = new Set(["/", "/ok", "/metrics"]);
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
 
@@ -151,6 +153,13 @@ async function assemble(
     broker: () => broker.state,
     eventStreams: () => ({ sse: protocol.readers, websocket: sockets.reduce((sum, { size }) => sum + size, 0) }),
   });
+  // Loaded only here, and only when it is asked for.
+  const telemetry =
+    settings.telemetry === null
+      ? null
+      : await (await import("./observability/otel.ts")).startTelemetry(settings.telemetry, metrics.registry, logger);
+  stack.push(() => telemetry?.stop());
+  const tracing = telemetry?.tracing ?? null;
   const sockets: Upgrades[] = [];
   const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
   const logs = new EventLogs({
@@ -194,6 +203,7 @@ async function assemble(
     logs,
     logger,
     metrics,
+    tracing,
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
@@ -238,6 +248,7 @@ async function assemble(
     logs,
     logger,
     metrics,
+    tracing,
     ask,
     queue: {
       nudge: () => queue.nudge(),
@@ -252,12 +263,14 @@ async function assemble(
     onWebhook: () => webhooks.nudge(),
     ttl: ttl.defaults,
     checkWebhook: checkUrl,
+    langsmith: settings.langsmithProject,
   });
   const scheduler = new Scheduler({
     storage: database,
-    create: (take) => runService.createDue(take),
+    create: (take, from) => runService.createDue(take, from),
     logger,
     metrics,
+    tracing,
     clock: { ...systemClock, now: () => database.now() },
     ...(isShared ? { longestSleepMs: POLL_MS } : {}),
   });
@@ -312,7 +325,7 @@ async function assemble(
     metrics,
     tree,
     onError: (error) => onError(error, "a stream of events"),
-    command: (thread_id, command, repeatable) => commands.run(thread_id, command, repeatable),
+    command: (thread_id, command, from) => commands.run(thread_id, command, from),
   });
   const services = {
     assistants,
@@ -327,7 +340,13 @@ async function assemble(
     }),
     crons: new Crons({ storage: database, onChange: onCronChange, checkWebhook: checkUrl }),
     store: new LongTermStore({ store, ask }),
-    system: new System({ storage: database, metrics, graphs: () => graphs, broker: () => broker.state }),
+    system: new System({
+      storage: database,
+      metrics,
+      graphs: () => graphs,
+      broker: () => broker.state,
+      langsmith: settings.langsmithProject !== null,
+    }),
     ui: new Ui(bundles, assistants),
   };
   const handlers = await authLoading;
@@ -348,6 +367,13 @@ async function assemble(
           }),
         });
 
+  const observe = (answered: Answered): void => {
+    const { route, method, status, ms } = answered;
+    metrics.httpMs.observe({ route, method, status }, ms);
+    // Probes come every few seconds, and say nothing.
+    const level = PROBES.has(route) ? "debug" : "info";
+    logger[level]({ ...answered, ms: Math.round(ms * 10) / 10 }, "request");
+  };
   const appOf = (rooms: Rooms) =>
     createApp({
       services,
@@ -363,7 +389,8 @@ async function assemble(
         auth: project.auth?.openapi ?? null,
       },
       logger,
-      observe: (route, method, status, ms) => metrics.httpMs.observe({ route, method, status }, ms),
+      observe,
+      tracing,
       rooms,
     });
   const upgrades = (): Upgrades => {
@@ -373,6 +400,8 @@ async function assemble(
       corsOrigins: settings.corsOrigins,
       maxBodyBytes: settings.maxBodyBytes,
       logger,
+      observe,
+      tracing,
     });
     sockets.push(made);
     return made;
@@ -479,7 +508,7 @@ async function assemble(
       await webhooks.stop();
       logs.close();
       await broker.close();
-      await pool.close();
+      await Promise.all([pool.close(), telemetry?.stop()]);
       await database.close();
     },
   };
@@ -624,6 +653,7 @@ function makePool(
       server_url: "",
       ...(project.auth === null ? {} : { server_key }),
     },
+    tracesToLangsmith: settings.langsmithProject !== null,
     thread: {
       env: graphEnv(project),
       heapMb: settings.executorHeapMb,

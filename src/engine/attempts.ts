@@ -5,9 +5,11 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ErrorBody, errorBody } from "../errors.ts";
-import type { CancelAction, RunJob, WireEvent } from "../executor/protocol.ts";
+import type { CancelAction, NodeStep, RunJob, WireEvent } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
+import { namesOf } from "../observability/request.ts";
+import type { AttemptSpan, Tracing } from "../observability/tracing.ts";
 import { paramsText, protocolName } from "../schemas/protocol-events.ts";
 import type { NewRun, Storage } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
@@ -37,6 +39,8 @@ export interface AttemptsOptions {
   readonly logs: EventLogs;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Null: nobody traces. */
+  readonly tracing: Tracing | null;
   readonly maxAttempts: number;
   /** A run is stopped and ends `error` after this long, milliseconds. */
   readonly runTimeoutMs: number;
@@ -54,6 +58,7 @@ interface Attempt {
   /** Of a run that is being written: whether it is. */
   readonly committed: Promise<boolean> | undefined;
   readonly hold: RunHold;
+  readonly span: AttemptSpan | undefined;
   thread: ExecutorThread | undefined;
   cancel: CancelAction | null;
   timedOut: ErrorBody | null;
@@ -88,7 +93,8 @@ export class Attempts {
 
   /** Executes a claimed run and records its end. One that is still being written only makes ready until it is. */
   execute(run: NewRun, committed?: Promise<boolean>): Promise<AttemptOutcome> {
-    const attempt = this.#hold(run, committed);
+    const attempt = this.#hold(run, this.#options.tracing?.beginAttempt(run), committed);
+    if (run.fence === 1) this.#options.metrics.waitSeconds.observe(waitedMs(run) / 1000);
     return this.#toItsEnd(attempt, async () => {
       const log = await this.#openLog(run, run.fence === 1);
       this.#options.logs.begin(log, run);
@@ -100,7 +106,10 @@ export class Attempts {
 
   /** A run whose lease ran out: its process died with it. No executor thread is to blame, so it is no suspect. */
   async expire(run: NewRun): Promise<void> {
-    const attempt = this.#hold(run);
+    const { storage, tracing } = this.#options;
+    // Whoever takes a run over has a token of its own; the attempt that is lost had the one before, and began when it was claimed.
+    const lost = { ...run, fence: storage.isShared ? run.fence - 1 : run.fence };
+    const attempt = this.#hold(run, tracing?.beginAttempt(lost, run.updated_at));
     await this.#toItsEnd(attempt, async () => {
       const log = await this.#openLog(run, false);
       this.#options.logs.begin(log, run);
@@ -122,7 +131,7 @@ export class Attempts {
         reason: `the attempt could not be recorded: ${errorBody(error).message}`,
       };
       for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
-        this.#options.logger.error({ err: error, run_id: attempt.run.run_id }, "an attempt was not recorded, will be");
+        this.#options.logger.error({ err: error, ...namesOf(attempt.run) }, "an attempt was not recorded, will be");
         await sleep(pause, undefined, { signal: this.#over.signal });
         const ended = await this.#tryToEnd(attempt, end);
         if (ended !== undefined) return ended;
@@ -134,7 +143,7 @@ export class Attempts {
     try {
       return await this.#conclude(attempt, end, await this.#openLog(attempt.run, false));
     } catch (error) {
-      this.#options.logger.warn({ err: error, run_id: attempt.run.run_id }, "the database does not take it yet");
+      this.#options.logger.warn({ err: error, ...namesOf(attempt.run) }, "the database does not take it yet");
       return undefined;
     }
   }
@@ -146,7 +155,7 @@ export class Attempts {
     return "ended";
   }
 
-  #hold(run: NewRun, committed?: Promise<boolean>): Attempt {
+  #hold(run: NewRun, span: AttemptSpan | undefined, committed?: Promise<boolean>): Attempt {
     const isMadeHere = committed !== undefined;
     const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1, isMadeHere };
     const cancel = run.cancel_action;
@@ -155,6 +164,7 @@ export class Attempts {
       run,
       committed,
       hold,
+      span,
       thread: undefined,
       cancel,
       timedOut: null,
@@ -237,7 +247,8 @@ export class Attempts {
       log.append(events);
       return log.room();
     };
-    const listener = { hold: attempt.hold, onEvents };
+    const onNode = (step: NodeStep): void => attempt.span?.nodes([step]);
+    const listener = { hold: attempt.hold, onEvents, onNode };
     let abandoned = false;
     return new Promise((resolve, reject) => {
       attempt.abandon = (end) => {
@@ -303,7 +314,7 @@ export class Attempts {
     }
     thread.cancel(run.run_id, action);
     attempt.giveUp ??= setTimeout(() => {
-      this.#options.logger.warn({ run_id: run.run_id }, "run did not stop in time; settling it without its executor");
+      this.#options.logger.warn(namesOf(run), "run did not stop in time; settling it without its executor");
       attempt.abandon(cancelledEarly);
     }, this.#options.cancelGraceMs).unref();
   }
@@ -314,6 +325,8 @@ export class Attempts {
     const written = await this.#record(attempt, end, log);
     this.#held.delete(run.run_id);
     const next = written?.next;
+    // Of an attempt that was taken over, whoever took it tells.
+    if (next !== undefined) attempt.span?.end(end.kind, failureOf(end));
     if (next?.kind === "requeue") {
       this.#options.logs.handOver(log);
       return "requeued";
@@ -322,15 +335,19 @@ export class Attempts {
     if (written?.left.isShown === false) this.#showAnew(run);
     else if (next?.kind === "settle") this.#noteLeft(attempt, next.ending);
     if (written?.calls === true) this.#options.onWebhook();
-    if (next !== undefined) this.#announce(run, next, log);
+    if (next !== undefined) this.#announce(attempt, next, log);
     else await this.#leave(attempt, log);
     return written?.left.isBusy === true ? "thread free" : "ended";
   }
 
   /** The next run reads the thread's state from storage, and tells all of it. */
-  #showAnew({ run_id, thread_id }: NewRun): void {
+  #showAnew(run: NewRun): void {
+    const { thread_id } = run;
     this.#left.delete(thread_id);
-    this.#options.logger.warn({ run_id, thread_id }, "what the run left does not follow what its thread shows");
+    this.#options.logger.warn(
+      { ...namesOf(run), thread_id },
+      "what the run left does not follow what its thread shows",
+    );
     this.#options.onUnshown(thread_id);
   }
 
@@ -345,7 +362,7 @@ export class Attempts {
   #noteLoss({ run, thread }: Attempt, reason: string): void {
     if (thread !== undefined) this.#suspects.add(run.run_id);
     this.#options.metrics.runAttemptsLost.inc();
-    this.#options.logger.warn({ run_id: run.run_id, attempt: run.attempt, reason }, "run lost its executor");
+    this.#options.logger.warn({ ...namesOf(run), attempt: run.attempt, reason }, "run lost its executor");
   }
 
   /**
@@ -383,9 +400,15 @@ export class Attempts {
     return written;
   }
 
-  #announce(run: NewRun, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
-    const { logs, metrics } = this.#options;
+  #announce({ run, span }: Attempt, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
+    const { logs, metrics, logger, tracing } = this.#options;
     const status = next.kind === "erase" ? "rollback" : next.ending.status;
+    const error = next.kind === "erase" ? null : next.ending.error;
+    const { thread_id, graph_id, attempt } = run;
+    // Of an error only its name: its message may be the user's data.
+    const facts = { ...namesOf(run), thread_id, graph_id, status, attempt, error: error?.error, ...span?.ids };
+    logger.info(facts, "run ended");
+    tracing?.endRun(run, status, error);
     metrics.runsEnded.inc({ status });
     metrics.runSeconds.observe((Date.now() - (run.started_at ?? Date.now())) / 1000);
     if (next.kind === "erase") logs.erase(log);
@@ -419,13 +442,22 @@ function openingEvents({ run_id, graph_id, attempt, kwargs }: RunJob): WireEvent
   return [metadata, running, said("input.answered", { interrupt_ids: kwargs.answers })];
 }
 
+const waitedMs = ({ created_at, not_before, started_at }: NewRun): number =>
+  Math.max(0, (started_at ?? 0) - Math.max(created_at, not_before));
+
+/** What an attempt failed of, as its span says it. */
+function failureOf(end: AttemptEnd): ErrorBody | undefined {
+  if (end.kind === "error") return end.error;
+  return end.kind === "lost" ? { error: "Lost", message: end.reason } : undefined;
+}
+
 const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
 
-function jobOf({ run, committed }: Attempt, latest: NonNullable<RunJob["latest"]> | null): RunJob {
+function jobOf({ run, committed, span }: Attempt, latest: NonNullable<RunJob["latest"]> | null): RunJob {
   const { run_id, thread_id, assistant_id, graph_id, attempt, metadata } = run;
   const kwargs = kwargsShown(run);
   const { user } = run.kwargs;
-  const job = {
+  return {
     run_id,
     thread_id,
     assistant_id,
@@ -436,6 +468,7 @@ function jobOf({ run, committed }: Attempt, latest: NonNullable<RunJob["latest"]
     metadata,
     latest,
     ...(user === undefined ? {} : { user }),
+    ...(committed === undefined ? {} : { waits: true }),
+    ...(span === undefined ? {} : { traced: true }),
   };
-  return committed === undefined ? job : { ...job, waits: true };
 }

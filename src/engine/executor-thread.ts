@@ -13,6 +13,7 @@ import type {
   FromExecutor,
   Json,
   LoadedGraph,
+  NodeStep,
   Question,
   RunJob,
   StateChange,
@@ -46,6 +47,8 @@ export interface RunListener {
   readonly hold: RunHold;
   /** Undefined, or a promise for room: until then the run gets no more credit, and others are not held up. Must not reject. */
   onEvents(events: readonly WireEvent[]): Promise<void> | undefined;
+  /** Of a run that is traced. */
+  onNode?(step: NodeStep): void;
 }
 
 /** `withdrawn`: the thread has not begun the run, and will not. */
@@ -129,6 +132,7 @@ export class ExecutorThread {
   #isReady = false;
   #dead: string | undefined;
   #cause: string | undefined;
+  #onFlushed: () => void = () => undefined;
   /** Id and time of the ping that waits for its pong. */
   #ping: { readonly id: number; readonly at: number } | undefined;
 
@@ -249,6 +253,19 @@ export class ExecutorThread {
     this.#post({ type: "listening", server_url });
   }
 
+  /** Lets the thread send what its tracers still have. Resolves when it has, is gone, or has taken too long. */
+  flushTraces(limitMs: number): Promise<void> {
+    if (!this.isReady) return Promise.resolve();
+    return new Promise((resolve) => {
+      const late = setTimeout(resolve, limitMs);
+      this.#onFlushed = () => {
+        clearTimeout(late);
+        resolve();
+      };
+      this.#post({ type: "flush_traces" });
+    });
+  }
+
   async terminate(): Promise<void> {
     this.#cause ??= "the executor thread was stopped";
     await this.#worker.terminate();
@@ -301,6 +318,9 @@ export class ExecutorThread {
         case "events":
           this.#takeEvents(message);
           break;
+        case "node":
+          this.#runs.get(message.run_id)?.listener.onNode?.(message.step);
+          break;
         case "finished":
           this.#finish(message.run_id, message.outcome);
           break;
@@ -309,6 +329,9 @@ export class ExecutorThread {
           break;
         case "storage":
           calls.push({ id: message.id, call: message.call, hold: this.#holdOf(message.call) });
+          break;
+        case "traces_flushed":
+          this.#onFlushed();
           break;
         case "pong":
           if (message.id === this.#ping?.id) this.#ping = undefined;
@@ -369,6 +392,7 @@ export class ExecutorThread {
   #die(reason: string): void {
     if (this.#dead !== undefined) return;
     this.#dead = reason;
+    this.#onFlushed();
     for (const question of this.#questions.values()) question.reject(new SkeinError("unavailable", reason));
     this.#questions.clear();
     for (const run_id of [...this.#runs.keys()]) this.#finish(run_id, { kind: "lost", reason });

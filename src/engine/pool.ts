@@ -39,10 +39,14 @@ export interface PoolOptions {
   readonly spareIdleMs: number;
   /** How long a question may take, its wait for a thread included, milliseconds. */
   readonly questionMs: number;
+  /** Threads may have traces to send when they are stopped. */
+  readonly tracesToLangsmith?: boolean;
   readonly onDeath: (reason: string) => void;
 }
 
 const ENTRY = new URL("../executor/main.js", import.meta.url);
+/** A tracing service that is away must not keep the server from stopping. */
+const FLUSH_MS = 3000;
 const RESTART_PAUSE_MS = 1000;
 /** Conversation threads whose executor thread is remembered. */
 const AFFINITY_LIMIT = 50_000;
@@ -197,7 +201,12 @@ export class ExecutorPool {
     this.#closed = true;
     clearInterval(this.#pulse);
     this.#wakeWaiting();
-    await Promise.all([...this.#threads, ...this.#draining].map((thread) => thread.terminate()));
+    await Promise.all([...this.#threads, ...this.#draining].map((thread) => this.#end(thread)));
+  }
+
+  async #end(thread: ExecutorThread): Promise<void> {
+    if (this.#options.tracesToLangsmith === true) await thread.flushTraces(FLUSH_MS);
+    await thread.terminate();
   }
 
   #make(settings: ExecutorSettings): ExecutorThread {
@@ -309,7 +318,7 @@ export class ExecutorPool {
   }
 
   #stopRetired(thread: ExecutorThread): void {
-    if (this.#draining.has(thread) && thread.load === 0) void thread.terminate();
+    if (this.#draining.has(thread) && thread.load === 0) void this.#end(thread);
   }
 
   #onExit(thread: ExecutorThread): void {

@@ -8,6 +8,8 @@
 import { SkeinError } from "../errors.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
+import { newRequestId, type RequestFacts } from "../observability/request.ts";
+import type { Tracing } from "../observability/tracing.ts";
 import type { RunCreateStateful, RunCreateStateless } from "../schemas/runs.ts";
 import type { CronRecord, Storage, Tx } from "../storage/storage.ts";
 import * as crons from "../storage/tables/crons.ts";
@@ -44,9 +46,11 @@ export const systemClock: Clock = {
 export interface SchedulerOptions {
   readonly storage: Storage;
   /** Creates the run in the transaction in which it calls `take`, or writes nothing at all. */
-  readonly create: (take: TakeTick) => Promise<{ readonly run_id: string }>;
+  readonly create: (take: TakeTick, from: RequestFacts) => Promise<{ readonly run_id: string }>;
   readonly logger: Pick<Logger, "debug" | "info" | "warn" | "error">;
   readonly metrics: Pick<Metrics, "cronTicks">;
+  /** Null: nobody traces. */
+  readonly tracing?: Tracing | null;
   readonly clock: Clock;
   /** Looks again after so long at most, milliseconds: other processes may make crons, or end. */
   readonly longestSleepMs?: number;
@@ -142,14 +146,21 @@ export class Scheduler {
   /** False when the tick could not be fired and stays due. Never rejects. */
   async #fire(tick: crons.DueTick): Promise<boolean> {
     const { create, metrics, logger } = this.#options;
-    const context = { cron_id: tick.cron_id, due: new Date(tick.next_run_date).toISOString() };
+    const { cron_id } = tick;
+    const request_id = newRequestId();
+    const context = { cron_id, due: new Date(tick.next_run_date).toISOString(), request_id };
+    const span = this.#options.tracing?.beginTick(cron_id, request_id);
+    const from = { request_id, configurable: {}, trace: span?.context };
     try {
-      const { run_id } = await create(async (tx) => runOf(await this.#take(tx, tick)));
+      const { run_id } = await create(async (tx) => runOf(await this.#take(tx, tick)), from);
+      span?.end();
       metrics.cronTicks.inc({ outcome: "fired" });
       logger.debug({ ...context, run_id }, "cron fired");
       return true;
     } catch (error) {
+      // Another process took it: there is nothing to tell, and its span is never ended.
       if (error instanceof TickGone) return true;
+      span?.end(error instanceof Error ? error.message : String(error));
       if (isRefusal(error)) return this.#skip(tick, error.message, context);
       logger.error({ ...context, err: error }, "firing a cron failed, will be retried");
       return false;

@@ -6,6 +6,7 @@
 import type { Json } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
+import { newRequestId } from "../observability/request.ts";
 import { isShared } from "../storage/locks.ts";
 import type { DeliveryRecord, Storage, Tx, WebhookRecord } from "../storage/storage.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
@@ -111,7 +112,8 @@ export class Webhooks {
     const { webhook_id, run_id } = webhook;
     const started_at = storage.now();
     const begin = performance.now();
-    const answer = await this.#post(webhook);
+    const request_id = newRequestId();
+    const answer = await this.#post(webhook, request_id);
     const duration_ms = Math.round(performance.now() - begin);
     const attempt = webhook.attempts + 1;
     const outcome = outcomeOf(answer, attempt);
@@ -120,7 +122,7 @@ export class Webhooks {
     const record = { webhook_id, attempt, run_id, target, started_at, duration_ms, outcome, status, error };
     metrics.webhooks.inc({ outcome });
     metrics.webhookSeconds.observe(duration_ms / 1000);
-    logger[LEVELS[outcome]](record, SAID[outcome]);
+    logger[LEVELS[outcome]]({ ...record, request_id }, SAID[outcome]);
     await storage.write(async (tx) => {
       await webhooks.recordDelivery(tx, record);
       if (outcome !== "retried") return webhooks.remove(tx, webhook_id);
@@ -135,10 +137,11 @@ export class Webhooks {
     return notification(push, exposed(JSON.stringify(push.run), fields));
   }
 
-  async #post({ url, payload, webhook_id }: WebhookRecord): Promise<Answer> {
+  async #post({ url, payload, webhook_id }: WebhookRecord, request_id: string): Promise<Answer> {
     try {
-      const { body, headers } = await this.#told(payload);
-      return { status: await this.#options.post(url, body, webhook_id, headers), error: null, final: false };
+      const told = await this.#told(payload);
+      const headers = { ...told.headers, "x-request-id": request_id };
+      return { status: await this.#options.post(url, told.body, webhook_id, headers), error: null, final: false };
     } catch (error) {
       const reason = error instanceof Error ? describe(error) : String(error);
       return { status: null, error: reason, final: isRefusal(error) };

@@ -11,9 +11,8 @@ function configurableOf({ kwargs, run_id, thread_id, graph_id, assistant_id }: N
 
 /** As clients see it, and the graph: without what only the server and its notifications need. */
 export function kwargsShown({ kwargs }: Pick<NewRun, "kwargs">): RunKwargs {
-  if (kwargs.task === undefined && kwargs.user === undefined) return kwargs;
-  const { task: _, user: __, ...shown } = kwargs;
-  return shown;
+  const { task, trace, user, ...shown } = kwargs;
+  return task === undefined && trace === undefined && user === undefined ? kwargs : shown;
 }
 
 export function runToWire(run: NewRun): Run {
@@ -27,5 +26,6 @@ export function runToWire(run: NewRun): Run {
     metadata: run.metadata,
     kwargs: { ...kwargsShown(run), config: { ...run.kwargs.config, configurable: configurableOf(run) } },
     multitask_strategy: run.multitask_strategy,
+    ...(run.kwargs.langsmith === undefined ? {} : { langsmith_session_name: run.kwargs.langsmith.project }),
   };
 }

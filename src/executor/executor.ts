@@ -15,8 +15,9 @@ import type {
   ToExecutor,
   UpdateQuestion,
 } from "./protocol.ts";
-import { type RunningRun, startRun, thrownBody } from "./run.ts";
+import { type RunningRun, startRun } from "./run.ts";
 import { embedded, loadStoreIndex, type StoreIndex } from "./store-index.ts";
+import { thrownBody } from "./thrown.ts";
 
 export interface Executor {
   receive(message: ToExecutor): void;
@@ -118,6 +119,9 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
         case "listening":
           setServerUrl(message.server_url, settings.server_key);
           return;
+        case "flush_traces":
+          void flushTraces(graphs.values()).then(() => port.post({ type: "traces_flushed" }));
+          return;
         case "ping":
           port.post({ type: "pong", id: message.id });
           return;
@@ -126,6 +130,12 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
       }
     },
   };
+}
+
+/** Never rejects: a service that is away gets nothing. */
+async function flushTraces(graphs: Iterable<ProjectGraph>): Promise<void> {
+  const copies = new Set([...graphs].map(({ langgraph }) => langgraph));
+  await Promise.allSettled([...copies].map((copy) => copy.flushTraces()));
 }
 
 function whyNot(thrown: unknown): "unknown_graph" | "refused" | "failed" {

@@ -16,11 +16,12 @@ import type {
   StateUpdate,
   UpdateQuestion,
 } from "./protocol.ts";
-import { commandOf, outputOf, pendingTasks, snapshotOf, thrownBody } from "./run.ts";
+import { commandOf, outputOf, pendingTasks, snapshotOf } from "./run.ts";
 import { makeSaver } from "./saver.ts";
 import { isUntyped, schemasOf, subgraphsOf } from "./schemas.ts";
 import { stateJson, toJson } from "./serialize.ts";
 import { makeStore } from "./store.ts";
+import { thrownBody } from "./thrown.ts";
 
 export class UnknownGraph extends Error {
   constructor(graph_id: string) {

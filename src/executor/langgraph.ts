@@ -126,6 +126,19 @@ interface LangGraphModule {
   readonly messagesStateReducer?: (left: unknown, right: unknown) => unknown[];
 }
 
+export interface LangsmithPlace {
+  readonly projectName: string;
+  readonly exampleId?: string;
+}
+
+interface TracerModule {
+  readonly LangChainTracer: new (where: LangsmithPlace) => object;
+}
+
+interface CallbacksModule {
+  awaitAllCallbacks(): Promise<void>;
+}
+
 /** What nodes are given: LangGraph wraps the store of a graph in one for each run. */
 export type StoreWrapperClass = new (store: BaseStore) => BaseStore;
 
@@ -150,6 +163,10 @@ export interface LangGraph extends LangGraphModule {
   readonly hasProtocolStream: boolean;
   readonly compareWrites: (a: WriteSortKey, b: WriteSortKey) => number;
   readonly AsyncBatchedStore?: StoreWrapperClass;
+  /** Makes a handler that sends the trace of a run to LangSmith. */
+  langsmithTracer(where: LangsmithPlace): Promise<object>;
+  /** Resolves when LangSmith has what it was to get. */
+  flushTraces(): Promise<void>;
   /** JSON schemas of zod states; undefined when this version has none. */
   schemas(): Promise<SchemaModule | undefined>;
 }
@@ -213,8 +230,9 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
   const checkpointFolder = packageFolder("@langchain/langgraph-checkpoint", folder);
   const checkpoint =
     checkpointFolder === undefined ? {} : ((await importer(checkpointFolder, cjs)(".")) as CheckpointModule);
-  await lightenCore(folder, cjs);
+  const tracing = await openCore(folder, cjs);
   return {
+    ...tracing,
     Command: main.Command,
     Send: main.Send,
     BaseCheckpointSaver: main.BaseCheckpointSaver,
@@ -236,11 +254,25 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
   };
 }
 
-/** LangChain's core as this copy of LangGraph gets it, with the LangSmith that core gets. */
-async function lightenCore(folder: string, cjs: boolean): Promise<void> {
+/** LangChain's core as this copy of LangGraph gets it, with the LangSmith that core gets: untraced calls become cheap. */
+async function openCore(folder: string, cjs: boolean): Promise<Pick<LangGraph, "langsmithTracer" | "flushTraces">> {
   const core = packageFolder("@langchain/core", folder);
   const langsmith = core === undefined ? undefined : packageFolder("langsmith", core);
-  if (core === undefined || langsmith === undefined) return;
+  if (core === undefined) throw new Error(`Cannot find @langchain/core from ${folder}: install it beside LangGraph.`);
+  if (langsmith !== undefined) await lightenCore(core, langsmith, cjs);
+  const load = importer(core, cjs);
+  return {
+    async langsmithTracer(where) {
+      const { LangChainTracer } = (await load("./tracers/tracer_langchain")) as TracerModule;
+      return new LangChainTracer(where);
+    },
+    async flushTraces() {
+      await ((await load("./callbacks/promises")) as CallbacksModule).awaitAllCallbacks();
+    },
+  };
+}
+
+async function lightenCore(core: string, langsmith: string, cjs: boolean): Promise<void> {
   // Versions that have these elsewhere, or not at all, go without.
   const load = (folder: string, subpath: string): Promise<unknown> =>
     importer(folder, cjs)(subpath).catch(() => undefined);

@@ -17,6 +17,8 @@ export interface ExecutorPort extends StoragePort {
   post(message: FromExecutor): void;
   /** As `post`, and lets go of what is ready at once: no more is to come in this turn that somebody waits for. */
   postLast(message: FromExecutor): void;
+  /** As `post`, for what nobody waits for. */
+  gather(message: FromExecutor): void;
   /** Queues an event of a run; returns its size as `events_taken` will count it. */
   event(run_id: string, event: WireEvent): number;
   reply(id: number, answer: { ok: true; value: unknown } | { ok: false; error: ErrorBody }): void;
@@ -72,6 +74,7 @@ export function createPort(send: (batch: readonly FromExecutor[]) => void): Exec
 
   return {
     post: queue,
+    gather,
     postLast(message) {
       outbox.push(message);
       flush();

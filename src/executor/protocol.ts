@@ -74,6 +74,8 @@ export interface RunJob {
   readonly latest?: StoredCheckpoint | { readonly known: string } | null;
   /** The run is still being written: nothing of the graph may run before `proceed`. */
   readonly waits?: true;
+  /** Somebody wants to hear of its nodes. */
+  readonly traced?: true;
   /** Metadata of the assistant, then the run's, merged (run wins). */
   readonly metadata: Readonly<Record<string, unknown>>;
   /** Who made the run; absent where nobody has to log in. */
@@ -231,6 +233,8 @@ export type ToExecutor =
   /** The main thread has taken this many bytes of events of a run off the port. */
   | { readonly type: "events_taken"; readonly run_id: string; readonly bytes: number }
   | { readonly type: "listening"; readonly server_url: string }
+  /** Nothing more will be run: what still waits to be sent to a tracing service goes now. */
+  | { readonly type: "flush_traces" }
   | { readonly type: "ping"; readonly id: number };
 
 /* ---------------------------------------------------------- executor → main */
@@ -300,6 +304,29 @@ export type Outcome =
   /** Stopped at a superstep boundary because the thread drains; the checkpoint is saved. */
   | { readonly kind: "drained" };
 
+/** A node begins, or has ended. Times are epoch milliseconds. */
+export type NodeStep =
+  | {
+      readonly step: "begin";
+      readonly id: string;
+      /** The node around it, of a subgraph's; null at the root. */
+      readonly parent: string | null;
+      readonly at: number;
+      readonly node: string;
+      readonly superstep: number;
+      /** Of the graph it is in; empty at the root. */
+      readonly namespace: string;
+    }
+  | {
+      readonly step: "end";
+      readonly id: string;
+      readonly at: number;
+      /** Null: it did not fail. */
+      readonly error: ErrorBody | null;
+      /** What it threw to leave off without failing: a question, or a command to the graph around it. */
+      readonly left?: string;
+    };
+
 export interface LoadedGraph {
   readonly graph_id: string;
   /** Version of `@langchain/langgraph` the graph resolves. */
@@ -318,6 +345,7 @@ export type FromExecutor =
   /** The store's index cannot be had: the server does not start. */
   | { readonly type: "index_failed"; readonly embed: string; readonly error: ErrorBody }
   | { readonly type: "events"; readonly run_id: string; readonly events: readonly WireEvent[]; readonly bytes: number }
+  | { readonly type: "node"; readonly run_id: string; readonly step: NodeStep }
   | { readonly type: "finished"; readonly run_id: string; readonly outcome: Outcome }
   | { readonly type: "answer"; readonly id: number; readonly ok: true; readonly value: Json | StateChange }
   | {
@@ -329,6 +357,7 @@ export type FromExecutor =
       readonly why: "unknown_graph" | "refused" | "failed";
     }
   | { readonly type: "storage"; readonly id: number; readonly call: StorageCall }
+  | { readonly type: "traces_flushed" }
   | { readonly type: "pong"; readonly id: number };
 
 /** Messages are posted in arrays: one array for all that is ready in one turn of the event loop. */

@@ -1,5 +1,4 @@
 /** One attempt of one run, start to end: graph → events → outcome. */
-import type { ErrorBody } from "../errors.ts";
 import type { Command, Send } from "../schemas/runs.ts";
 import { bind } from "./bind.ts";
 import { createFlow, type Flow } from "./flow.ts";
@@ -7,6 +6,7 @@ import type { KeptThreads } from "./kept-threads.ts";
 import type { GraphConfig, GraphLike, InterruptLike, LangGraph, RunControlLike, StateLike } from "./langgraph.ts";
 import type { ProjectGraph } from "./load.ts";
 import { createModes, type Modes } from "./modes.ts";
+import { nodeSteps } from "./node-steps.ts";
 import { type ExecutorPort, isFenced } from "./port.ts";
 import type { CancelAction, Outcome, RunJob, Snapshot, WholeSnapshot, WireEvent } from "./protocol.ts";
 import { createProtocolRun, createStateTexts, type ProtocolRun } from "./protocol-run.ts";
@@ -14,6 +14,7 @@ import { EXCLUDED_METADATA, makeSaver, type SaverRun, type SkeinSaver } from "./
 import { stateJson, toJson } from "./serialize.ts";
 import { listsInParts, saidOutput, shownValues } from "./shown.ts";
 import { makeStore } from "./store.ts";
+import { thrownBody } from "./thrown.ts";
 
 /** How long a cancelled graph may take to wind down before it is abandoned. */
 const WIND_DOWN_MS = 1000;
@@ -180,9 +181,26 @@ class Attempt {
       // LangGraph gives its light checkpoint frames only to callers that name a protocol version.
       ...(this.#modes.envelopes ? { version: "v2" } : {}),
     };
-    const options: GraphConfig = { ...config, ...asked };
+    const callbacks = await this.#callbacks();
+    const options: GraphConfig = { ...config, ...asked, ...(callbacks.length === 0 ? {} : { callbacks }) };
     if (kwargs.stream_mode.includes("events")) await this.#driveEvents(graph, input, options);
     else await this.#driveChunks(graph, await graph.stream(input, options), kwargs.subgraphs);
+  }
+
+  /** Who else hears of what the graph does. LangChain adds its tracer by itself where the run asks for no other. */
+  async #callbacks(): Promise<object[]> {
+    const tracer = await this.#langsmithTracer();
+    const { run_id, traced } = this.#job;
+    if (traced !== true) return tracer;
+    return [...tracer, nodeSteps((step) => this.#port.gather({ type: "node", run_id, step }))];
+  }
+
+  async #langsmithTracer(): Promise<object[]> {
+    const { langsmith } = this.#job.kwargs;
+    if (langsmith === undefined || (langsmith.own === undefined && langsmith.example_id === undefined)) return [];
+    const { project: projectName, example_id: exampleId } = langsmith;
+    const where = { projectName, ...(exampleId === undefined ? {} : { exampleId }) };
+    return [await this.#project.langgraph.langsmithTracer(where)];
   }
 
   async #driveChunks(graph: GraphLike, stream: AsyncIterable<unknown>, subgraphs: boolean): Promise<void> {
@@ -542,13 +560,4 @@ export function outputOf(graph: GraphLike, values: unknown): unknown {
   const record = values as Record<string, unknown>;
   if (typeof keys === "string") return record[keys] ?? null;
   return Object.fromEntries(Object.entries(record).filter(([key]) => keys.includes(key)));
-}
-
-/** Anything thrown, as clients see it: its own name and message. */
-export function thrownBody(thrown: unknown): ErrorBody {
-  if (typeof thrown === "object" && thrown !== null && "message" in thrown && typeof thrown.message === "string") {
-    const name = "name" in thrown && typeof thrown.name === "string" && thrown.name !== "" ? thrown.name : "Error";
-    return { error: name, message: thrown.message };
-  }
-  return { error: "Error", message: typeof thrown === "object" && thrown !== null ? toJson(thrown) : String(thrown) };
 }

@@ -101,7 +101,7 @@ const SPECIAL_WRITES: ReadonlyMap<string, number> = new Map([
   ["__resume__", -4],
 ]);
 
-/** Framework bookkeeping that is no metadata of a checkpoint (LangGraph's EXCLUDED_METADATA_KEYS). */
+/** Bookkeeping that is no metadata of a checkpoint: LangGraph's EXCLUDED_METADATA_KEYS, and what only says who asked. */
 export const EXCLUDED_METADATA: ReadonlySet<string> = new Set([
   "thread_id",
   "checkpoint_id",
@@ -112,6 +112,7 @@ export const EXCLUDED_METADATA: ReadonlySet<string> = new Set([
   "langgraph_triggers",
   "langgraph_path",
   "langgraph_checkpoint_ns",
+  "langgraph_request_id",
 ]);
 
 /** How one channel value was stored: inside the checkpoint's JSON, as a blob of this version, or as a list in parts. */

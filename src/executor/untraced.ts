@@ -37,7 +37,7 @@ export function lightenUntracedCalls(provider: ContextProvider, RunTree: RunTree
 
 /** What LangChain reads, at each call: a graph's module may set it while it loads. */
 const TRACING_VARIABLES = ["LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGSMITH_TRACING", "LANGCHAIN_TRACING"];
-const environmentTraces = (): boolean => TRACING_VARIABLES.some((name) => process.env[name] !== undefined);
+const environmentTraces = (): boolean => TRACING_VARIABLES.some((name) => process.env[name] === "true");
 
 function hasTracer(config: CallConfig | undefined): boolean {
   const callbacks = config?.callbacks;

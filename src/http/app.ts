@@ -1,11 +1,12 @@
 /** The HTTP API: middleware in order, then one line per resource. */
-import { randomUUID } from "node:crypto";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
+import type { Tracing } from "../observability/tracing.ts";
 import type { AuthUser } from "../schemas/auth.ts";
 import type { Services } from "../services/contract.ts";
 import { cors } from "./cors.ts";
 import { errorResponse } from "./errors.ts";
+import { observed } from "./observed.ts";
 import { a2aRoutes } from "./routes/a2a.ts";
 import { assistantRoutes } from "./routes/assistants.ts";
 import { commandRoutes } from "./routes/commands.ts";
@@ -40,6 +41,8 @@ export interface AppOptions {
   readonly settings: HttpSettings;
   readonly logger: Logger;
   readonly observe: Observe;
+  /** Null: nobody traces. */
+  readonly tracing?: Tracing | null;
   /** `system`: health, identity and numbers only. */
   readonly rooms?: Rooms;
 }
@@ -50,9 +53,10 @@ const DEFAULT_HEARTBEAT_MS = 5000;
 
 /** Builds the app. Needs @hono/node-server: streams are written to Node's response. */
 export function createApp(options: AppOptions): App {
-  const { services, authenticate = null, servicesFor = null, settings, logger, observe, rooms = "all" } = options;
+  const { services, authenticate = null, servicesFor = null, settings, logger, observe, tracing = null } = options;
+  const { rooms = "all" } = options;
   const app: App = new OpenAPIHono<HttpEnv>();
-  app.use("*", observed(observe), requestId, cors(settings.corsOrigins));
+  app.use("*", observed(observe, tracing), cors(settings.corsOrigins));
   if (authenticate !== null) app.use("*", authenticate);
   app.onError((error, c) => errorResponse(c, error, logger));
 
@@ -95,25 +99,6 @@ function servicesOf(c: HttpContext, services: Services, servicesFor: (user: Auth
   c.set("services", own);
   return own;
 }
-
-function observed(observe: Observe): MiddlewareHandler<HttpEnv> {
-  return async (c, next) => {
-    const start = performance.now();
-    await next();
-    observe(c.get("route") ?? "unknown", c.req.method, c.res.status, performance.now() - start);
-  };
-}
-
-/** Ids of callers are kept when they are safe to log and to echo. */
-const SAFE_ID = /^[\w.:/+=-]{1,128}$/;
-
-const requestId: MiddlewareHandler<HttpEnv> = async (c, next) => {
-  const given = c.req.header("x-request-id");
-  const id = given !== undefined && SAFE_ID.test(given) ? given : randomUUID();
-  c.set("request_id", id);
-  setHeader(c, "x-request-id", id);
-  await next();
-};
 
 /** 405 when the path exists under another method (OPTIONS asks for just that), else 404. */
 function unknownRoute(app: App, c: HttpContext): Response {

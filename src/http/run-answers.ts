@@ -2,9 +2,9 @@
 import { z } from "@hono/zod-openapi";
 import { QueryCancelOnDisconnect, QueryText, queryWord } from "../schemas/query.ts";
 import type { OnDisconnect, Run, StreamMode } from "../schemas/runs.ts";
-import type { Repeatable } from "../services/idempotency.ts";
+import type { RunRequest } from "../services/contract.ts";
 import { type Client, watchClient } from "./connections.ts";
-import { repeatable } from "./repeatable.ts";
+import { requestOf } from "./request.ts";
 import { type LongAnswer, sse, waitForJson } from "./respond.ts";
 import type { HttpContext, Room } from "./types.ts";
 
@@ -53,14 +53,14 @@ export function answerRun(c: HttpContext, place: Place, run: Run): Response {
 
 interface Creation {
   readonly thread_id: string | null;
-  readonly create: (repeatable: Repeatable | undefined) => Promise<Run>;
+  readonly create: (from: RunRequest) => Promise<Run>;
   readonly cancelWithClient: boolean;
 }
 
 /** Creates a run, or finds the one that this request has made before, and streams its events. */
 export async function createAndStream(room: Room, c: HttpContext, creation: Creation): Promise<Response> {
   const client = watchClient(c);
-  const { run_id } = await creation.create(repeatable(c));
+  const { run_id } = await creation.create(requestOf(c));
   const place = { thread_id: creation.thread_id, run_id };
   return stream(room, c, client, place, { after: -1, modes: null, cancelWithClient: creation.cancelWithClient });
 }
@@ -68,11 +68,11 @@ export async function createAndStream(room: Room, c: HttpContext, creation: Crea
 /** Creates a run, or finds the one that this request has made before, and answers with its output. */
 export async function createAndWait(room: Room, c: HttpContext, creation: Creation): Promise<Response> {
   const client = watchClient(c);
-  const repeated = repeatable(c);
-  const { run_id } = await creation.create(repeated);
+  const from = requestOf(c);
+  const { run_id } = await creation.create(from);
   const place = { thread_id: creation.thread_id, run_id };
   // The run may be an old one, and gone.
-  if (repeated !== undefined) return joinAs(room, c, client, place, creation.cancelWithClient);
+  if (from.repeatable !== undefined) return joinAs(room, c, client, place, creation.cancelWithClient);
   if (creation.cancelWithClient) cancelWith(room, c, client, place);
   const output = room.services(c).runs.wait(place.thread_id, run_id, client.signal);
   return waitForJson(c, output, longAnswer(room, client, place, "join"));

@@ -4,6 +4,7 @@ import type { HttpBindings } from "@hono/node-server";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { AuthDocument } from "../config.ts";
+import type { RequestSpan, SpanIds } from "../observability/tracing.ts";
 import type { AuthUser } from "../schemas/auth.ts";
 import type { Services, SystemService } from "../services/contract.ts";
 
@@ -14,8 +15,20 @@ export interface Logger {
   error(fields: object, message: string): void;
 }
 
-/** Metrics hook, called once per answered request. `route` is the pattern, never the concrete path. */
-export type Observe = (route: string, method: string, status: number, ms: number) => void;
+/** A request that has been answered. */
+export interface Answered extends Partial<SpanIds> {
+  /** The pattern, never the concrete path. */
+  readonly route: string;
+  readonly method: string;
+  /** Without its query, which may hold secrets. */
+  readonly path: string;
+  readonly status: number;
+  readonly ms: number;
+  readonly request_id: string;
+}
+
+/** Called once per answered request. */
+export type Observe = (answered: Answered) => void;
 
 export interface HttpSettings {
   readonly maxBodyBytes: number;
@@ -39,6 +52,7 @@ export interface HttpEnv {
   Variables: {
     route: string;
     request_id: string;
+    span: RequestSpan | undefined;
     /** Null: the server itself. Not there where nobody has to log in, nor on public paths. */
     user: AuthUser | null;
     services: Services;

@@ -5,10 +5,13 @@
 import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
-import { Denied } from "../errors.ts";
+import { Denied, SkeinError } from "../errors.ts";
+import { type RequestFacts, requestIdFrom } from "../observability/request.ts";
+import type { Tracing } from "../observability/tracing.ts";
 import { Id } from "../schemas/ids.ts";
 import type { ProtocolService, ProtocolSocket } from "../services/contract.ts";
-import type { Logger } from "./types.ts";
+import { langsmithConfigurable } from "./langsmith.ts";
+import type { Logger, Observe } from "./types.ts";
 
 type Sessions = Pick<ProtocolService, "session">;
 
@@ -21,6 +24,9 @@ export interface UpgradesOptions {
   /** Of one message. */
   readonly maxBodyBytes: number;
   readonly logger: Logger;
+  readonly observe: Observe;
+  /** Null: nobody traces. */
+  readonly tracing?: Tracing | null;
   /** Between two signs of life; a client that has given none to the last one is cut off. */
   readonly pingMs?: number;
 }
@@ -34,6 +40,7 @@ export interface Upgrades {
   readonly size: number;
 }
 
+const ROUTE = "/threads/{thread_id}/stream/events";
 const PATH = /^\/threads\/([^/]+)\/stream\/events$/;
 const PING_MS = 30_000;
 /** A client that does not answer to the close is cut off. */
@@ -49,7 +56,13 @@ interface Refusal {
   readonly status: number;
   readonly detail: string;
 }
-type Admission = { readonly thread_id: string; readonly protocol: Sessions } | Refusal;
+/** Where a connection leads, and from what request. */
+interface Admitted {
+  readonly thread_id: string;
+  readonly from: RequestFacts;
+}
+/** And as whose it may go there. */
+type Admission = (Admitted & { readonly protocol: Sessions }) | Refusal;
 
 export function createUpgrades({
   protocol,
@@ -57,6 +70,8 @@ export function createUpgrades({
   corsOrigins,
   maxBodyBytes,
   logger,
+  observe,
+  tracing = null,
   pingMs = PING_MS,
 }: UpgradesOptions): Upgrades {
   const sockets = new WebSocketServer({
@@ -66,6 +81,8 @@ export function createUpgrades({
     clientTracking: false,
   });
   const open = new Map<WebSocket, { isAlive: boolean }>();
+  const ids = new WeakMap<IncomingMessage, string>();
+  sockets.on("headers", (lines, request) => lines.push(`x-request-id: ${ids.get(request)}`));
   let isClosed = false;
 
   const timer = setInterval(() => {
@@ -86,7 +103,8 @@ export function createUpgrades({
     }
     const client = { isAlive: true };
     open.set(webSocket, client);
-    const session = admission.protocol.session(admission.thread_id, socketOf(webSocket, raw));
+    const { thread_id, from } = admission;
+    const session = admission.protocol.session(thread_id, socketOf(webSocket, raw), from);
     webSocket.on("pong", () => {
       client.isAlive = true;
     });
@@ -101,17 +119,35 @@ export function createUpgrades({
   };
 
   /** Who may not come in is told so when the connection stands. */
-  const entered = async (request: IncomingMessage, named: string): Promise<Admission> => {
-    const found = threadOf(request, named, corsOrigins);
-    if ("status" in found) return found;
+  const entered = async (request: IncomingMessage, found: Admitted): Promise<Admission> => {
     if (protocolFor === null) return { ...found, protocol };
     try {
       return { ...found, protocol: await protocolFor(webRequest(request), request.socket.remoteAddress) };
     } catch (error) {
       if (error instanceof Denied) return { status: error.status, detail: error.message };
-      logger.error({ err: error, path: request.url }, "a request for a WebSocket failed");
+      const { request_id } = found.from;
+      logger.error({ err: error, path: request.url, request_id }, "a request for a WebSocket failed");
       return { status: 500, detail: "Internal Server Error" };
     }
+  };
+
+  /** A connection is a request too. It is counted and traced until it is open: it may stay so for days. */
+  const received = async (
+    request: IncomingMessage,
+    given: string,
+  ): Promise<{ admission: Admission; request_id: string }> => {
+    const start = performance.now();
+    const { headers, method = "GET", url = "/", httpVersion, socket } = request;
+    const request_id = requestIdFrom([headers["x-request-id"] ?? []].flat()[0]);
+    const { pathname: path } = new URL(url, "http://localhost");
+    const client = socket.remoteAddress;
+    const span = tracing?.beginRequest({ method, path, headers, client, httpVersion, request_id });
+    const found = admit(request, given, corsOrigins, { request_id, trace: span?.context });
+    const admission = "status" in found ? found : await entered(request, found);
+    const status = "status" in admission ? admission.status : 101;
+    span?.end(ROUTE, status);
+    observe({ route: ROUTE, method, path, status, ms: performance.now() - start, request_id, ...span?.ids });
+    return { admission, request_id };
   };
 
   return {
@@ -130,8 +166,9 @@ export function createUpgrades({
       if (isClosed) refuse(socket, ...GOING_DOWN);
       else if (path === null) refuse(socket, "404 Not Found", `Not Found: no WebSocket at ${request.url}`);
       else {
-        void entered(request, path[1] ?? "").then((admission) => {
+        void received(request, path[1] ?? "").then(({ admission, request_id }) => {
           if (isClosed) return refuse(socket, ...GOING_DOWN);
+          ids.set(request, request_id);
           return sockets.handleUpgrade(request, socket, head, (webSocket) => {
             socket.off("error", onError);
             serve(webSocket, socket, admission);
@@ -153,21 +190,29 @@ function webRequest({ url, headers, rawHeaders }: IncomingMessage): Request {
   const pairs = rawHeaders.flatMap((name, i): [string, string][] =>
     i % 2 === 0 ? [[name, rawHeaders[i + 1] ?? ""]] : [],
   );
-  return new Request(new URL(url ?? "/", `http://${headers.host ?? "localhost"}`), { headers: pairs });
+  const own = `http://${headers.host}`;
+  return new Request(new URL(url ?? "/", URL.canParse(own) ? own : "http://localhost"), { headers: pairs });
 }
 
-/** The thread to which a connection may be opened from there. */
-function threadOf(
+/** Who may open a connection, and to which thread. */
+function admit(
   { headers }: IncomingMessage,
   given: string,
   corsOrigins: readonly string[],
-): { readonly thread_id: string } | Refusal {
+  facts: Omit<RequestFacts, "configurable">,
+): Admitted | Refusal {
   const { origin } = headers;
   if (origin !== undefined && !corsOrigins.includes("*") && !corsOrigins.includes(origin)) {
     return { status: 403, detail: `${origin} is not among the origins that may call` };
   }
   const thread_id = Id.safeParse(decoded(given));
-  return thread_id.success ? { thread_id: thread_id.data } : { status: 422, detail: "thread_id: expected a UUID" };
+  if (!thread_id.success) return { status: 422, detail: "thread_id: expected a UUID" };
+  try {
+    return { thread_id: thread_id.data, from: { ...facts, configurable: langsmithConfigurable(headers) } };
+  } catch (error) {
+    if (error instanceof SkeinError) return { status: 422, detail: error.message };
+    throw error;
+  }
 }
 
 function decoded(segment: string): string {

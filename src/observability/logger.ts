@@ -12,5 +12,5 @@ export interface LoggerOptions {
 export function createLogger({ level, pretty: forPeople }: LoggerOptions): Logger {
   const base = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime };
   if (!forPeople) return pino(base);
-  return pino(base, pretty({ translateTime: "SYS:HH:MM:ss.l", ignore: "pid,hostname", sync: true }));
+  return pino(base, pretty({ translateTime: "SYS:HH:MM:ss.l", ignore: "pid,hostname", singleLine: true, sync: true }));
 }

@@ -16,7 +16,11 @@ export class Metrics {
   readonly registry = new Registry();
   readonly runsCreated = this.#counter("runs_created_total", "Runs created.", []);
   readonly runsEnded = this.#counter("runs_ended_total", "Runs that ended, by status.", ["status"]);
-  readonly runAttemptsLost = this.#counter("run_attempts_lost_total", "Attempts lost with their executor thread.", []);
+  readonly runAttemptsLost = this.#counter(
+    "run_attempts_lost_total",
+    "Attempts lost with their executor thread or process.",
+    [],
+  );
   readonly webhooks = this.#counter("webhooks_total", "Webhook calls, by outcome.", ["outcome"]);
   readonly cronTicks = this.#counter("cron_ticks_total", "Ticks of crons, by outcome.", ["outcome"]);
   readonly protocolGaps = this.#counter(
@@ -25,15 +29,15 @@ export class Metrics {
     ["reason"],
   );
   readonly webhookSeconds = this.#histogram("webhook_duration_seconds", "Duration of a webhook call.", []);
-  readonly runSeconds = this.#histogram("run_duration_seconds", "Time from claim to settle of a run.", []);
+  readonly runSeconds = this.#histogram("run_duration_seconds", "Time from a run's first claim to its end.", []);
   readonly waitSeconds = this.#histogram(
     "run_wait_seconds",
-    "Time a run waited between being ready and its claim.",
+    "Time a run waited between being ready and its first claim.",
     [],
   );
   readonly httpMs = new Histogram({
     name: `${PREFIX}http_request_duration_ms`,
-    help: "HTTP requests by route, method and status; time to the response's headers.",
+    help: "HTTP requests by route, method and status; a stream lasts until its end.",
     labelNames: ["route", "method", "status"],
     buckets: [1, 2, 5, 10, 25, 50, 100, 250, 1000, 5000],
     registers: [this.registry],

@@ -94,7 +94,6 @@ export const RunStartParams = RunCreateStateful.omit({
   on_disconnect: true,
 }).extend({
   multitaskStrategy: MultitaskStrategy.nullish(),
-  langsmith_tracer: JsonObject.nullish().describe("Accepted; there is no such service, so it has no effect."),
 });
 export type RunStartParams = z.infer<typeof RunStartParams>;
 

@@ -62,6 +62,15 @@ export function interruptsOfResume(resume: unknown): readonly string[] | undefin
 
 const Breakpoints = z.union([z.literal("*"), z.array(z.string())]);
 
+/** Where LangSmith puts the trace of a run. */
+export const LangsmithTracer = z
+  .object({
+    project_name: z.string().min(1).max(1000).nullish().describe("Instead of the server's project."),
+    example_id: z.uuid().nullish().describe("The example of a data set that the run is compared with."),
+  })
+  .openapi("LangsmithTracer");
+export type LangsmithTracer = z.infer<typeof LangsmithTracer>;
+
 const createFields = {
   assistant_id: z.string().describe("Id of an assistant, or of a graph (its default assistant)."),
   input: z.unknown().optional().describe("Input of the graph: any JSON. Null resumes from the checkpoint."),
@@ -83,6 +92,13 @@ const createFields = {
   durability: orDefault(Durability, "async"),
   interrupt_before: Breakpoints.nullish(),
   interrupt_after: Breakpoints.nullish(),
+  langsmith_tracer: LangsmithTracer.nullish().describe("Refused by a server that does not trace to LangSmith."),
+  langsmith_session_name: z
+    .string()
+    .min(1)
+    .max(1000)
+    .nullish()
+    .describe("The same as `langsmith_tracer.project_name`, which counts first."),
   strict_resume: z
     .boolean()
     .nullish()
@@ -164,8 +180,25 @@ export interface RunKwargs {
   readonly protocol?: "native" | "beside";
   /** Who made it, where users log in. Never shown: it holds whatever the project keeps of its users. */
   readonly user?: AuthUser;
+  /** Where it is traced by LangSmith; absent when the server did not trace when it was made. */
+  readonly langsmith?: LangsmithOfRun;
+  /** Where the request that made the run is in a trace. Never shown. */
+  readonly trace?: TraceContext;
   /** Of runs made over A2A. Never shown: it holds tokens of whoever is to be notified. */
   readonly task?: TaskOfRun;
+}
+
+export interface LangsmithOfRun {
+  readonly project: string;
+  /** Absent: the server's own project, which LangChain knows. */
+  readonly own?: true;
+  readonly example_id?: string;
+}
+
+/** A place in a trace. Source: W3C Trace Context. */
+export interface TraceContext {
+  readonly traceparent: string;
+  readonly tracestate?: string;
 }
 
 /** What a run is to the client that sent it as a task. */
@@ -201,6 +234,7 @@ export const Run = z
     metadata: JsonObject,
     kwargs: JsonObject,
     multitask_strategy: MultitaskStrategy,
+    langsmith_session_name: z.string().nullable().optional().describe("The project it is traced in, if it is."),
   })
   .openapi("Run");
 export type Run = Omit<z.infer<typeof Run>, "kwargs"> & { kwargs: RunKwargs };

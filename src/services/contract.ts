@@ -3,6 +3,7 @@
  * they know neither HTTP nor SQL text.
  */
 import type { CancelAction, Json } from "../executor/protocol.ts";
+import type { RequestFacts } from "../observability/request.ts";
 import type {
   Assistant,
   AssistantCreate,
@@ -124,15 +125,17 @@ export interface MessageOrigin {
 /** The door by which a run came, where it says more than the request. */
 export type RunOrigin = CommandOrigin | MessageOrigin;
 
+/** The request that runs come from. With `repeatable`, the same request again gets the same runs. */
+export interface RunRequest extends RequestFacts {
+  readonly repeatable?: Repeatable | undefined;
+}
+
 export interface RunsService {
-  /**
-   * The only way a run comes to be. Stateful when `thread_id` is given. With `repeatable`, the same request again gets
-   * the same run; so it is for the others.
-   */
-  create(thread_id: string, request: RunCreateStateful, repeatable?: Repeatable, origin?: RunOrigin): Promise<Run>;
-  createStateless(request: RunCreateStateless, repeatable?: Repeatable): Promise<Run>;
+  /** The only way a run comes to be. Stateful when `thread_id` is given. */
+  create(thread_id: string, request: RunCreateStateful, from: RunRequest, origin?: RunOrigin): Promise<Run>;
+  createStateless(request: RunCreateStateless, from: RunRequest): Promise<Run>;
   /** All or none. */
-  createBatch(requests: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]>;
+  createBatch(requests: readonly RunCreateStateless[], from: RunRequest): Promise<readonly Run[]>;
   /** `thread_id` null: by run id alone (stateless paths). 404 when unknown. */
   get(thread_id: string | null, run_id: string): Promise<Run>;
   list(thread_id: string, page: RunsPage): Promise<readonly Partial<Run>[]>;
@@ -180,9 +183,9 @@ export interface ProtocolService {
     signal: AbortSignal,
   ): Promise<AsyncIterable<readonly ProtocolFrame[]>>;
   /** What is on the other side of a connection that carries both, events and commands. */
-  session(thread_id: string, socket: ProtocolSocket): ProtocolSession;
+  session(thread_id: string, socket: ProtocolSocket, from: RequestFacts): ProtocolSession;
   /** Never rejects: what goes wrong is an answer too. */
-  command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse>;
+  command(thread_id: string, command: ProtocolCommand, from: RunRequest): Promise<ProtocolResponse>;
 }
 
 /** How a task stands, whose newest run this is. */

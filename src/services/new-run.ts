@@ -1,5 +1,6 @@
 /** From a request to a run row: assistant and run merged, defaults filled in. Pure but for ids. */
 import { v7 as uuid7 } from "uuid";
+import { REQUEST_ID, type RequestFacts } from "../observability/request.ts";
 import type { CheckpointConfig, Config } from "../schemas/common.ts";
 import {
   type Durability,
@@ -17,6 +18,9 @@ export interface NewRunOptions {
   readonly assistant: AssistantRecord;
   readonly thread_id: string;
   readonly request: RunCreateStateless | RunCreateStateful;
+  readonly from: RequestFacts;
+  /** The server's project of LangSmith; null where it does not trace. */
+  readonly langsmith: string | null;
   readonly temporary: boolean;
   /** Ids of the interrupts that wait on the thread. */
   readonly waiting?: readonly string[];
@@ -33,14 +37,20 @@ const NATIVE = {
 } as const satisfies Partial<RunKwargs>;
 
 /** Keys of `configurable` that the server sets; a client's are dropped. */
-const OWN_KEYS = new Set(["thread_id", "run_id", "graph_id", "assistant_id"]);
+const OWN_KEYS = new Set(["thread_id", "run_id", "graph_id", "assistant_id", REQUEST_ID]);
 const OWN_PREFIXES = ["__pregel_", "langgraph_auth_"];
 
 export function newRun(options: NewRunOptions): NewRun {
-  const { assistant, thread_id, request, temporary, waiting = [], task, now, protocol, by } = options;
+  const { assistant, thread_id, request, from, langsmith, temporary, waiting = [], task, now, protocol, by } = options;
   const run_id = by?.id ?? uuid7();
   const { assistant_id, graph_id } = assistant;
-  const metadata = { ...assistant.metadata, ...request.metadata, graph_id, assistant_id };
+  const metadata = {
+    ...assistant.metadata,
+    ...request.metadata,
+    graph_id,
+    assistant_id,
+    [REQUEST_ID]: from.request_id,
+  };
   return {
     run_id,
     thread_id,
@@ -49,11 +59,13 @@ export function newRun(options: NewRunOptions): NewRun {
     status: "pending",
     metadata,
     kwargs: {
-      ...withUser(kwargsOf(assistant, request, temporary), by),
+      ...withUser(kwargsOf(assistant, request, from, temporary), by),
       ...answersOf(request, waiting),
       ...(protocol === "native" ? NATIVE : {}),
       // What a stream of the thread shows can be asked for again.
       ...(protocol === undefined ? {} : { protocol, resumable: true }),
+      ...(langsmith === null ? {} : { langsmith: langsmithOf(request, langsmith) }),
+      ...(from.trace === undefined ? {} : { trace: from.trace }),
       ...(task === undefined ? {} : { task }),
     },
     multitask_strategy: ("multitask_strategy" in request ? request.multitask_strategy : null) ?? "enqueue",
@@ -81,6 +93,18 @@ function withUser(kwargs: RunKwargs, by: MadeBy | undefined): RunKwargs {
   return { ...kwargs, user, config: { ...config, configurable: { ...config.configurable, ...shown } } };
 }
 
+function langsmithOf(
+  { langsmith_tracer, langsmith_session_name }: RunCreateStateless,
+  project: string,
+): NonNullable<RunKwargs["langsmith"]> {
+  const own = langsmith_tracer?.project_name ?? langsmith_session_name;
+  const example_id = langsmith_tracer?.example_id;
+  return {
+    ...(own == null ? { project } : { project: own, own: true }),
+    ...(example_id == null ? {} : { example_id }),
+  };
+}
+
 /** The run as its first claim makes it. */
 export function claimed(
   run: NewRun,
@@ -101,13 +125,15 @@ export function claimed(
 function kwargsOf(
   assistant: AssistantRecord,
   request: RunCreateStateless | RunCreateStateful,
+  { configurable, request_id }: RequestFacts,
   temporary: boolean,
 ): RunKwargs {
   const checkpoint = "checkpoint" in request || "checkpoint_id" in request ? checkpointOf(request) : {};
+  const fixed = { ...configurable, ...checkpoint, [REQUEST_ID]: request_id };
   return {
     input: request.input ?? null,
     command: request.command ?? null,
-    config: mergeConfig(assistant.config as Config, inStep(assistant, request), checkpoint),
+    config: mergeConfig(assistant.config as Config, inStep(assistant, request), fixed),
     context: mergeContext(assistant.context, request),
     stream_mode: streamModes(request.stream_mode),
     subgraphs: request.stream_subgraphs ?? false,
@@ -170,7 +196,7 @@ const only = (members: Record<string, unknown>, keys: Readonly<Record<string, un
   Object.fromEntries(Object.entries(members).filter(([key]) => Object.hasOwn(keys, key)));
 
 /** Run wins over assistant; tags are joined, metadata is merged. */
-function mergeConfig(base: Config, own: Config, checkpoint: Record<string, unknown>): RunKwargs["config"] {
+function mergeConfig(base: Config, own: Config, fixed: Record<string, unknown>): RunKwargs["config"] {
   const tags = [...new Set([...(base.tags ?? []), ...(own.tags ?? [])])];
   const recursion_limit = own.recursion_limit ?? base.recursion_limit;
   const metadata = { ...base.metadata, ...own.metadata };
@@ -178,7 +204,7 @@ function mergeConfig(base: Config, own: Config, checkpoint: Record<string, unkno
     ...(tags.length > 0 ? { tags } : {}),
     ...(recursion_limit === undefined ? {} : { recursion_limit }),
     ...(Object.keys(metadata).length > 0 ? { metadata } : {}),
-    configurable: { ...withoutStaleMap({ ...strip(base.configurable), ...strip(own.configurable), ...checkpoint }) },
+    configurable: { ...withoutStaleMap({ ...strip(base.configurable), ...strip(own.configurable), ...fixed }) },
   };
 }
 

@@ -8,10 +8,12 @@ import type { TakeTick } from "../engine/scheduler.ts";
 import { removeEndedRun, updateThread } from "../engine/settle.ts";
 import { callsSomebody } from "../engine/webhook-payload.ts";
 import { runToWire } from "../engine/wire.ts";
-import { conflict, notFound, SkeinError, unavailable } from "../errors.ts";
+import { conflict, invalid, notFound, SkeinError, unavailable } from "../errors.ts";
 import type { CancelAction, Json, Question, WholeSnapshot } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
+import type { RequestFacts } from "../observability/request.ts";
+import type { Tracing } from "../observability/tracing.ts";
 import type { Run, RunCreateStateful, RunCreateStateless, RunField, RunsCancel } from "../schemas/runs.ts";
 import { lockThread, shareAssistant } from "../storage/locks.ts";
 import type { AssistantRecord, NewRun, RunRecord, Storage, ThreadRecord, Tx } from "../storage/storage.ts";
@@ -33,8 +35,8 @@ import type { RunLog, RunOutput } from "../streaming/run-log.ts";
 import type { Admit, MadeBy, Visible } from "./access.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
-import type { FollowOptions, FollowThreadOptions, RunOrigin, RunsPage, RunsService } from "./contract.ts";
-import { madeBefore, type Repeatable, rememberMade } from "./idempotency.ts";
+import type { FollowOptions, FollowThreadOptions, RunOrigin, RunRequest, RunsPage, RunsService } from "./contract.ts";
+import { madeBefore, rememberMade } from "./idempotency.ts";
 import { claimed, newRun } from "./new-run.ts";
 import { type TtlDefaults, ttlWithRun } from "./thread-ttl.ts";
 
@@ -43,6 +45,8 @@ export interface RunsOptions {
   readonly logs: EventLogs;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Null: nobody traces. */
+  readonly tracing: Tracing | null;
   readonly ask: (question: Question) => Promise<Json>;
   /** Where runs wait for a slot, or are given one at once. `ready`: so many are committed that other processes may take. */
   readonly queue: { nudge(): void; reserve(): Slot | undefined; ready(runs: number): void };
@@ -58,9 +62,19 @@ export interface RunsOptions {
   readonly ttl: TtlDefaults;
   /** Throws when a webhook may not be called. Null: the server makes no webhook calls at all. */
   readonly checkWebhook: ((url: string) => void) | null;
+  /** The project in which LangSmith has the runs of this server; null where it has none. */
+  readonly langsmith: string | null;
 }
 
 const EMPTY: Json = "null";
+
+function refuseLangsmith({ langsmith_tracer, langsmith_session_name }: RunCreateStateless): void {
+  const why = "this server does not trace to LangSmith (LANGSMITH_TRACING is not true)";
+  if (langsmith_tracer?.project_name != null || langsmith_tracer?.example_id != null) {
+    throw invalid("langsmith_tracer", why);
+  }
+  if (langsmith_session_name != null) throw invalid("langsmith_session_name", why);
+}
 
 export class Runs implements RunsService {
   readonly #options: RunsOptions;
@@ -72,51 +86,50 @@ export class Runs implements RunsService {
   async create(
     thread_id: string,
     asked: RunCreateStateful,
-    repeatable?: Repeatable,
+    from: RunRequest,
     origin?: RunOrigin,
     by?: MadeBy,
   ): Promise<Run> {
-    const request = this.#withAllowedWebhook(asked);
-    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, thread_id, request, slot, now, { origin, by });
+    const request = this.#allowed(asked);
+    const asking = { thread_id, request, from, origin, by };
+    const work: Creation = (tx, now, slot) => this.#createOnThread(tx, asking, slot, now);
     const fingerprinted = origin?.door === "command" ? origin.asked : (by?.asked ?? request);
-    return only(await this.#commit(work, fingerprinted, repeatable));
+    return only(await this.#commit(work, fingerprinted, from.repeatable));
   }
 
-  async createStateless(asked: RunCreateStateless, repeatable?: Repeatable, by?: MadeBy): Promise<Run> {
-    const request = this.#withAllowedWebhook(asked);
-    const { storage, ttl } = this.#options;
-    const planned = await storage.read((db) => planWithThread(db, request, storage.now(), ttl, { by }));
+  async createStateless(asked: RunCreateStateless, from: RunRequest, by?: MadeBy): Promise<Run> {
+    const request = this.#allowed(asked);
+    const { storage } = this.#options;
+    const planned = await storage.read((db) => planWithThread(db, { request, from, by }, storage.now(), this.#options));
     const work: Creation = (tx, _now, slot) => insertPlanned(tx, planned, slot);
-    return only(await this.#commit(work, by?.asked ?? request, repeatable, planned));
+    return only(await this.#commit(work, by?.asked ?? request, from.repeatable, planned));
   }
 
   /** `by`: one for each request. */
   async createBatch(
     asked: readonly RunCreateStateless[],
-    repeatable?: Repeatable,
+    from: RunRequest,
     by?: readonly MadeBy[],
   ): Promise<readonly Run[]> {
-    const requests = asked.map((request) => this.#withAllowedWebhook(request));
-    const { ttl } = this.#options;
+    const requests = asked.map((request) => this.#allowed(request));
     const work: Creation = async (tx, now) => {
       const made: RunRecord[] = [];
       for (const [i, request] of requests.entries()) {
-        const planned = await planWithThread(tx, request, now, ttl, { by: by?.[i] });
+        const planned = await planWithThread(tx, { request, from, by: by?.[i] }, now, this.#options);
         made.push(...(await insertPlanned(tx, planned, undefined)).made);
       }
       return { made, effects: [] };
     };
-    return this.#commit(work, by?.map((each) => each.asked) ?? requests, repeatable);
+    return this.#commit(work, by?.map((each) => each.asked) ?? requests, from.repeatable);
   }
 
   /** A cron's run. `take` opens the transaction and says what to run; when it throws, nothing is written. */
-  async createDue(take: TakeTick): Promise<Run> {
-    const { ttl } = this.#options;
+  async createDue(take: TakeTick, from: RequestFacts): Promise<Run> {
     const work: Creation = async (tx, now, slot) => {
       const { cron_id, thread_id, request, by } = await take(tx);
-      const allowed = this.#withAllowedWebhook(request);
-      if (thread_id !== null) return this.#createOnThread(tx, thread_id, allowed, slot, now, { by });
-      return insertPlanned(tx, await planWithThread(tx, allowed, now, ttl, { stamp: { cron_id }, by }), slot);
+      const asking = { request: this.#allowed(request), from, by };
+      if (thread_id !== null) return this.#createOnThread(tx, { ...asking, thread_id }, slot, now);
+      return insertPlanned(tx, await planWithThread(tx, asking, now, this.#options, { cron_id }), slot);
     };
     return only(await this.#commit(work, null, undefined));
   }
@@ -378,8 +391,9 @@ export class Runs implements RunsService {
     if (effect !== undefined) await this.act([effect]);
   }
 
-  #withAllowedWebhook<T extends RunCreateStateless>(request: T): T {
-    const { checkWebhook } = this.#options;
+  #allowed<T extends RunCreateStateless>(request: T): T {
+    const { checkWebhook, langsmith } = this.#options;
+    if (langsmith === null) refuseLangsmith(request);
     if (request.webhook == null) return request;
     if (checkWebhook === null) return { ...request, webhook: null };
     checkWebhook(request.webhook);
@@ -388,11 +402,9 @@ export class Runs implements RunsService {
 
   async #createOnThread(
     tx: Tx,
-    thread_id: string,
-    asked: RunCreateStateful,
+    { thread_id, request: asked, from, origin, by }: AskedOnThread,
     slot: Slot | undefined,
     now: number,
-    { origin, by }: { readonly origin?: RunOrigin | undefined; readonly by?: MadeBy | undefined },
   ): ReturnType<Creation> {
     shareAssistant(tx, assistantIdOf(asked.assistant_id));
     lockThread(tx, thread_id);
@@ -411,6 +423,8 @@ export class Runs implements RunsService {
       assistant,
       thread_id,
       request,
+      from,
+      langsmith: this.#options.langsmith,
       temporary: false,
       waiting,
       now,
@@ -440,7 +454,7 @@ export class Runs implements RunsService {
   async #commit(
     work: Creation,
     request: unknown,
-    repeatable: Repeatable | undefined,
+    repeatable: RunRequest["repeatable"],
     planned?: PlannedRun,
   ): Promise<readonly Run[]> {
     const { storage, queue, metrics } = this.#options;
@@ -492,12 +506,14 @@ export class Runs implements RunsService {
 
   /** Tells the world about cancels that are committed: who runs a run stops it, who follows one that never ran hears its end. */
   async act(effects: readonly CancelEffect[]): Promise<void> {
-    const { logs, metrics, signalCancel, onWebhook, queue } = this.#options;
+    const { logs, metrics, tracing, signalCancel, onWebhook, queue } = this.#options;
     const over = effects.flatMap(({ kind, run }) => (kind === "ended" ? [run.run_id] : []));
     for (const effect of effects) {
       if (effect.kind === "signal") signalCancel(effect.run.run_id, effect.action);
       else {
-        metrics.runsEnded.inc({ status: effect.action === "rollback" ? "rollback" : "interrupted" });
+        const status = effect.action === "rollback" ? "rollback" : "interrupted";
+        metrics.runsEnded.inc({ status });
+        tracing?.endRun(effect.run, status, null);
         const log = logs.own(effect.run.run_id);
         if (log !== undefined && effect.action === "rollback") logs.erase(log);
         else if (effect.run.kwargs.protocol !== undefined) await this.#endUnheld(effect.run);
@@ -580,6 +596,14 @@ const REMEMBERED_ELSEWHERE_MS = 30_000;
 const IN_FLIGHT: readonly ("pending" | "running")[] = ["pending", "running"];
 const CANCEL_LOT = 100;
 
+interface AskedOnThread {
+  readonly thread_id: string;
+  readonly request: RunCreateStateful;
+  readonly from: RequestFacts;
+  readonly origin?: RunOrigin | undefined;
+  readonly by?: MadeBy | undefined;
+}
+
 /** What a creation does in its transaction. */
 type Creation = (
   tx: Tx,
@@ -602,9 +626,8 @@ function only(created: readonly Run[]): Run {
 
 const isInFlight = (run: RunRecord): boolean => run.status === "pending" || run.status === "running";
 
-/** Runs have no tracing session of their own here. */
 function selected(run: Run, fields: readonly RunField[]): Partial<Run> {
-  const all: Record<RunField, unknown> = { ...run, langsmith_session_name: null };
+  const all: Record<RunField, unknown> = { langsmith_session_name: null, ...run };
   return Object.fromEntries(fields.map((field) => [field, all[field]]));
 }
 
@@ -668,17 +691,17 @@ interface PlannedRun {
 
 async function planWithThread(
   db: Tx,
-  request: RunCreateStateless,
+  { request, from, by }: Omit<AskedOnThread, "thread_id" | "request"> & { readonly request: RunCreateStateless },
   now: number,
-  ttl: TtlDefaults,
-  { stamp, by }: { readonly stamp?: Readonly<Record<string, unknown>>; readonly by?: MadeBy | undefined },
+  { ttl, langsmith }: Pick<RunsOptions, "ttl" | "langsmith">,
+  stamp: Readonly<Record<string, unknown>> = {},
 ): Promise<PlannedRun> {
   shareAssistant(db, assistantIdOf(request.assistant_id));
   await by?.admit?.(db);
   const assistant = await assistantFor(db, request.assistant_id);
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
-  const run = newRun({ assistant, thread_id, request, temporary, now, by });
+  const run = newRun({ assistant, thread_id, request, from, langsmith, temporary, now, by });
   const options = temporary ? { temporary } : { ttl: ttlWithRun(request.config?.configurable ?? {}, ttl, now) };
   return { run, thread: newThread(thread_id, "busy", { ...by?.stamp, ...runStamp(run), ...stamp }, now, options) };
 }

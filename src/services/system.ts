@@ -12,6 +12,8 @@ export interface SystemOptions {
   readonly metrics: Metrics;
   readonly graphs: () => readonly LoadedGraph[];
   readonly broker: () => BrokerState;
+  /** Whether graphs are traced there. */
+  readonly langsmith: boolean;
 }
 
 export class System implements SystemService {
@@ -38,7 +40,7 @@ export class System implements SystemService {
       langgraph_py_version: "",
       langgraph_js_version: first?.langgraph_version ?? "",
       context: "js",
-      flags: { assistants: true, crons: true, langsmith: false, langsmith_tracing_replicas: false },
+      flags: { assistants: true, crons: true, langsmith: this.#options.langsmith, langsmith_tracing_replicas: false },
       metadata: { server: "skein" },
     };
   }

@@ -122,9 +122,10 @@ describe("headers", () => {
     await using server = await start();
     await server.fetch(`${runs}/${RUN_ID}`);
     await server.fetch("/nope");
+    const told = { method: "GET", ms: expect.any(Number), request_id: expect.any(String) };
     expect(server.observed).toEqual([
-      ["/threads/{thread_id}/runs/{run_id}", "GET", 200, expect.any(Number)],
-      ["unknown", "GET", 404, expect.any(Number)],
+      { ...told, route: "/threads/{thread_id}/runs/{run_id}", path: `${runs}/${RUN_ID}`, status: 200 },
+      { ...told, route: "unknown", path: "/nope", status: 404 },
     ]);
   });
 });

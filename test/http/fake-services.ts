@@ -2,7 +2,7 @@
 import { notFound } from "../../src/errors.ts";
 import { createApp } from "../../src/http/app.ts";
 import { type Listening, listen } from "../../src/http/listen.ts";
-import type { HttpSettings, Logger } from "../../src/http/types.ts";
+import type { Answered, HttpSettings, Logger } from "../../src/http/types.ts";
 import type { Assistant } from "../../src/schemas/assistants.ts";
 import type { Cron } from "../../src/schemas/crons.ts";
 import type { Run } from "../../src/schemas/runs.ts";
@@ -113,7 +113,7 @@ export interface Harness extends AsyncDisposable {
   readonly listening: Listening;
   readonly calls: Call[];
   readonly logged: { level: string; fields: object; message: string }[];
-  readonly observed: unknown[][];
+  readonly observed: Answered[];
   /** Arguments of the last call of a service function. */
   last(name: string): readonly unknown[];
   fetch(path: string, init?: RequestInit): Promise<Response>;
@@ -124,7 +124,7 @@ export interface Harness extends AsyncDisposable {
 export async function start(script: Partial<Script> = {}, settings: Partial<HttpSettings> = {}): Promise<Harness> {
   const calls: Call[] = [];
   const logged: Harness["logged"] = [];
-  const observed: unknown[][] = [];
+  const observed: Answered[] = [];
   const log = (level: string) => (fields: object, message: string) => void logged.push({ level, fields, message });
   const logger: Logger = { info: log("info"), warn: log("warn"), error: log("error") };
   const app = createApp({
@@ -139,7 +139,7 @@ export async function start(script: Partial<Script> = {}, settings: Partial<Http
       ...settings,
     },
     logger,
-    observe: (...args) => void observed.push(args),
+    observe: (answered) => void observed.push(answered),
   });
   const listening = await listen(app, { host: "127.0.0.1", port: 0 });
   const fetchPath = (path: string, init?: RequestInit) => fetch(`${listening.url}${path}`, init);

@@ -9,6 +9,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll } from "vitest";
+import { thresholdOf } from "../../src/early-optimization.ts";
 import { freshSchema, type TestDatabase } from "./postgres.ts";
 import { FIXTURES, ROOT, type TempDir, tempDir } from "./project.ts";
 import { dropKeys, REDIS } from "./redis.ts";
@@ -34,6 +35,9 @@ export interface Exit {
 export type LogLine = Readonly<Record<string, unknown>>;
 
 const CLI = join(ROOT, "dist", "cli.js");
+/** A server of a test lives for seconds: what V8 would spend on optimising it early is not earned back. */
+const V8 = thresholdOf(process.versions.v8);
+const NODE_ARGS = V8 === undefined ? [] : [`${V8.flag}=${V8.usual}`];
 const START_MS = 30_000;
 const STOP_MS = 15_000;
 
@@ -143,7 +147,7 @@ export class TestServer implements AsyncDisposable {
 
   /** Starts the process on the port it had before, or a free one, and waits until it listens. */
   async start(): Promise<void> {
-    const child = spawn(process.execPath, [CLI, ...this.#args()], {
+    const child = spawn(process.execPath, [...NODE_ARGS, CLI, ...this.#args()], {
       cwd: ROOT,
       env: { ...inherited(), ...this.#options.env },
       stdio: ["ignore", "pipe", "pipe"],

@@ -4,6 +4,7 @@ import { SkeinError } from "../../errors.ts";
 import { JsonObject } from "../../schemas/common.ts";
 import type { Services } from "../../services/contract.ts";
 import { watchClient } from "../connections.ts";
+import { requestOf } from "../request.ts";
 import { sseData, whenReady } from "../respond.ts";
 import { mount } from "../route.ts";
 import { accepted, INVALID_PARAMS, INVALID_REQUEST, readRpc, rpcError } from "../rpc.ts";
@@ -117,7 +118,15 @@ async function post(room: Room, settings: HttpSettings, c: HttpContext, assistan
     return rpcError(c, 404, INVALID_PARAMS, `Assistant "${assistant_id}" not found`);
   }
   const { signal } = client;
-  const caller = { services, logger, assistant_id, url: c.req.url, version: settings.version, signal };
+  const caller = {
+    services,
+    logger,
+    assistant_id,
+    url: c.req.url,
+    version: settings.version,
+    from: requestOf(c),
+    signal,
+  };
   const answer = answerA2a(caller, request, c.req.header("a2a-version"));
   const long = { headers: {}, heartbeatMs, signal, logger };
   if (!streams(request.method)) {

@@ -2,7 +2,8 @@
 import { z } from "@hono/zod-openapi";
 import { Id } from "../../schemas/ids.ts";
 import { malformed, ProtocolCommand, ProtocolError, ProtocolResponse } from "../../schemas/protocol.ts";
-import { RepeatableHeaders, repeatable } from "../repeatable.ts";
+import { RepeatableHeaders } from "../repeatable.ts";
+import { requestOf } from "../request.ts";
 import { mount } from "../route.ts";
 import type { Room } from "../types.ts";
 
@@ -27,6 +28,6 @@ export function commandRoutes(room: Room): void {
       errors: [422],
     },
     async ({ params: { thread_id }, body }, c) =>
-      c.json(await room.services(c).protocol.command(thread_id, body, repeatable(c))),
+      c.json(await room.services(c).protocol.command(thread_id, body, requestOf(c))),
   );
 }

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { z } from "@hono/zod-openapi";
 import { JsonObject } from "../../schemas/common.ts";
 import { watchClient } from "../connections.ts";
+import { requestOf } from "../request.ts";
 import { whenReady } from "../respond.ts";
 import { mount } from "../route.ts";
 import { accepted, INVALID_REQUEST, readRpc, rpcError } from "../rpc.ts";
@@ -79,6 +80,7 @@ async function post(room: Room, settings: HttpSettings, c: HttpContext): Promise
     logger,
     version: settings.version,
     session: sessionOf(c),
+    from: requestOf(c),
     signal: client.signal,
     onLeft: (then: () => void) => client.onLeft(then),
   };

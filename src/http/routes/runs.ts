@@ -10,8 +10,9 @@ import {
   queryWord,
 } from "../../schemas/query.ts";
 import { RUN_STATUSES, Run, RunCreateStateful, RunsCancel } from "../../schemas/runs.ts";
-import type { Repeatable } from "../../services/idempotency.ts";
-import { RepeatableHeaders, repeatable } from "../repeatable.ts";
+import type { RunRequest } from "../../services/contract.ts";
+import { RepeatableHeaders } from "../repeatable.ts";
+import { requestOf } from "../request.ts";
 import { type Answer, mount } from "../route.ts";
 import {
   answerRun,
@@ -78,7 +79,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     async ({ params: { thread_id }, body }, c) => {
-      const run = await room.services(c).runs.create(thread_id, body, repeatable(c));
+      const run = await room.services(c).runs.create(thread_id, body, requestOf(c));
       return answerRun(c, { thread_id, run_id: run.run_id }, run);
     },
   );
@@ -99,7 +100,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     ({ params: { thread_id }, query, body }, c) => {
-      const create = (again: Repeatable | undefined) => room.services(c).runs.create(thread_id, body, again);
+      const create = (from: RunRequest) => room.services(c).runs.create(thread_id, body, from);
       return createAndStream(room, c, { thread_id, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -120,7 +121,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     ({ params: { thread_id }, query, body }, c) => {
-      const create = (again: Repeatable | undefined) => room.services(c).runs.create(thread_id, body, again);
+      const create = (from: RunRequest) => room.services(c).runs.create(thread_id, body, from);
       return createAndWait(room, c, { thread_id, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );

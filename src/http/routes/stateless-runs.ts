@@ -3,8 +3,9 @@ import { z } from "@hono/zod-openapi";
 import { Id } from "../../schemas/ids.ts";
 import { QueryCancelOnDisconnect, QueryModes } from "../../schemas/query.ts";
 import { Run, RunBatch, RunCreateStateless } from "../../schemas/runs.ts";
-import type { Repeatable } from "../../services/idempotency.ts";
-import { RepeatableHeaders, repeatable } from "../repeatable.ts";
+import type { RunRequest } from "../../services/contract.ts";
+import { RepeatableHeaders } from "../repeatable.ts";
+import { requestOf } from "../request.ts";
 import { mount } from "../route.ts";
 import {
   answerRun,
@@ -46,7 +47,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     async ({ body }, c) => {
-      const run = await room.services(c).runs.createStateless(body, repeatable(c));
+      const run = await room.services(c).runs.createStateless(body, requestOf(c));
       return answerRun(c, { thread_id: null, run_id: run.run_id }, run);
     },
   );
@@ -66,7 +67,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     ({ query, body }, c) => {
-      const create = (again: Repeatable | undefined) => room.services(c).runs.createStateless(body, again);
+      const create = (from: RunRequest) => room.services(c).runs.createStateless(body, from);
       return createAndStream(room, c, { thread_id: null, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -86,7 +87,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     ({ query, body }, c) => {
-      const create = (again: Repeatable | undefined) => room.services(c).runs.createStateless(body, again);
+      const create = (from: RunRequest) => room.services(c).runs.createStateless(body, from);
       return createAndWait(room, c, { thread_id: null, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -104,7 +105,7 @@ function creating(room: Room): void {
       answer: { description: "The runs, in order.", schema: z.array(Run) },
       errors: [404, 409, 413, 422],
     },
-    async ({ body }, c) => c.json(await room.services(c).runs.createBatch(body, repeatable(c))),
+    async ({ body }, c) => c.json(await room.services(c).runs.createBatch(body, requestOf(c))),
   );
 }
 

@@ -32,6 +32,7 @@ import {
 import type { A2ARequestHandler } from "@a2a-js/sdk/server";
 import { validate as isUuid, v4 as uuid4, v7 as uuid7 } from "uuid";
 import { SkeinError } from "../../errors.ts";
+import type { RequestFacts } from "../../observability/request.ts";
 import { type PushConfig, RunCreateStateful, type TaskOfRun } from "../../schemas/runs.ts";
 import type { CallerLogger, Services, TaskView } from "../contract.ts";
 import { isObject, readOutput, textOf } from "../run-output.ts";
@@ -50,6 +51,7 @@ export interface A2aCaller {
   /** Where the agent is served, as the client sees it. */
   readonly url: string;
   readonly version: string;
+  readonly from: RequestFacts;
   /** Fires when nobody reads the answer any more. The task goes on. */
   readonly signal: AbortSignal;
 }
@@ -190,7 +192,8 @@ export class Agent implements A2ARequestHandler {
   #said(error: unknown): A2AError {
     if (error instanceof A2AError) return error;
     if (error instanceof SkeinError) return ERRORS[error.kind](error.message);
-    if (!this.#caller.signal.aborted) this.#caller.logger.error({ err: error }, "an A2A request failed");
+    const { signal, logger, from } = this.#caller;
+    if (!signal.aborted) logger.error({ err: error, request_id: from.request_id }, "an A2A request failed");
     return new A2AError("Internal error");
   }
 
@@ -214,7 +217,7 @@ export class Agent implements A2ARequestHandler {
   /** Makes the run that a message means: a new task, or the answer that a task waits for. */
   async #send({ message, configuration }: SendMessageRequest): Promise<TaskView> {
     if (message === undefined) throw new RequestMalformedError("message: required");
-    const { services, assistant_id, extras } = this.#caller;
+    const { services, assistant_id, extras, from } = this.#caller;
     this.#requireOutput(configuration);
     const before = message.taskId === "" ? undefined : await this.#waitingTask(message.taskId, message.contextId);
     const push = this.#pushFrom(configuration, before);
@@ -227,7 +230,7 @@ export class Agent implements A2ARequestHandler {
       if_not_exists: "create",
     });
     const thread_id = before?.run.thread_id ?? (message.contextId === "" ? uuid7() : message.contextId.toLowerCase());
-    const run = await services.runs.create(thread_id, request, undefined, { door: "message", task });
+    const run = await services.runs.create(thread_id, request, from, { door: "message", task });
     return this.#task(run.run_id);
   }
 

@@ -1,11 +1,11 @@
 /** Streaming v2, as a user may use it: commands go through the guarded runs and threads, events need the thread to be the user's to read. */
 import { SkeinError } from "../../errors.ts";
+import type { RequestFacts } from "../../observability/request.ts";
 import type { AgentTree, EventStreamRequest, ProtocolCommand, ProtocolResponse } from "../../schemas/protocol.ts";
 import type { Storage } from "../../storage/storage.ts";
 import * as visible from "../../storage/tables/visible.ts";
 import type { ProtocolFrame } from "../../streaming/protocol/frames.ts";
-import type { ProtocolService, ProtocolSession, ProtocolSocket } from "../contract.ts";
-import type { Repeatable } from "../idempotency.ts";
+import type { ProtocolService, ProtocolSession, ProtocolSocket, RunRequest } from "../contract.ts";
 import { Commands, type CommandsOptions, findThread } from "../protocol/commands.ts";
 import type { Gate, Protocol } from "../protocol/service.ts";
 import type { Access } from "./access.ts";
@@ -44,16 +44,16 @@ export class GuardedProtocol implements ProtocolService {
     return this.#options.inner.events(thread_id, ask, signal, this.#gate(thread_id));
   }
 
-  session(thread_id: string, socket: ProtocolSocket): ProtocolSession {
-    return this.#options.inner.session(thread_id, socket, {
+  session(thread_id: string, socket: ProtocolSocket, from: RequestFacts): ProtocolSession {
+    return this.#options.inner.session(thread_id, socket, from, {
       gate: this.#gate(thread_id),
       tree: (_, run_id) => this.#tree(thread_id, run_id),
-      command: (_, command) => this.#commands.run(thread_id, command),
+      command: (_, command) => this.#commands.run(thread_id, command, from),
     });
   }
 
-  command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse> {
-    return this.#commands.run(thread_id, command, repeatable);
+  command(thread_id: string, command: ProtocolCommand, from: RunRequest): Promise<ProtocolResponse> {
+    return this.#commands.run(thread_id, command, from);
   }
 
   #gate(thread_id: string): Gate {

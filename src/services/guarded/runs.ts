@@ -13,10 +13,10 @@ import type {
   FollowOptions,
   FollowThreadOptions,
   RunOrigin,
+  RunRequest,
   RunsPage,
   RunsService,
 } from "../contract.ts";
-import type { Repeatable } from "../idempotency.ts";
 import type { Runs } from "../runs.ts";
 import { type Access, addedTo, admitting, changed, markOf, noThread, openMetadata } from "./access.ts";
 
@@ -33,31 +33,26 @@ export class GuardedRuns implements RunsService {
     this.#logger = logger;
   }
 
-  async create(
-    thread_id: string,
-    request: RunCreateStateful,
-    repeatable?: Repeatable,
-    origin?: RunOrigin,
-  ): Promise<Run> {
+  async create(thread_id: string, request: RunCreateStateful, from: RunRequest, origin?: RunOrigin): Promise<Run> {
     const { asked, by } = await mayRun(this.#access, RunCreateStateful, thread_id, request);
-    const run = await this.#inner.create(thread_id, asked, this.#owned(repeatable), origin, by);
+    const run = await this.#inner.create(thread_id, asked, this.#owned(from), origin, by);
     this.#access.remember([run.run_id]);
     return run;
   }
 
-  async createStateless(request: RunCreateStateless, repeatable?: Repeatable): Promise<Run> {
+  async createStateless(request: RunCreateStateless, from: RunRequest): Promise<Run> {
     const { asked, by } = await mayRun(this.#access, RunCreateStateless, null, request);
-    const run = await this.#inner.createStateless(asked, this.#owned(repeatable), by);
+    const run = await this.#inner.createStateless(asked, this.#owned(from), by);
     this.#access.remember([run.run_id]);
     return run;
   }
 
-  async createBatch(requests: readonly RunCreateStateless[], repeatable?: Repeatable): Promise<readonly Run[]> {
+  async createBatch(requests: readonly RunCreateStateless[], from: RunRequest): Promise<readonly Run[]> {
     const all: { readonly asked: RunCreateStateless; readonly by: MadeBy }[] = [];
     for (const request of requests) all.push(await mayRun(this.#access, RunCreateStateless, null, request));
     return this.#inner.createBatch(
       all.map(({ asked }) => asked),
-      this.#owned(repeatable),
+      this.#owned(from),
       all.map(({ by }) => by),
     );
   }
@@ -135,8 +130,9 @@ export class GuardedRuns implements RunsService {
     else await this.#access.thread("threads:read", thread_id, { run_id });
   }
 
-  #owned(repeatable: Repeatable | undefined): Repeatable | undefined {
-    return repeatable && { ...repeatable, owner: this.#access.identity };
+  #owned(from: RunRequest): RunRequest {
+    const { repeatable } = from;
+    return repeatable === undefined ? from : { ...from, repeatable: { ...repeatable, owner: this.#access.identity } };
   }
 }
 

@@ -15,6 +15,7 @@ import {
 import { AjvJsonSchemaValidator } from "@modelcontextprotocol/sdk/validation/ajv";
 import { z } from "zod";
 import { SkeinError } from "../../errors.ts";
+import type { RequestFacts } from "../../observability/request.ts";
 import { RunCreateStateless } from "../../schemas/runs.ts";
 import type { CallerLogger, Services } from "../contract.ts";
 import { readOutput } from "../run-output.ts";
@@ -35,6 +36,7 @@ export interface McpCaller {
   readonly version: string;
   /** By this the client's later requests are known to be its; null when it names nothing. */
   readonly session: string | null;
+  readonly from: RequestFacts;
   /** Fires when nobody waits for the answer any more. */
   readonly signal: AbortSignal;
   /** Runs `then` when the client leaves before it is answered. */
@@ -80,13 +82,13 @@ export function mcpServer(caller: McpCaller): Server {
 }
 
 /** Errors as the protocol has them. What is not ours is logged, and shown without its words. */
-async function protect<T>({ logger }: McpCaller, work: () => Promise<T>): Promise<T> {
+async function protect<T>({ logger, from: { request_id } }: McpCaller, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     if (error instanceof McpError) throw error;
     if (error instanceof SkeinError) throw new McpError(CODES[error.kind], error.message);
-    logger.error({ err: error }, "an MCP request failed");
+    logger.error({ err: error, request_id }, "an MCP request failed");
     throw new McpError(ErrorCode.InternalError, "Internal error");
   }
 }
@@ -151,14 +153,14 @@ function placeIn(cursor: string): { created_at: string; assistant_id: string } |
 
 /** A graph that cannot tell its schemas is still a tool: one that takes anything. */
 async function schemasOf(
-  { services, logger }: McpCaller,
+  { services, logger, from: { request_id } }: McpCaller,
   { assistant: { assistant_id } }: NamedTool,
 ): Promise<GraphSchemas> {
   try {
     return JSON.parse(await services.assistants.schemas(assistant_id)) as GraphSchemas;
   } catch (error) {
     if (error instanceof SkeinError && error.kind === "forbidden") throw error;
-    logger.warn({ err: error, assistant_id }, "the schemas of a tool were not read");
+    logger.warn({ err: error, assistant_id, request_id }, "the schemas of a tool were not read");
     return { input_schema: { type: "object" } };
   }
 }
@@ -179,7 +181,7 @@ async function callTool(caller: McpCaller, params: CallParams, call: Call): Prom
     stream_mode: call.onProgress === undefined ? ["values"] : ["updates"],
   });
   const { runs } = caller.services;
-  const { run_id } = await runs.createStateless(request);
+  const { run_id } = await runs.createStateless(request, caller.from);
   caller.onLeft(() => runs.cancelOnDisconnect(run_id));
   if (call.onProgress !== undefined) await report(caller, run_id, call.onProgress);
   return resultOf(readOutput(await runs.wait(null, run_id, caller.signal)));

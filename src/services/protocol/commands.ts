@@ -24,8 +24,7 @@ import type { Run, RunCreateStateful } from "../../schemas/runs.ts";
 import type { Storage } from "../../storage/storage.ts";
 import * as checkpoints from "../../storage/tables/checkpoints.ts";
 import * as threads from "../../storage/tables/threads.ts";
-import type { CommandOrigin, RunsService, ThreadsService } from "../contract.ts";
-import type { Repeatable } from "../idempotency.ts";
+import type { CommandOrigin, RunRequest, RunsService, ThreadsService } from "../contract.ts";
 
 export interface CommandsOptions {
   readonly storage: Storage;
@@ -42,7 +41,7 @@ export interface CommandsOptions {
 /** What a command is about, beside its parameters. */
 interface Call {
   readonly thread_id: string;
-  readonly repeatable: Repeatable | undefined;
+  readonly from: RunRequest;
 }
 
 type Method = (params: unknown, call: Call) => Promise<JsonObject>;
@@ -90,30 +89,27 @@ export class Commands {
   }
 
   /** Carries out a command. Never rejects: what goes wrong is in the answer, and logged when it is our fault. */
-  async run(
-    thread_id: string,
-    { id, method, params }: ProtocolCommand,
-    repeatable?: Repeatable,
-  ): Promise<ProtocolResponse> {
+  async run(thread_id: string, { id, method, params }: ProtocolCommand, from: RunRequest): Promise<ProtocolResponse> {
     const meta: { thread_id: string; applied_through_seq?: number } = { thread_id };
     try {
       // Before a run is made: its first question must count as new.
       meta.applied_through_seq = await this.#options.appliedThrough(thread_id);
       const carryOut = this.#methods.get(method);
       if (carryOut === undefined) throw new Refusal("unknown_command", `Unknown command ${method}`);
-      const named = repeatable && { ...repeatable, operation: `${repeatable.operation} ${method}` };
-      return { type: "success", id, result: await carryOut(params ?? {}, { thread_id, repeatable: named }), meta };
+      const call = { thread_id, from: namedAfter(method, from) };
+      return { type: "success", id, result: await carryOut(params ?? {}, call), meta };
     } catch (thrown) {
       const error = codeOf(thrown);
       if (error !== "unknown_error") return { type: "error", id, error, message: (thrown as Error).message, meta };
-      this.#options.logger.error({ err: thrown, thread_id, method }, "a command failed");
+      const { request_id } = from;
+      this.#options.logger.error({ err: thrown, thread_id, method, request_id }, "a command failed");
       const message = thrown instanceof SkeinError ? thrown.message : "Internal Server Error";
       return { type: "error", id, error, message, meta };
     }
   }
 
   async #start(params: RunStartParams, call: Call): Promise<JsonObject> {
-    const { multitaskStrategy, langsmith_tracer: _, ...request } = params;
+    const { multitaskStrategy, ...request } = params;
     const multitask_strategy = request.multitask_strategy ?? multitaskStrategy;
     const asked = { ...request, multitask_strategy, if_not_exists: "create" } as const;
     const { run_id } = await this.#make(asked, call, { asked: params, inputMayResume: true });
@@ -189,7 +185,7 @@ export class Commands {
   }
 
   #make(request: RunCreateStateful, call: Call, origin: Omit<CommandOrigin, "door">): Promise<Run> {
-    return this.#options.runs.create(call.thread_id, request, call.repeatable, { ...origin, door: "command" });
+    return this.#options.runs.create(call.thread_id, request, call.from, { ...origin, door: "command" });
   }
 
   async #state({ namespace, keys }: StateGetParams, { thread_id }: Call): Promise<JsonObject> {
@@ -257,6 +253,12 @@ interface StateShown {
   readonly checkpoint: { readonly checkpoint_id: string; readonly checkpoint_ns: string } | null;
   readonly created_at: string;
   readonly metadata: { readonly step?: number };
+}
+
+/** The same key for another command is another request. */
+function namedAfter(method: string, { repeatable, ...from }: RunRequest): RunRequest {
+  if (repeatable === undefined) return from;
+  return { ...from, repeatable: { ...repeatable, operation: `${repeatable.operation} ${method}` } };
 }
 
 /** A method whose parameters are checked first. */

@@ -1,5 +1,6 @@
 /** Streaming v2: what readers of a thread's events and its commands ask of runs, logs and storage. */
 import { once } from "node:events";
+import type { RequestFacts } from "../../observability/request.ts";
 import type { CheckpointConfig } from "../../schemas/common.ts";
 import type { AgentTree, EventStreamRequest, ProtocolCommand, ProtocolResponse } from "../../schemas/protocol.ts";
 import type { RunRecord, Storage } from "../../storage/storage.ts";
@@ -11,8 +12,7 @@ import { filterOf, wantsName } from "../../streaming/protocol/filter.ts";
 import { type FollowProtocolOptions, followProtocol, type RunFacts } from "../../streaming/protocol/follow.ts";
 import { type ProtocolFrame, seqOf } from "../../streaming/protocol/frames.ts";
 import { openingOf, type RootState } from "../../streaming/protocol/snapshot.ts";
-import type { ProtocolService, ProtocolSession, ProtocolSocket, ThreadsService } from "../contract.ts";
-import type { Repeatable } from "../idempotency.ts";
+import type { ProtocolService, ProtocolSession, ProtocolSocket, RunRequest, ThreadsService } from "../contract.ts";
 import { type Runs, waitingOn } from "../runs.ts";
 import { Session } from "./session.ts";
 
@@ -21,11 +21,7 @@ export interface ProtocolOptions {
   readonly logs: EventLogs;
   readonly runs: Pick<Runs, "keptRuns" | "logOf">;
   readonly threads: Pick<ThreadsService, "state">;
-  readonly command: (
-    thread_id: string,
-    command: ProtocolCommand,
-    repeatable: Repeatable | undefined,
-  ) => Promise<ProtocolResponse>;
+  readonly command: (thread_id: string, command: ProtocolCommand, from: RunRequest) => Promise<ProtocolResponse>;
   readonly tree: (thread_id: string, run_id: string) => Promise<AgentTree>;
   /** A connection was closed because of this. */
   readonly onError: (error: unknown) => void;
@@ -67,7 +63,7 @@ export class Protocol implements ProtocolService {
     return this.#counted(this.#follow(thread_id, reader, gate));
   }
 
-  session(thread_id: string, socket: ProtocolSocket, rights: SessionRights = {}): ProtocolSession {
+  session(thread_id: string, socket: ProtocolSocket, from: RequestFacts, rights: SessionRights = {}): ProtocolSession {
     const { onError } = this.#options;
     const { gate = null, tree = this.#options.tree, command = this.#options.command } = rights;
     return new Session({
@@ -77,13 +73,13 @@ export class Protocol implements ProtocolService {
       follow: (reader) => this.#follow(thread_id, reader, gate),
       applied: () => this.appliedThrough(thread_id, gate),
       tree: (run_id) => tree(thread_id, run_id),
-      command: (given) => command(thread_id, given, undefined),
+      command: (given) => command(thread_id, given, from),
       onError,
     });
   }
 
-  command(thread_id: string, command: ProtocolCommand, repeatable?: Repeatable): Promise<ProtocolResponse> {
-    return this.#options.command(thread_id, command, repeatable);
+  command(thread_id: string, command: ProtocolCommand, from: RunRequest): Promise<ProtocolResponse> {
+    return this.#options.command(thread_id, command, from);
   }
 
   /** The number up to which events were there now; to be asked before a run is made. Never 0. */

@@ -1,0 +1,288 @@
+/**
+ * OpenTelemetry: spans and metrics by OTLP, as `OTEL_*` says. Its packages are loaded when this begins and not before: who does not
+ * use it pays nothing.
+ *
+ * A run's span has to be known before it is made: attempts are its children, on any process, and it is told when the run has
+ * ended. So the ids of spans of runs and attempts follow from the run: whoever tells of one tells it by the same id.
+ */
+import { createHash, randomBytes } from "node:crypto";
+import type { Context, Span, SpanOptions } from "@opentelemetry/api";
+import type { Registry } from "prom-client";
+import type { TelemetrySettings } from "../config.ts";
+import type { ErrorBody } from "../errors.ts";
+import type { NodeStep } from "../executor/protocol.ts";
+import type { TraceContext } from "../schemas/runs.ts";
+import { VERSION } from "../version.ts";
+import type { Logger } from "./logger.ts";
+import { metricReader } from "./otel-metrics.ts";
+import { REQUEST_ID } from "./request.ts";
+import type { AttemptSpan, IncomingRequest, RequestSpan, SpanIds, TickSpan, TracedRun, Tracing } from "./tracing.ts";
+
+export interface Telemetry {
+  readonly tracing: Tracing | null;
+  /** Sends what is left, for a limited time. Never rejects. */
+  stop(): Promise<void>;
+}
+
+type Api = typeof import("@opentelemetry/api");
+
+/** A collector that is away must not keep the server from stopping. */
+const FLUSH_MS = 3000;
+/** Between two complaints that the collector cannot be reached. */
+const QUIET_MS = 60_000;
+
+export async function startTelemetry(
+  { env, traces, metrics }: TelemetrySettings,
+  registry: Registry,
+  logger: Logger,
+): Promise<Telemetry> {
+  // The SDK reads the process's environment, where what the project's `env` says is not.
+  for (const [name, value] of Object.entries(env)) process.env[name] ??= value;
+  const [api, { NodeSDK, resources, core }] = await Promise.all([
+    import("@opentelemetry/api"),
+    import("@opentelemetry/sdk-node"),
+  ]);
+  api.diag.setLogger(complaints(logger), { logLevel: api.DiagLogLevel.WARN });
+  const ids = new SpanIdsInHand();
+  const own = resources.resourceFromAttributes({ "service.name": "skein", "service.version": VERSION });
+  const sdk = new NodeSDK({
+    resource: resources.defaultResource().merge(own),
+    idGenerator: ids,
+    ...(traces ? {} : { spanProcessors: [] }),
+    metricReaders: metrics === null ? [] : [await metricReader(metrics, registry)],
+    logRecordProcessors: [],
+  });
+  sdk.start();
+  const tracing = traces ? new OtelTracing(api, new core.W3CTraceContextPropagator(), ids) : null;
+  return { tracing, stop: () => within(FLUSH_MS, sdk.shutdown()) };
+}
+
+/** Resolves in time, whatever comes of the work: the SDK has told of it. */
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work.catch(() => undefined), late]);
+  clearTimeout(timer);
+}
+
+/** What the SDK has to say goes to the log, and not with every batch. */
+function complaints(logger: Logger) {
+  let last = Number.NEGATIVE_INFINITY;
+  const complain = (message: string, ...details: unknown[]): void => {
+    const now = performance.now();
+    if (now - last < QUIET_MS) return;
+    last = now;
+    logger.warn({ details: details.map(String) }, `OpenTelemetry: ${message}`);
+  };
+  const quiet = (): void => undefined;
+  return { error: complain, warn: complain, info: quiet, debug: quiet, verbose: quiet };
+}
+
+/** Random ids, but for a span whose id is known before. */
+class SpanIdsInHand {
+  #known: string | undefined;
+
+  generateTraceId = (): string => randomBytes(16).toString("hex");
+
+  generateSpanId = (): string => this.#known ?? randomBytes(8).toString("hex");
+
+  as<T>(id: string, begin: () => T): T {
+    this.#known = id;
+    try {
+      return begin();
+    } finally {
+      this.#known = undefined;
+    }
+  }
+}
+
+const spanIdOf = (...names: readonly (string | number)[]): string =>
+  createHash("sha256").update(names.join(":")).digest("hex").slice(0, 16);
+
+/** Writes a context into the form in which it is stored with a run. */
+interface Propagator {
+  inject(context: Context, carrier: unknown, setter: Api["defaultTextMapSetter"]): void;
+  extract(context: Context, carrier: unknown, getter: Api["defaultTextMapGetter"]): Context;
+}
+
+class OtelTracing implements Tracing {
+  readonly #api: Api;
+  readonly #w3c: Propagator;
+  readonly #ids: SpanIdsInHand;
+
+  constructor(api: Api, w3c: Propagator, ids: SpanIdsInHand) {
+    this.#api = api;
+    this.#w3c = w3c;
+    this.#ids = ids;
+  }
+
+  beginRequest({ method, path, headers, client, httpVersion, request_id }: IncomingRequest): RequestSpan {
+    const { SpanKind, SpanStatusCode, propagation, ROOT_CONTEXT } = this.#api;
+    const attributes = {
+      "http.request.method": method,
+      "url.path": path,
+      "url.scheme": "http",
+      "network.protocol.version": httpVersion,
+      "skein.request_id": request_id,
+      ...(client === undefined ? {} : { "client.address": client }),
+      ...(headers["user-agent"] === undefined ? {} : { "user_agent.original": headers["user-agent"] }),
+      ...(headers.host === undefined ? {} : { "server.address": headers.host }),
+    };
+    const span = this.#begin(method, { kind: SpanKind.SERVER, attributes }, propagation.extract(ROOT_CONTEXT, headers));
+    return {
+      ids: idsOf(span),
+      context: this.#stored(span),
+      end(route, status) {
+        if (route !== "unknown") span.updateName(`${method} ${route}`).setAttribute("http.route", route);
+        span.setAttribute("http.response.status_code", status);
+        if (status >= 500) span.setStatus({ code: SpanStatusCode.ERROR }).setAttribute("error.type", String(status));
+        span.end();
+      },
+    };
+  }
+
+  beginTick(cron_id: string, request_id: string): TickSpan {
+    const attributes = { "skein.cron_id": cron_id, "skein.request_id": request_id };
+    const span = this.#begin("cron tick", { attributes, root: true }, this.#api.ROOT_CONTEXT);
+    return {
+      context: this.#stored(span),
+      end: (refusal) => {
+        if (refusal !== undefined) this.#fail(span, { error: "Refused", message: refusal });
+        span.end();
+      },
+    };
+  }
+
+  beginAttempt(run: TracedRun, since?: number): AttemptSpan | undefined {
+    const around = this.#around(run);
+    if (around === undefined) return undefined;
+    const { traceId, traceFlags, traceState } = around.span;
+    const spanContext = {
+      traceId,
+      traceFlags,
+      spanId: spanIdOf(run.run_id),
+      isRemote: true,
+      ...(traceState === undefined ? {} : { traceState }),
+    };
+    const parent = this.#api.trace.setSpanContext(this.#api.ROOT_CONTEXT, spanContext);
+    const options = {
+      attributes: { ...attributesOf(run), "skein.run.attempt": run.attempt },
+      ...(since === undefined ? {} : { startTime: since }),
+    };
+    const span = this.#ids.as(spanIdOf(run.run_id, run.fence), () => this.#begin("attempt", options, parent));
+    if (!span.isRecording()) return undefined;
+    const nodes = new Nodes(this.#api, (name, options, parent) => this.#begin(name, options, parent), span);
+    return {
+      ids: idsOf(span),
+      nodes: (steps) => nodes.take(steps),
+      end: (outcome, failure) => {
+        nodes.end();
+        span.setAttribute("skein.run.outcome", outcome);
+        if (failure !== undefined) this.#fail(span, failure);
+        span.end();
+      },
+    };
+  }
+
+  endRun(run: TracedRun, status: string, error: ErrorBody | null): void {
+    const around = this.#around(run);
+    if (around === undefined) return;
+    const attributes = { ...attributesOf(run), "skein.run.status": status, "skein.run.attempts": run.attempt };
+    const options = { attributes, startTime: run.created_at };
+    const name = `run ${run.graph_id}`;
+    const span = this.#ids.as(spanIdOf(run.run_id), () => this.#begin(name, options, around.context));
+    if (error !== null) this.#fail(span, error);
+    span.end();
+  }
+
+  /** Where the run was made. */
+  #around({ kwargs: { trace } }: TracedRun) {
+    if (trace === undefined) return undefined;
+    const context = this.#w3c.extract(this.#api.ROOT_CONTEXT, trace, this.#api.defaultTextMapGetter);
+    const span = this.#api.trace.getSpanContext(context);
+    return span && { context, span };
+  }
+
+  #begin(name: string, options: SpanOptions, parent: Context): Span {
+    return this.#api.trace.getTracer("skein", VERSION).startSpan(name, options, parent);
+  }
+
+  #stored(span: Span): TraceContext {
+    const stored = { traceparent: "" };
+    this.#w3c.inject(this.#api.trace.setSpan(this.#api.ROOT_CONTEXT, span), stored, this.#api.defaultTextMapSetter);
+    return stored;
+  }
+
+  #fail(span: Span, failure: ErrorBody): void {
+    fail(this.#api, span, failure);
+  }
+}
+
+type Begin = (name: string, options: SpanOptions, parent: Context) => Span;
+
+/** The nodes of an attempt, told by its executor thread. */
+class Nodes {
+  readonly #api: Api;
+  readonly #begin: Begin;
+  readonly #attempt: Span;
+  readonly #open = new Map<string, Span>();
+
+  constructor(api: Api, begin: Begin, attempt: Span) {
+    this.#api = api;
+    this.#begin = begin;
+    this.#attempt = attempt;
+  }
+
+  take(steps: readonly NodeStep[]): void {
+    for (const step of steps) {
+      if (step.step === "begin") this.#open.set(step.id, this.#started(step));
+      else this.#ended(step);
+    }
+  }
+
+  #started({ parent, node, superstep, namespace, at }: Extract<NodeStep, { step: "begin" }>): Span {
+    // One that is around others ends after them.
+    const around = (parent === null ? undefined : this.#open.get(parent)) ?? this.#attempt;
+    const attributes = {
+      "langgraph.node": node,
+      "langgraph.step": superstep,
+      "langgraph.checkpoint_ns": namespace,
+    };
+    const context = this.#api.trace.setSpan(this.#api.ROOT_CONTEXT, around);
+    return this.#begin(`node ${node}`, { attributes, startTime: at }, context);
+  }
+
+  #ended({ id, at, error, left }: Extract<NodeStep, { step: "end" }>): void {
+    const span = this.#open.get(id);
+    this.#open.delete(id);
+    if (left !== undefined) span?.setAttribute("langgraph.left_by", left);
+    if (span !== undefined && error !== null) fail(this.#api, span, error);
+    span?.end(at);
+  }
+
+  /** Innermost first. */
+  end(): void {
+    for (const span of [...this.#open.values()].reverse()) span.setAttribute("skein.unfinished", true).end();
+    this.#open.clear();
+  }
+}
+
+function fail({ SpanStatusCode }: Api, span: Span, { error, message }: ErrorBody): void {
+  span.setStatus({ code: SpanStatusCode.ERROR, message }).setAttribute("error.type", error);
+  span.recordException({ name: error, message });
+}
+
+const idsOf = (span: Span): SpanIds => {
+  const { traceId, spanId } = span.spanContext();
+  return { trace_id: traceId, span_id: spanId };
+};
+
+const attributesOf = ({ run_id, thread_id, assistant_id, graph_id, kwargs }: TracedRun) => ({
+  "skein.run_id": run_id,
+  "skein.thread_id": thread_id,
+  "skein.assistant_id": assistant_id,
+  "skein.graph_id": graph_id,
+  "skein.request_id": String(kwargs.config.configurable[REQUEST_ID]),
+});
