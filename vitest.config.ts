@@ -10,7 +10,7 @@ const slow = { ...common, testTimeout: 300_000, hookTimeout: 120_000 } as const;
 const postgres = { SKEIN_TEST_DIALECT: "postgres" } as const;
 
 /** What a clock or the memory measures to the limit: alone on the machine. */
-const ALONE = ["test/faults/{held-cpu,slow-client}.test.ts", "test/faults/cluster/scale.test.ts"];
+const ALONE = ["test/faults/{held-cpu,slow-client,slow-watcher}.test.ts", "test/faults/cluster/scale.test.ts"];
 /** These are about the command line, or have servers on PostgreSQL anyway. */
 const ONE_DIALECT = ["test/faults/cli.test.ts", "test/faults/cluster/**"];
 

@@ -56,10 +56,20 @@ export interface AuthCacheSettings {
 
 /** The `ui` and `ui_config` blocks of langgraph.json. */
 export interface UiSettings {
+  /** Folder of the project. */
+  readonly dir: string;
   /** None under `http.disable_ui`. */
-  readonly components: readonly { readonly namespace: string; readonly file: string }[];
-  /** Packages that pages bring along, besides React. */
+  readonly components: readonly UiComponents[];
+  /** Packages that pages bring along, besides React (`ui_config.shared`). */
   readonly shared: readonly string[];
+}
+
+/** One entry of `ui`. */
+export interface UiComponents {
+  /** What clients name: a graph's id, mostly. */
+  readonly namespace: string;
+  /** Its default export is an object of components by name. */
+  readonly file: string;
 }
 
 /** The `http` block of langgraph.json. */
@@ -390,12 +400,13 @@ function exportAt(dir: string, path: string, setting: string): { file: string; e
 function uiSettings(dir: string, { ui, ui_config, http }: ProjectFile): UiSettings {
   const served = http?.disable_ui === true ? {} : (ui ?? {});
   return {
+    dir,
     components: Object.entries(served).map(([namespace, path]) => uiComponents(dir, namespace, path)),
     shared: ui_config?.shared ?? [],
   };
 }
 
-function uiComponents(dir: string, namespace: string, path: string): { namespace: string; file: string } {
+function uiComponents(dir: string, namespace: string, path: string): UiComponents {
   const file = resolve(dir, path);
   if (!existsSync(file)) throw new ConfigError(`ui "${namespace}": ${file} does not exist`);
   return { namespace, file };

@@ -13,6 +13,7 @@ import { Queue } from "./engine/queue.ts";
 import { Reconciler } from "./engine/reconciler.ts";
 import { resealer } from "./engine/reseal.ts";
 import { Scheduler, systemClock } from "./engine/scheduler.ts";
+import { leaveOutcome } from "./engine/settle.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
 import { Store } from "./engine/store.ts";
@@ -26,6 +27,7 @@ import { Types } from "./graphs/type-schemas.ts";
 import { type AppOptions, createApp, type Rooms } from "./http/app.ts";
 import { authenticate, type Identify, identifier } from "./http/authenticate.ts";
 import { type Listening, listen } from "./http/listen.ts";
+import { PROBES } from "./http/observed.ts";
 import type { Answered } from "./http/types.ts";
 import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
 import type { Logger } from "./observability/logger.ts";
@@ -58,7 +60,7 @@ import { type Begun, type Broker, inProcess } from "./streaming/broker.ts";
 import { databaseOnly } from "./streaming/database-relay.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
 import { RedisBroker } from "./streaming/redis-broker.ts";
-import { UiBundles, type UiProject } from "./ui/bundles.ts";
+import { UiBundles } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
 export interface SkeinServer {
@@ -88,11 +90,8 @@ const CANCEL_GRACE_MS = 5000;
 const SWEEP_KEYS_MS = 10 * 60_000;
 /** How often work of other processes is looked for, should the word of it be lost. */
 const POLL_MS = 5000;
-const PROBES = new Set(["/", "/ok", "/metrics"]);
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
-
-const uiOf = (dir: string, { components, shared }: Project["ui"]): UiProject => ({ dir, specs: components, shared });
 
 /** Starts a server. Rejects with GraphLoadError, StorageRefused, PortInUseError when it cannot serve. */
 export async function startServer(project: Project, settings: Settings, logger: Logger): Promise<SkeinServer> {
@@ -126,7 +125,7 @@ async function assemble(
   const loading = pool.start();
   loading.catch(() => undefined);
   const bundles = new UiBundles();
-  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(uiOf(project.dir, project.ui));
+  const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(project.ui);
   bundling.catch(() => undefined);
 
   const sealing = sealingOf(settings);
@@ -180,6 +179,7 @@ async function assemble(
       now: () => database.now(),
       tailLimit: TAIL_LIMIT,
       keepEndedMs: KEEP_ENDED_MS,
+      leaveOutcome: (log) => leaveOutcome(database, log),
       onError: (error) => onError(error, "following runs of other processes"),
     }),
   });
@@ -207,6 +207,7 @@ async function assemble(
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
+    tellsEnds: () => broker.state === "in_process" || broker.state === "connected",
     onWebhook: () => webhooks.nudge(),
     onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
@@ -277,6 +278,7 @@ async function assemble(
   broker.hear((signal) => {
     if (signal.kind === "cancel") attempts.cancel(signal.run_id, signal.action);
     else if (signal.kind === "crons") scheduler.nudge();
+    else if (signal.kind === "show") logs.show(signal.run_id);
     else if (signal.kind === "over") for (const run_id of signal.run_ids) logs.over(run_id);
     else for (const run_id of signal.run_ids) stopRun(run_id);
   });
@@ -335,6 +337,7 @@ async function assemble(
     tasks: new Tasks({
       storage: database,
       onCancelled: (effects) => runService.act(effects),
+      onWebhook: () => webhooks.nudge(),
       untilEnd: (run_id) => runService.wait(null, run_id, new AbortController().signal),
       checkWebhook: checkUrl,
     }),
@@ -370,7 +373,6 @@ async function assemble(
   const observe = (answered: Answered): void => {
     const { route, method, status, ms } = answered;
     metrics.httpMs.observe({ route, method, status }, ms);
-    // Probes come every few seconds, and say nothing.
     const level = PROBES.has(route) ? "debug" : "info";
     logger[level]({ ...answered, ms: Math.round(ms * 10) / 10 }, "request");
   };
@@ -489,7 +491,7 @@ async function assemble(
       return graphs;
     },
     async reload(changed) {
-      await bundles.build(uiOf(project.dir, changed.ui));
+      await bundles.build(changed.ui);
       graphs = await pool.reload(changed.graphs);
       specs = changed.graphs;
       types.reset();

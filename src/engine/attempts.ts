@@ -17,6 +17,7 @@ import * as events from "../storage/tables/events.ts";
 import * as runs from "../storage/tables/runs.ts";
 import type { EventLog } from "../streaming/event-log.ts";
 import type { EventLogs } from "../streaming/event-logs.ts";
+import { endsOfUnfinished } from "../streaming/protocol/unfinished.ts";
 import { firstOfAttempt } from "../streaming/run-log.ts";
 import type { ExecutorThread, RunHold } from "./executor-thread.ts";
 import {
@@ -46,6 +47,8 @@ export interface AttemptsOptions {
   readonly runTimeoutMs: number;
   /** How long a cancelled run may take to stop before it is settled without its executor, milliseconds. */
   readonly cancelGraceMs: number;
+  /** Whether other processes, if there are any, are told now when a run ends. */
+  readonly tellsEnds: () => boolean;
   /** A run was settled with a webhook in the outbox. */
   readonly onWebhook: () => void;
   /** A thread shows nothing of its state until somebody has read it. */
@@ -156,8 +159,8 @@ export class Attempts {
   }
 
   #hold(run: NewRun, span: AttemptSpan | undefined, committed?: Promise<boolean>): Attempt {
-    const isMadeHere = committed !== undefined;
-    const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1, isMadeHere };
+    const isTold = (): boolean => committed !== undefined && this.#options.tellsEnds();
+    const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1, isTold };
     const cancel = run.cancel_action;
     const abandon = (): void => undefined;
     const attempt: Attempt = {
@@ -378,6 +381,10 @@ export class Attempts {
     const { isShared } = storage;
     // Events are stored under the lease, which the step below gives up.
     await log.flush();
+    if (run.kwargs.protocol !== undefined && isCutOff(seen)) {
+      log.append(await endsOfUnfinished(log, Date.now()));
+      await log.flush();
+    }
     // Nothing keeps writes in order on PostgreSQL: what the attempt has written comes before its end.
     if (isShared) await hold.writing;
     const end = lostWithDatabase(seen, hold);
@@ -452,6 +459,9 @@ function failureOf(end: AttemptEnd): ErrorBody | undefined {
 }
 
 const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
+
+/** The executor may have been in the middle of something. */
+const isCutOff = (end: AttemptEnd): boolean => end.kind === "lost" || end.kind === "drained" || end === cancelledEarly;
 
 function jobOf({ run, committed, span }: Attempt, latest: NonNullable<RunJob["latest"]> | null): RunJob {
   const { run_id, thread_id, assistant_id, graph_id, attempt, metadata } = run;

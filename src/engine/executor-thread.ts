@@ -36,8 +36,8 @@ export interface RunHold {
   away?: ErrorBody;
   /** The run may have checkpoints or writes in storage. */
   hasStored: boolean;
-  /** This process made the run, so who waits for it is here. */
-  readonly isMadeHere?: boolean;
+  /** Nobody looks in the database for what came of a run that goes with its thread: who waits is here, or will be told. */
+  readonly isTold?: () => boolean;
   /** The writes on their way to a database that does not keep their order. Never rejects. */
   writing?: Promise<unknown>;
 }

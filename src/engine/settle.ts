@@ -5,7 +5,7 @@
 import type { CancelAction, Json, Snapshot, WholeSnapshot } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
 import { isShared, lockThread } from "../storage/locks.ts";
-import type { NewRun, Tx } from "../storage/storage.ts";
+import type { NewRun, Storage, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as events from "../storage/tables/events.ts";
 import * as outcomes from "../storage/tables/outcomes.ts";
@@ -13,6 +13,7 @@ import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
 import { together } from "../storage/together.ts";
+import type { EventLog } from "../streaming/event-log.ts";
 import type { RunOutput } from "../streaming/run-log.ts";
 import type { RunHold } from "./executor-thread.ts";
 import { type Ending, finalOutput, type NextStep } from "./lifecycle.ts";
@@ -47,7 +48,7 @@ async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now
     const output = finalOutput(ending);
     await together(tx, [
       () => threads.remove(tx, thread_id, { hasRuns: false, hasCheckpoints: hold.hasStored }),
-      ...(hold.isMadeHere === true ? [] : [() => keepOutcome(tx, run_id, output, now)]),
+      ...(hold.isTold?.() === true ? [] : [() => keepOutcome(tx, run_id, output, now)]),
     ]);
     return GONE;
   }
@@ -130,8 +131,20 @@ async function removeWithThread(tx: Tx, { run_id, thread_id }: NewRun, now: numb
  * the database, what `wait` answers stays for a while.
  */
 async function keepOutcome(tx: Tx, run_id: string, output: RunOutput | null, now: number): Promise<void> {
-  if (isShared(tx)) await outcomes.keep(tx, run_id, typeof output === "string" ? output : "null", now);
+  if (isShared(tx)) await outcomes.keep(tx, run_id, textOf(output), now);
 }
+
+/** The same later, of a run that has left no row: others, who share the database, could not be told. */
+export async function leaveOutcome(
+  storage: Storage,
+  { run_id, output }: Pick<EventLog, "run_id" | "output">,
+): Promise<void> {
+  await storage.write(async (tx) => {
+    if ((await runs.find(tx, run_id)) === undefined) await outcomes.keep(tx, run_id, textOf(output), storage.now());
+  });
+}
+
+const textOf = (output: RunOutput | null): string => (typeof output === "string" ? output : "null");
 
 /**
  * Removes a run and its checkpoints as if it had never been. `fence` undefined for a run that is still pending. Its thread

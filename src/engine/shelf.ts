@@ -1,12 +1,15 @@
 /** Where event logs keep what does not stay in memory: the event tables, written under the run's lease. */
-import type { Storage } from "../storage/storage.ts";
+import type { EventChunk, Storage } from "../storage/storage.ts";
 import * as events from "../storage/tables/events.ts";
 import * as outcomes from "../storage/tables/outcomes.ts";
 import * as runs from "../storage/tables/runs.ts";
 import type { EventShelf } from "../streaming/event-log.ts";
 import type { RunEvent } from "../streaming/events.ts";
+import { untilGap } from "../streaming/run-log.ts";
 
+/** A reader has a page in memory: so many chunks, of about so many characters each unless one event is longer. */
 const PAGE_CHUNKS = 8;
+const CHUNK_CHARACTERS = 512 * 1024;
 
 export interface RemovableShelf extends EventShelf {
   remove(run_id: string): Promise<void>;
@@ -17,15 +20,13 @@ export function eventShelf(storage: Storage, fenceOf: (run_id: string) => number
   return {
     store({ run_id, thread_id, place }, batch) {
       const fence = fenceOf(run_id);
-      const first = batch[0]?.id;
-      const last = batch[batch.length - 1]?.id;
-      if (fence === undefined || first === undefined || last === undefined) return Promise.resolve(false);
-      const chunk = { run_id, first, last, events: JSON.stringify(batch.map(({ event, data }) => [event, data])) };
+      if (fence === undefined || batch.length === 0) return Promise.resolve(false);
+      const chunks = chunksOf(run_id, batch);
       return storage.write(
         async (tx) => {
           if (!(await runs.isHeld(tx, run_id, fence))) return false;
           await events.open(tx, run_id, thread_id, place);
-          await events.append(tx, chunk);
+          await events.append(tx, chunks);
           return true;
         },
         { durable: false },
@@ -33,7 +34,9 @@ export function eventShelf(storage: Storage, fenceOf: (run_id: string) => number
     },
     async load(run_id, after) {
       const chunks = await storage.read((db) => events.read(db, run_id, after, PAGE_CHUNKS));
-      return chunks.flatMap(({ first, events: text }) => numbered(first, text)).filter(({ id }) => id > after);
+      return untilGap(
+        chunks.flatMap(({ first, events: text }) => numbered(first, text)).filter(({ id }) => id > after),
+      );
     },
     remove(run_id) {
       return storage.write((tx) => events.remove(tx, run_id), { durable: false });
@@ -62,6 +65,24 @@ export const LEFTOVER_MS = 2 * 86_400_000;
 export async function sweepLeftovers(storage: Storage): Promise<void> {
   const made_before = storage.isShared ? storage.now() - LEFTOVER_MS : null;
   await storage.write((tx) => events.sweepLeftovers(tx, made_before), { durable: false });
+}
+
+function chunksOf(run_id: string, batch: readonly RunEvent[]): EventChunk[] {
+  const parts: RunEvent[][] = [];
+  let size = Number.POSITIVE_INFINITY;
+  for (const event of batch) {
+    if (size >= CHUNK_CHARACTERS) {
+      parts.push([]);
+      size = 0;
+    }
+    parts.at(-1)?.push(event);
+    size += event.data.length;
+  }
+  return parts.map((part) => {
+    const first = part[0]?.id ?? 0;
+    const events = JSON.stringify(part.map(({ event, data }) => [event, data]));
+    return { run_id, first, last: first + part.length - 1, events };
+  });
 }
 
 function numbered(first: number, text: string): RunEvent[] {

@@ -15,19 +15,36 @@ export interface RunResult {
 
 /** The rows of the outbox for a run that ends now: its webhook, and whoever wants to know how its task is left. */
 export function webhooksFor(run: NewRun, result: RunResult, now: number): WebhookRecord[] {
-  const { webhook, task } = run.kwargs;
+  const { webhook } = run.kwargs;
   if (!callsSomebody(run)) return [];
   const payload = payloadOf(run, result, now);
-  const waits = result.interrupts === null ? null : (JSON.parse(result.interrupts) as Interrupts);
-  const row = { run_id: run.run_id, attempts: 0, next_attempt_at: now, created_at: now };
-  const calls = (task?.push ?? []).map((push) => ({
-    ...row,
-    webhook_id: uuid7(),
+  const calls = notifications(run, payload, result, now);
+  return webhook === null ? calls : [{ ...rowFor(run, now), url: webhook, payload }, ...calls];
+}
+
+/** The rows for whoever wants to know that a task's question was withdrawn: its run ended when it asked. */
+export function notificationsOfWithdrawal(run: NewRun, now: number): WebhookRecord[] {
+  const nothing = { values: null, error: null, interrupts: null };
+  return notifications(run, payloadOf(run, nothing, now), nothing, now);
+}
+
+function notifications(run: NewRun, payload: Json, { interrupts }: RunResult, now: number): WebhookRecord[] {
+  const { task } = run.kwargs;
+  const waits = interrupts === null ? null : (JSON.parse(interrupts) as Interrupts);
+  return (task?.push ?? []).map((push) => ({
+    ...rowFor(run, now),
     url: push.url,
     payload: withMember(payload, PUSH, JSON.stringify({ ...task, push, waits })),
   }));
-  return webhook === null ? calls : [{ ...row, webhook_id: uuid7(), url: webhook, payload }, ...calls];
 }
+
+const rowFor = ({ run_id }: Pick<NewRun, "run_id">, now: number) => ({
+  webhook_id: uuid7(),
+  run_id,
+  attempts: 0,
+  next_attempt_at: now,
+  created_at: now,
+});
 
 /** Whether the end of the run is told anybody. */
 export const callsSomebody = ({ kwargs: { webhook, task } }: Pick<NewRun, "kwargs">): boolean =>

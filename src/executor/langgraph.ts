@@ -8,6 +8,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { BaseCheckpointSaver, BaseStore } from "@langchain/langgraph-checkpoint";
+import { type ChatModelClass, keepToolCallsApart } from "./tool-call-blocks.ts";
 import { type ContextProvider, lightenUntracedCalls, type RunTreeClass } from "./untraced.ts";
 
 /* ------------------------------------------------------------ what we know of LangGraph */
@@ -254,13 +255,14 @@ async function loadCopy(folder: string, cjs: boolean): Promise<LangGraph> {
   };
 }
 
-/** LangChain's core as this copy of LangGraph gets it, with the LangSmith that core gets: untraced calls become cheap. */
+/** LangChain's core as this copy of LangGraph gets it, mended. */
 async function openCore(folder: string, cjs: boolean): Promise<Pick<LangGraph, "langsmithTracer" | "flushTraces">> {
   const core = packageFolder("@langchain/core", folder);
-  const langsmith = core === undefined ? undefined : packageFolder("langsmith", core);
-  if (core === undefined) throw new Error(`Cannot find @langchain/core from ${folder}: install it beside LangGraph.`);
-  if (langsmith !== undefined) await lightenCore(core, langsmith, cjs);
-  const load = importer(core, cjs);
+  if (core !== undefined) await mendCore(core, cjs);
+  const load = async (subpath: string): Promise<unknown> => {
+    if (core === undefined) throw new Error(`Cannot find @langchain/core from ${folder}: install it beside LangGraph.`);
+    return importer(core, cjs)(subpath);
+  };
   return {
     async langsmithTracer(where) {
       const { LangChainTracer } = (await load("./tracers/tracer_langchain")) as TracerModule;
@@ -272,10 +274,17 @@ async function openCore(folder: string, cjs: boolean): Promise<Pick<LangGraph, "
   };
 }
 
-async function lightenCore(core: string, langsmith: string, cjs: boolean): Promise<void> {
+/** No call of a tool is lost in text; untraced calls become cheap, with the LangSmith that core gets. */
+async function mendCore(core: string, cjs: boolean): Promise<void> {
   // Versions that have these elsewhere, or not at all, go without.
   const load = (folder: string, subpath: string): Promise<unknown> =>
     importer(folder, cjs)(subpath).catch(() => undefined);
+  const models = (await load(core, "./language_models/chat_models")) as
+    | { readonly BaseChatModel?: ChatModelClass }
+    | undefined;
+  if (models?.BaseChatModel !== undefined) keepToolCallsApart(models.BaseChatModel);
+  const langsmith = packageFolder("langsmith", core);
+  if (langsmith === undefined) return;
   const singletons = (await load(core, "./singletons")) as
     | { readonly AsyncLocalStorageProviderSingleton?: ContextProvider }
     | undefined;

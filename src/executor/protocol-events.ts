@@ -234,8 +234,8 @@ export function createProtocolSink(options: ProtocolSinkOptions): ProtocolSink {
   /* --------------------------------------------------------------------------------- custom */
 
   const onCustom = (ns: Namespace, payload: unknown): void => {
-    if (isNamed(payload)) say(`custom:${payload.name}`, ns, toJson(payload));
-    else say("custom", ns, toJson({ payload }));
+    if (isNamed(payload)) say(`custom:${payload.name}`, ns, toJson({ ...payload, payload: payload.payload ?? null }));
+    else say("custom", ns, toJson({ payload: payload ?? null }));
   };
 
   return {

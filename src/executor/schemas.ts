@@ -72,18 +72,36 @@ function memberByMember(read: (graph: unknown) => unknown, graph: GraphLike, kin
   const definition = typeof own === "symbol" ? builder?._schemaRuntimeDefinition : own;
   if (builder === undefined || !isZodObject(definition)) return undefined;
   const properties: Record<string, unknown> = {};
+  const $defs: Record<string, unknown> = {};
   const required: string[] = [];
   for (const key of Object.keys(definition.shape)) {
     const part = attempt((each) => read({ builder: only(each as Definitions, key) }), builder) as
       | ObjectSchema
       | undefined;
-    properties[key] = part?.properties?.[key] ?? channelSchema(key, graph.channels[key]);
+    const { property, defs } = part === undefined ? {} : memberOf(part, key);
+    properties[key] = property ?? channelSchema(key, graph.channels[key]);
+    Object.assign($defs, defs);
     required.push(...(part?.required ?? []));
   }
-  return { $schema: DIALECT, type: "object", properties, ...(required.length > 0 ? { required } : {}) };
+  return {
+    $schema: DIALECT,
+    type: "object",
+    properties,
+    ...(required.length > 0 ? { required } : {}),
+    ...(Object.keys($defs).length > 0 ? { $defs } : {}),
+  };
+}
+
+/** A member and what it refers to, under names that no other member has. */
+function memberOf({ properties, $defs = {} }: ObjectSchema, key: string): { property?: JsonObject; defs?: JsonObject } {
+  const defs = Object.fromEntries(Object.entries($defs).map(([name, schema]) => [`${key}.${name}`, schema]));
+  const place = encodeURIComponent(key.replaceAll("~", "~0").replaceAll("/", "~1"));
+  const text = JSON.stringify({ property: properties?.[key], defs });
+  return JSON.parse(text.replaceAll('"$ref":"#/$defs/', `"$ref":"#/$defs/${place}.`));
 }
 
 interface ObjectSchema extends JsonObject {
+  readonly $defs?: Readonly<Record<string, JsonObject>>;
   readonly properties?: Readonly<Record<string, JsonObject>>;
   readonly required?: readonly string[];
 }

@@ -2,7 +2,7 @@
 import type { MiddlewareHandler } from "hono";
 import { type HttpContext, type HttpEnv, setHeader } from "./types.ts";
 
-const EXPOSED = "content-location, location, x-pagination-total, x-pagination-next, x-request-id";
+const EXPOSED = "content-location, location, x-pagination-total, x-pagination-next, x-request-id, mcp-session-id";
 const METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /** Sets the headers on every answer and answers preflights itself. */

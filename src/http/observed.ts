@@ -6,7 +6,7 @@ import { type HttpContext, type HttpEnv, type Observe, setHeader } from "./types
 
 const ID_HEADER = "x-request-id";
 /** They come every few seconds: a trace of each would be all there is. */
-const PROBES = new Set(["/", "/ok", "/metrics"]);
+export const PROBES: ReadonlySet<string> = new Set(["/", "/ok", "/metrics"]);
 
 /** Goes first. An answer that is a stream is over when its stream is. */
 export function observed(observe: Observe, tracing: Tracing | null): MiddlewareHandler<HttpEnv> {

@@ -95,8 +95,8 @@ export function createUpgrades({
     }
   }, pingMs).unref();
 
-  const serve = (webSocket: WebSocket, raw: Duplex, admission: Admission): void => {
-    webSocket.on("error", (err) => logger.info({ err }, "a WebSocket broke"));
+  const serve = (webSocket: WebSocket, raw: Duplex, admission: Admission, request_id: string): void => {
+    webSocket.on("error", (err) => logger.info({ err, request_id }, "a WebSocket broke"));
     if ("status" in admission) {
       closeWith(webSocket, 4000 + admission.status, admission.detail);
       return;
@@ -162,7 +162,7 @@ export function createUpgrades({
       // Until ws has the socket nobody hears its errors, and an error nobody hears ends the process.
       const onError = (err: Error): void => logger.info({ err }, "a request for a WebSocket broke");
       socket.on("error", onError);
-      const path = PATH.exec(new URL(request.url ?? "/", "http://localhost").pathname);
+      const path = PATH.exec(pathOf(request.url ?? "/"));
       if (isClosed) refuse(socket, ...GOING_DOWN);
       else if (path === null) refuse(socket, "404 Not Found", `Not Found: no WebSocket at ${request.url}`);
       else {
@@ -171,7 +171,7 @@ export function createUpgrades({
           ids.set(request, request_id);
           return sockets.handleUpgrade(request, socket, head, (webSocket) => {
             socket.off("error", onError);
-            serve(webSocket, socket, admission);
+            serve(webSocket, socket, admission, request_id);
           });
         });
       }
@@ -192,6 +192,12 @@ function webRequest({ url, headers, rawHeaders }: IncomingMessage): Request {
   );
   const own = `http://${headers.host}`;
   return new Request(new URL(url ?? "/", URL.canParse(own) ? own : "http://localhost"), { headers: pairs });
+}
+
+/** Of what a client sent as the target of its request; what is no URL has none. */
+function pathOf(target: string): string {
+  const base = "http://localhost";
+  return URL.canParse(target, base) ? new URL(target, base).pathname : "";
 }
 
 /** Who may open a connection, and to which thread. */

@@ -6,7 +6,7 @@
  * ended. So the ids of spans of runs and attempts follow from the run: whoever tells of one tells it by the same id.
  */
 import { createHash, randomBytes } from "node:crypto";
-import type { Context, Span, SpanOptions } from "@opentelemetry/api";
+import type { Context, Span, Tracer } from "@opentelemetry/api";
 import type { Registry } from "prom-client";
 import type { TelemetrySettings } from "../config.ts";
 import type { ErrorBody } from "../errors.ts";
@@ -109,11 +109,13 @@ interface Propagator {
 
 class OtelTracing implements Tracing {
   readonly #api: Api;
+  readonly #tracer: Tracer;
   readonly #w3c: Propagator;
   readonly #ids: SpanIdsInHand;
 
   constructor(api: Api, w3c: Propagator, ids: SpanIdsInHand) {
     this.#api = api;
+    this.#tracer = api.trace.getTracer("skein", VERSION);
     this.#w3c = w3c;
     this.#ids = ids;
   }
@@ -128,9 +130,13 @@ class OtelTracing implements Tracing {
       "skein.request_id": request_id,
       ...(client === undefined ? {} : { "client.address": client }),
       ...(headers["user-agent"] === undefined ? {} : { "user_agent.original": headers["user-agent"] }),
-      ...(headers.host === undefined ? {} : { "server.address": headers.host }),
+      ...serverOf(headers.host),
     };
-    const span = this.#begin(method, { kind: SpanKind.SERVER, attributes }, propagation.extract(ROOT_CONTEXT, headers));
+    const span = this.#tracer.startSpan(
+      method,
+      { kind: SpanKind.SERVER, attributes },
+      propagation.extract(ROOT_CONTEXT, headers),
+    );
     return {
       ids: idsOf(span),
       context: this.#stored(span),
@@ -145,11 +151,11 @@ class OtelTracing implements Tracing {
 
   beginTick(cron_id: string, request_id: string): TickSpan {
     const attributes = { "skein.cron_id": cron_id, "skein.request_id": request_id };
-    const span = this.#begin("cron tick", { attributes, root: true }, this.#api.ROOT_CONTEXT);
+    const span = this.#tracer.startSpan("cron tick", { attributes, root: true }, this.#api.ROOT_CONTEXT);
     return {
       context: this.#stored(span),
       end: (refusal) => {
-        if (refusal !== undefined) this.#fail(span, { error: "Refused", message: refusal });
+        if (refusal !== undefined) fail(this.#api, span, { error: "Refused", message: refusal });
         span.end();
       },
     };
@@ -171,16 +177,18 @@ class OtelTracing implements Tracing {
       attributes: { ...attributesOf(run), "skein.run.attempt": run.attempt },
       ...(since === undefined ? {} : { startTime: since }),
     };
-    const span = this.#ids.as(spanIdOf(run.run_id, run.fence), () => this.#begin("attempt", options, parent));
+    const span = this.#ids.as(spanIdOf(run.run_id, run.fence), () =>
+      this.#tracer.startSpan("attempt", options, parent),
+    );
     if (!span.isRecording()) return undefined;
-    const nodes = new Nodes(this.#api, (name, options, parent) => this.#begin(name, options, parent), span);
+    const nodes = new Nodes(this.#api, this.#tracer, span);
     return {
       ids: idsOf(span),
       nodes: (steps) => nodes.take(steps),
       end: (outcome, failure) => {
         nodes.end();
         span.setAttribute("skein.run.outcome", outcome);
-        if (failure !== undefined) this.#fail(span, failure);
+        if (failure !== undefined) fail(this.#api, span, failure);
         span.end();
       },
     };
@@ -192,8 +200,8 @@ class OtelTracing implements Tracing {
     const attributes = { ...attributesOf(run), "skein.run.status": status, "skein.run.attempts": run.attempt };
     const options = { attributes, startTime: run.created_at };
     const name = `run ${run.graph_id}`;
-    const span = this.#ids.as(spanIdOf(run.run_id), () => this.#begin(name, options, around.context));
-    if (error !== null) this.#fail(span, error);
+    const span = this.#ids.as(spanIdOf(run.run_id), () => this.#tracer.startSpan(name, options, around.context));
+    if (error !== null) fail(this.#api, span, error);
     span.end();
   }
 
@@ -205,33 +213,23 @@ class OtelTracing implements Tracing {
     return span && { context, span };
   }
 
-  #begin(name: string, options: SpanOptions, parent: Context): Span {
-    return this.#api.trace.getTracer("skein", VERSION).startSpan(name, options, parent);
-  }
-
   #stored(span: Span): TraceContext {
     const stored = { traceparent: "" };
     this.#w3c.inject(this.#api.trace.setSpan(this.#api.ROOT_CONTEXT, span), stored, this.#api.defaultTextMapSetter);
     return stored;
   }
-
-  #fail(span: Span, failure: ErrorBody): void {
-    fail(this.#api, span, failure);
-  }
 }
-
-type Begin = (name: string, options: SpanOptions, parent: Context) => Span;
 
 /** The nodes of an attempt, told by its executor thread. */
 class Nodes {
   readonly #api: Api;
-  readonly #begin: Begin;
+  readonly #tracer: Tracer;
   readonly #attempt: Span;
   readonly #open = new Map<string, Span>();
 
-  constructor(api: Api, begin: Begin, attempt: Span) {
+  constructor(api: Api, tracer: Tracer, attempt: Span) {
     this.#api = api;
-    this.#begin = begin;
+    this.#tracer = tracer;
     this.#attempt = attempt;
   }
 
@@ -251,7 +249,7 @@ class Nodes {
       "langgraph.checkpoint_ns": namespace,
     };
     const context = this.#api.trace.setSpan(this.#api.ROOT_CONTEXT, around);
-    return this.#begin(`node ${node}`, { attributes, startTime: at }, context);
+    return this.#tracer.startSpan(`node ${node}`, { attributes, startTime: at }, context);
   }
 
   #ended({ id, at, error, left }: Extract<NodeStep, { step: "end" }>): void {
@@ -272,6 +270,13 @@ class Nodes {
 function fail({ SpanStatusCode }: Api, span: Span, { error, message }: ErrorBody): void {
   span.setStatus({ code: SpanStatusCode.ERROR, message }).setAttribute("error.type", error);
   span.recordException({ name: error, message });
+}
+
+function serverOf(host: string | undefined): Record<string, string | number> {
+  const url = `http://${host}`;
+  if (host === undefined || !URL.canParse(url)) return {};
+  const { hostname, port } = new URL(url);
+  return { "server.address": hostname, "server.port": port === "" ? 80 : Number(port) };
 }
 
 const idsOf = (span: Span): SpanIds => {

@@ -45,11 +45,18 @@ export const Namespace = z
   .array(z.string())
   .openapi("ProtocolNamespace", { description: "`name:runtime_id` segments; empty: the root graph." });
 
+/** Each new name among a thread's events is held against all of them. */
+const MOST_FILTERS = 1000;
+
 /** Body of an SSE stream, and parameters of `subscription.subscribe`. */
 export const EventStreamRequest = z
   .looseObject({
-    channels: z.array(Channel).min(1),
-    namespaces: z.array(Namespace).nullish().describe("Events at or below one of these. None, or left out: all."),
+    channels: z.array(Channel).min(1).max(MOST_FILTERS),
+    namespaces: z
+      .array(Namespace)
+      .max(MOST_FILTERS)
+      .nullish()
+      .describe("Events at or below one of these. None, or left out: all."),
     depth: z.int().min(0).nullish().describe("How many levels below the namespace that matched. Left out: all."),
     since: z.int().min(0).nullish().describe("Only events of a higher `seq`. Left out: all that are kept."),
   })
@@ -83,18 +90,25 @@ export const ProtocolCommand = z
   .openapi("ProtocolCommand");
 export type ProtocolCommand = z.infer<typeof ProtocolCommand>;
 
+const CommandAsInput = z.object({ lg_name: z.literal("Command") });
+
 /** What a REST run takes, but for how it is shown: streams ask for that themselves. The strategy in both spellings of clients. */
 export const RunStartParams = RunCreateStateful.omit({
-  command: true,
   stream_mode: true,
   stream_subgraphs: true,
   stream_resumable: true,
-  checkpoint: true,
   if_not_exists: true,
   on_disconnect: true,
-}).extend({
-  multitaskStrategy: MultitaskStrategy.nullish(),
-});
+})
+  .extend({ multitaskStrategy: MultitaskStrategy.nullish() })
+  .transform((params, context) => {
+    // RemoteGraph sends LangGraph's commands as input.
+    if (!CommandAsInput.safeParse(params.input).success) return params;
+    const command = Command.safeParse(params.input);
+    if (command.success) return { ...params, input: null, command: command.data };
+    context.addIssue({ code: "custom", path: ["input"], message: `no command: ${command.error.issues[0]?.message}` });
+    return z.NEVER;
+  });
 export type RunStartParams = z.infer<typeof RunStartParams>;
 
 const InterruptId = z.string().min(1);

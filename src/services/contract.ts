@@ -120,6 +120,8 @@ export interface CommandOrigin {
 export interface MessageOrigin {
   readonly door: "message";
   readonly task: TaskOfRun;
+  /** The run whose question it answers; null when it begins a task. Conflict: nothing waits for the answer any more. */
+  readonly answers: string | null;
 }
 
 /** The door by which a run came, where it says more than the request. */
@@ -212,18 +214,24 @@ export interface TaskPage {
   /** ISO time: only those that changed since. */
   readonly updated_since: string | null;
   /** Place of the last task of the page before. */
-  readonly before: number | null;
+  readonly before: TaskPlace | null;
   readonly limit: number;
+}
+
+/** Where a task stands in the list: when its newest run changed, and that run's place among all. */
+export interface TaskPlace {
+  readonly updated_at: number;
+  readonly seq: number;
 }
 
 export interface TasksService {
   /** Not found when there is no such run of the assistant; the id of any of its runs names the task. */
   get(assistant_id: string, run_id: string): Promise<TaskView>;
-  /** Newest first. `next`: where the next page starts, null when there is none. `total` counts runs where a task has several. */
+  /** Those that changed last first. `next`: where the next page starts, null when there is none. `total` knows no pages. */
   list(
     assistant_id: string,
     page: TaskPage,
-  ): Promise<{ readonly tasks: readonly TaskView[]; readonly next: number | null; readonly total: number }>;
+  ): Promise<{ readonly tasks: readonly TaskView[]; readonly next: TaskPlace | null; readonly total: number }>;
   /** Gives up a task: its run is stopped, or its question withdrawn. Conflict when it has ended. */
   cancel(assistant_id: string, run_id: string): Promise<void>;
   /** Whether anybody can be told of tasks at all: `http.disable_webhooks` forbids it. */

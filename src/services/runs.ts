@@ -31,13 +31,14 @@ import { untilEnd } from "../streaming/follow.ts";
 import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
 import { followModes } from "../streaming/protocol/as-modes.ts";
-import type { RunLog, RunOutput } from "../streaming/run-log.ts";
+import { lackingEvents, type RunLog, type RunOutput } from "../streaming/run-log.ts";
 import type { Admit, MadeBy, Visible } from "./access.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunOrigin, RunRequest, RunsPage, RunsService } from "./contract.ts";
 import { madeBefore, rememberMade } from "./idempotency.ts";
 import { claimed, newRun } from "./new-run.ts";
+import { requireQuestion } from "./tasks.ts";
 import { type TtlDefaults, ttlWithRun } from "./thread-ttl.ts";
 
 export interface RunsOptions {
@@ -179,12 +180,14 @@ export class Runs implements RunsService {
     options: FollowOptions,
   ): Promise<AsyncIterable<readonly RunEvent[]>> {
     const log = await this.#log(thread_id, run_id);
-    return followModes(log, {
-      after: options.after,
-      signal: options.signal,
-      wants: eventFilter(options.modes),
+    const { after, signal, modes } = options;
+    const events = followModes(log, {
+      after,
+      signal,
+      wants: eventFilter(modes),
       isNative: (id) => this.#isNative(id),
     });
+    return orLacking(log, events, signal);
   }
 
   async wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json> {
@@ -286,15 +289,13 @@ export class Runs implements RunsService {
   /** Runs of the thread whose events streaming v2 can show though they are not in memory, in order. */
   async keptRuns(thread_id: string): Promise<readonly string[]> {
     const { logs, storage } = this.#options;
-    const stored = await this.#storedRuns(thread_id, 0);
-    if (!logs.isShared) return stored.map(({ run_id }) => run_id);
-    // Others have what runs, and remember for a while what they do not store.
-    const lately = await logs.line(thread_id, (storage.now() - REMEMBERED_ELSEWHERE_MS) * 1000);
-    const unstored = lately.filter(({ resumable }) => !resumable);
-    const places = new Map(
-      [...(await logs.line(thread_id, null)), ...unstored, ...stored].map((run) => [run.run_id, run.place]),
-    );
-    return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
+    // Other processes have what runs there, and remember for a while what they do not store.
+    const [stored, running, lately] = await Promise.all([
+      this.#storedRuns(thread_id, 0),
+      logs.line(thread_id, null),
+      logs.line(thread_id, (storage.now() - REMEMBERED_ELSEWHERE_MS) * 1000),
+    ]);
+    return idsInLine([...running, ...lately.filter(({ resumable }) => !resumable), ...stored]);
   }
 
   /** The log of a run of the thread, wherever its events are; undefined when there is none. */
@@ -304,17 +305,14 @@ export class Runs implements RunsService {
 
   /** Runs of the thread whose events can be had though they are not in memory, in order; null: of those running. */
   async #olderRuns(thread_id: string, place: number | null): Promise<readonly string[]> {
-    const { logs } = this.#options;
     const stored = place === null ? [] : await this.#storedRuns(thread_id, place);
-    if (!logs.isShared) return stored.map(({ run_id }) => run_id);
-    const places = new Map([...stored, ...(await logs.line(thread_id, place))].map((run) => [run.run_id, run.place]));
-    return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
+    return idsInLine([...stored, ...(await this.#options.logs.line(thread_id, place))]);
   }
 
   /** Runs of the thread whose kept events are in storage. What a live run stores and does not keep is not among them. */
-  async #storedRuns(thread_id: string, place: number): Promise<readonly { run_id: string; place: number }[]> {
+  async #storedRuns(thread_id: string, place: number): Promise<readonly InLine[]> {
     return this.#options.storage.read(async (db) => {
-      const kept: { run_id: string; place: number }[] = [];
+      const kept: InLine[] = [];
       for (const log of await events.logsOfThread(db, thread_id, place)) {
         if (log.ended_at !== null || (await runs.find(db, log.run_id))?.kwargs.resumable === true) kept.push(log);
       }
@@ -418,7 +416,11 @@ export class Runs implements RunsService {
     const command = origin?.door === "command" ? origin : undefined;
     const waiting = asked.command?.resume === undefined && command === undefined ? [] : waitingOn(thread);
     const request = command?.inputMayResume === true ? resumedByInput(asked, waiting, busyWith) : asked;
-    requireWaiting(command?.mustWait ?? [], waiting, thread_id);
+    if (command?.mustWait !== undefined) {
+      requireWaiting(command.mustWait, waiting, thread_id);
+      if (busyWith !== undefined) await requireUnanswered(tx, command.mustWait, thread_id);
+    }
+    if (origin?.door === "message" && origin.answers !== null) await requireQuestion(tx, origin.answers);
     const run = newRun({
       assistant,
       thread_id,
@@ -591,6 +593,24 @@ export class Runs implements RunsService {
   }
 }
 
+/** A run, and where its log stands on its thread. */
+interface InLine {
+  readonly run_id: string;
+  readonly place: number;
+}
+
+/** Each run once, in the order of the thread. */
+function idsInLine(runs: readonly InLine[]): readonly string[] {
+  const places = new Map(runs.map(({ run_id, place }) => [run_id, place]));
+  return [...places].sort(([, a], [, b]) => a - b).map(([run_id]) => run_id);
+}
+
+/** The events of a log; fails at the end when it lacks some. */
+async function* orLacking<E>(log: RunLog, events: AsyncIterable<E>, signal: AbortSignal): AsyncGenerator<E, void> {
+  yield* events;
+  if (log.lacksEvents && !signal.aborted) throw lackingEvents(log);
+}
+
 /** As long as ended logs stay in memory. */
 const REMEMBERED_ELSEWHERE_MS = 30_000;
 const IN_FLIGHT: readonly ("pending" | "running")[] = ["pending", "running"];
@@ -733,9 +753,10 @@ function resumedByInput(
   waiting: readonly string[],
   busyWith: string | undefined,
 ): RunCreateStateful {
-  const { input, config, checkpoint, checkpoint_id } = request;
+  const { input, command, config, checkpoint, checkpoint_id } = request;
   const named = config?.configurable?.checkpoint_id ?? checkpoint?.checkpoint_id ?? checkpoint_id;
-  if (input == null || named != null || waiting.length === 0 || busyWith !== undefined) return request;
+  if (input == null || command != null || named != null || waiting.length === 0 || busyWith !== undefined)
+    return request;
   return { ...request, input: null, command: { resume: input } };
 }
 
@@ -746,6 +767,14 @@ function requireWaiting(ids: readonly string[], waiting: readonly string[], thre
     throw new SkeinError("conflict", `Thread ${thread_id} waits for no answer`, { missing: "interrupt" });
   }
   throw notFound(`Thread ${thread_id} does not wait for an answer to ${gone.join(", ")}`, "interrupt");
+}
+
+/** A thread shows its questions until the run that has the answers has ended. */
+async function requireUnanswered(tx: Tx, ids: readonly string[], thread_id: string): Promise<void> {
+  for (const { run_id, kwargs } of await runs.inFlight(tx, thread_id)) {
+    const twice = ids.filter((id) => kwargs.answers?.includes(id));
+    if (twice.length > 0) throw conflict(`Run ${run_id} has the answer to ${twice.join(", ")} already`);
+  }
 }
 
 /** Ids of the interrupts the thread shows. */

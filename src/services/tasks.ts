@@ -4,6 +4,7 @@
  */
 import type { CancelEffect } from "../engine/cancellation.ts";
 import { cancelFound } from "../engine/cancellation.ts";
+import { notificationsOfWithdrawal } from "../engine/webhook-payload.ts";
 import { runToWire } from "../engine/wire.ts";
 import { conflict, invalid, notFound } from "../errors.ts";
 import type { PushConfig, RunStatus, TaskOfRun } from "../schemas/runs.ts";
@@ -11,14 +12,17 @@ import { lockThread } from "../storage/locks.ts";
 import type { RunRecord, Storage, Tx } from "../storage/storage.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
+import * as webhooks from "../storage/tables/webhooks.ts";
 import type { Visible } from "./access.ts";
 import { assistantIdOf } from "./assistants.ts";
-import type { TaskPage, TaskState, TasksService, TaskView } from "./contract.ts";
+import type { TaskPage, TaskPlace, TaskState, TasksService, TaskView } from "./contract.ts";
 
 export interface TasksOptions {
   readonly storage: Storage;
   /** Tells the world about cancels that are committed. */
   readonly onCancelled: (effects: readonly CancelEffect[]) => Promise<void>;
+  /** Somebody is to be told. */
+  readonly onWebhook: () => void;
   /** Resolves when the run has ended. */
   readonly untilEnd: (run_id: string) => Promise<unknown>;
   /** Throws when a URL may not be called. Null: the server calls nobody. */
@@ -28,6 +32,8 @@ export interface TasksOptions {
 /** Whom one task tells, at most. */
 const MAX_PUSH = 20;
 const SCANNED_AT_ONCE = 100;
+/** Interrupted runs that a total looks at; of those beyond, each counts. */
+const LOOKED_AT = 1000;
 
 export class Tasks implements TasksService {
   readonly #options: TasksOptions;
@@ -59,40 +65,31 @@ export class Tasks implements TasksService {
       visible,
     };
     return this.#options.storage.read(async (db) => {
-      const found: { readonly seq: number; readonly task: TaskView }[] = [];
-      let before = page.before;
-      for (;;) {
-        const lot = await runs.listOfAssistant(db, { ...filter, before, limit: SCANNED_AT_ONCE });
-        for (const run of lot) {
-          const task = await taskIfNewest(db, run);
-          if (task !== undefined && (state === null || task.state === state)) found.push({ seq: run.seq, task });
-          // One more than asked for says that there is another page.
-          if (found.length > limit) break;
-        }
-        const last = lot.at(-1);
-        if (found.length > limit || last === undefined || lot.length < SCANNED_AT_ONCE) break;
-        before = last.seq;
+      const found: { readonly place: TaskPlace; readonly task: TaskView }[] = [];
+      // One more than asked for says that there is another page.
+      for await (const run of walk(db, { ...filter, before: page.before })) {
+        const task = await taskIfNewest(db, run, state);
+        if (task !== undefined) found.push({ place: { updated_at: run.updated_at, seq: run.seq }, task });
+        if (found.length > limit) break;
       }
       const shown = found.slice(0, limit);
       return {
         tasks: shown.map(({ task }) => task),
-        next: found.length > limit ? (shown.at(-1)?.seq ?? null) : null,
-        total: await runs.countOfAssistant(db, { ...filter, before: null, limit: 0 }),
+        next: found.length > limit ? (shown.at(-1)?.place ?? null) : null,
+        total: await totalOf(db, filter, state),
       };
     });
   }
 
   async cancel(assistant_id: string, run_id: string): Promise<void> {
+    const now = this.#options.storage.now();
     const effect = await this.#change(assistant_id, run_id, async (tx, run, view) => {
       if (ENDED.has(view.state)) throw conflict(`Task ${view.task_id} has already ended (${view.state})`);
+      if (view.state === "input-required") return withdraw(tx, run, now);
       if (run.kwargs.task !== undefined) await setTask(tx, run, { ...run.kwargs.task, canceled: true });
-      else if (view.state === "input-required")
-        throw conflict(`Run ${run.run_id} was not made as a task and has ended`);
-      return view.state === "input-required"
-        ? undefined
-        : cancelFound(tx, run, "interrupt", this.#options.storage.now());
+      return cancelFound(tx, run, "interrupt", now);
     });
-    if (effect === undefined) return;
+    if (effect === undefined) return this.#options.onWebhook();
     await this.#options.onCancelled([effect]);
     if (effect.kind === "signal") await this.#options.untilEnd(effect.run.run_id);
   }
@@ -141,6 +138,54 @@ export class Tasks implements TasksService {
 
 const noTask = (run_id: string) => notFound(`Task ${run_id} not found`);
 
+/** The task waits no longer. Its run has ended long ago; what changes is what the task says. */
+async function withdraw(tx: Tx, run: RunRecord, now: number): Promise<undefined> {
+  const { task } = run.kwargs;
+  if (task === undefined) throw conflict(`Run ${run.run_id} was not made as a task and has ended`);
+  const canceled: TaskOfRun = { ...task, canceled: true };
+  const kwargs = { ...run.kwargs, task: canceled };
+  await runs.setKwargs(tx, run.run_id, kwargs, now);
+  for (const call of notificationsOfWithdrawal({ ...run, kwargs, updated_at: now }, now))
+    await webhooks.insert(tx, call);
+}
+
+/** Conflict when the run's question has been answered or withdrawn. Nobody else changes that: the caller holds the thread. */
+export async function requireQuestion(tx: Tx, run_id: string): Promise<void> {
+  const run = await runs.find(tx, run_id);
+  const view = run === undefined ? undefined : await viewOf(tx, run);
+  if (view?.state !== "input-required") throw conflict(`Task ${view?.task_id ?? run_id} waits for no answer any more`);
+}
+
+/** Runs of an assistant, in lots. */
+async function* walk(db: Tx, filter: Omit<runs.AssistantPage, "limit">): AsyncGenerator<RunRecord, void, undefined> {
+  let { before } = filter;
+  for (;;) {
+    const lot = await runs.listOfAssistant(db, { ...filter, before, limit: SCANNED_AT_ONCE });
+    yield* lot;
+    before = lot.at(-1) ?? null;
+    if (lot.length < SCANNED_AT_ONCE) return;
+  }
+}
+
+/** How many tasks there are. Only runs that were interrupted may be another's beginning, or in another state: each is looked at. */
+async function totalOf(
+  db: Tx,
+  filter: Omit<runs.AssistantPage, "limit" | "before">,
+  state: TaskState | null,
+): Promise<number> {
+  const statuses = filter.statuses.filter((status) => status !== "interrupted");
+  let total = await runs.countOfAssistant(db, { ...filter, statuses });
+  if (statuses.length === filter.statuses.length) return total;
+  const interrupted = { ...filter, statuses: ["interrupted"] as const };
+  let looked = 0;
+  for await (const run of walk(db, { ...interrupted, before: null })) {
+    if (looked === LOOKED_AT) return total + (await runs.countOfAssistant(db, interrupted)) - looked;
+    looked += 1;
+    if ((await taskIfNewest(db, run, state)) !== undefined) total += 1;
+  }
+  return total;
+}
+
 const setTask = (tx: Tx, { run_id, kwargs }: RunRecord, task: TaskOfRun): Promise<void> =>
   runs.setKwargs(tx, run_id, { ...kwargs, task });
 
@@ -153,10 +198,11 @@ async function newestRun(db: Tx, assistant_id: string, run_id: string): Promise<
   return (await continued(db, run)) ?? run;
 }
 
-/** The task, when no later run goes on with it. */
-async function taskIfNewest(db: Tx, run: RunRecord): Promise<TaskView | undefined> {
-  const later = await continued(db, run);
-  return later === undefined ? viewOf(db, run) : undefined;
+/** The task, when no later run goes on with it and it is in the state; null for any. */
+async function taskIfNewest(db: Tx, run: RunRecord, state: TaskState | null): Promise<TaskView | undefined> {
+  if ((await continued(db, run)) !== undefined) return undefined;
+  const task = await viewOf(db, run);
+  return state === null || task.state === state ? task : undefined;
 }
 
 /** The newest run that goes on with the task of this one. Only a run that was interrupted can be answered. */

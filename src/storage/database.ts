@@ -99,6 +99,8 @@ export interface Database {
     updated_at: number;
     started_at: number | null;
     ended_at: number | null;
+    /** The number on its thread of its last event of streaming v2; null while its events are kept. */
+    told_to: Generated<number | null>;
     /** 1: runs of the thread are in front, nothing to look at for a claim. 0: look. */
     behind: Generated<number>;
   };

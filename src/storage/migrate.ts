@@ -17,6 +17,7 @@ import { growingLists } from "./migrations/0009_growing_lists.ts";
 import { growingValues } from "./migrations/0010_growing_values.ts";
 import { protocolThreads } from "./migrations/0011_protocol_threads.ts";
 import { outcomes } from "./migrations/0012_outcomes.ts";
+import { toldTo } from "./migrations/0013_told_to.ts";
 import { baseline } from "./migrations/postgres/0009_baseline.ts";
 import { StorageRefused } from "./refused.ts";
 
@@ -25,6 +26,7 @@ const SHARED: Readonly<Record<string, Migration>> = {
   "0010_growing_values": growingValues,
   "0011_protocol_threads": protocolThreads,
   "0012_outcomes": outcomes,
+  "0013_told_to": toldTo,
 };
 
 const ON_SQLITE: Readonly<Record<string, Migration>> = {

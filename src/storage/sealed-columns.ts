@@ -99,6 +99,7 @@ export const KEEPING: { readonly [T in keyof Database]: { readonly [C in keyof D
     updated_at: "plain",
     started_at: "plain",
     ended_at: "plain",
+    told_to: "plain",
     behind: "plain",
   },
   checkpoints: {

@@ -18,6 +18,8 @@ export type Signal =
   | { readonly kind: "over"; readonly run_ids: readonly string[] }
   /** These runs are deleted: whoever holds one stops it. */
   | { readonly kind: "gone"; readonly run_ids: readonly string[] }
+  /** Whoever held this run, which has ended, shows its log again: others have not found its end. */
+  | { readonly kind: "show"; readonly run_id: string }
   /** Crons were made or changed. */
   | { readonly kind: "crons" };
 
@@ -56,6 +58,8 @@ export interface RelayOptions {
   readonly tailLimit: number;
   /** How long an ended log can be had, milliseconds. */
   readonly keepEndedMs: number;
+  /** Nobody can be told that the log has ended: what `wait` answers is to be found in the database. */
+  readonly leaveOutcome: (log: Pick<EventLog, "run_id" | "output">) => Promise<void>;
   readonly onError: (error: unknown) => void;
 }
 
@@ -83,6 +87,8 @@ export interface WhichRun {
 export interface Relay {
   /** Shows the log to others from now on, under the attempt's fencing token, until it ends or is handed over. */
   publish(log: EventLog, fence: number): void;
+  /** Shows an ended log once more, should others have lost it. */
+  show(log: EventLog): void;
   /** Resolves when others can see what is in the log now, or after a while. */
   shown(run_id: string): Promise<void>;
   /** The log is to leave no trace. */

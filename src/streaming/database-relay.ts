@@ -43,6 +43,8 @@ export class DatabaseRelay implements Relay {
 
   publish(_log: EventLog, _fence: number): void {}
 
+  show(_log: EventLog): void {}
+
   erase(_run_ids: readonly string[]): void {}
 
   async shown(_run_id: string): Promise<void> {}
@@ -111,6 +113,7 @@ export class DatabaseRelay implements Relay {
 
 const NOWHERE: Live = {
   lastWordsMs: 0,
+  ask: () => undefined,
   onError: () => undefined,
   read: () => Promise.reject(new Error("live events are nowhere without REDIS_URI")),
   listen: () => ({ ready: Promise.resolve(), stop: () => undefined }),

@@ -11,13 +11,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { unavailable } from "../errors.ts";
 import type { WireEvent } from "../executor/protocol.ts";
 import type { RunEvent } from "./events.ts";
-import { isGap, type RunLog, type RunOutput } from "./run-log.ts";
+import { earlierOf, isGap, type RunLog, type RunOutput } from "./run-log.ts";
 
 /** Where a log keeps what does not stay in memory. Given by the engine; each write is fenced there. */
 export interface EventShelf {
   /** Stores events under the run's current lease. False when the lease is lost: the events are void. */
   store(log: Pick<EventLog, "run_id" | "thread_id" | "place">, events: readonly RunEvent[]): Promise<boolean>;
-  /** Stored events after an index, oldest first; at most a page. */
+  /** Stored events after an index, oldest first: consecutive ones, at most a page. */
   load(run_id: string, after: number): Promise<readonly RunEvent[]>;
 }
 
@@ -98,6 +98,10 @@ export class EventLog implements RunLog {
 
   get isCut(): boolean {
     return this.#moved?.isCut ?? false;
+  }
+
+  get lacksEvents(): boolean {
+    return this.#moved?.lacksEvents ?? false;
   }
 
   /** Index the next event will get. */
@@ -213,11 +217,10 @@ export class EventLog implements RunLog {
   async #older(after: number): Promise<readonly RunEvent[]> {
     const { shelf, earlier, first } = this.#options;
     const stored = await shelf.load(this.run_id, after);
-    const [oldest] = stored;
-    if (oldest !== undefined && (earlier === undefined || !isGap(after, oldest.id))) return stored;
+    if (stored.length > 0 && (earlier === undefined || stored[0]?.id === after + 1)) return stored;
     const elsewhere = after + 1 < first ? ((await earlier?.(after)) ?? []) : [];
-    if (elsewhere.length > 0) return elsewhere;
-    if (stored.length > 0) return stored;
+    const page = earlierOf(stored, elsewhere);
+    if (page.length > 0) return page;
     // The attempts before have left nothing: this one's events follow.
     if (earlier !== undefined && after + 1 < first && !isGap(after, this.#tailStart)) return this.#tail.slice();
     throw unavailable(`the events after ${after} of run ${this.run_id} are no longer kept`);

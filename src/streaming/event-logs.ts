@@ -247,6 +247,12 @@ export class EventLogs {
     if (log !== undefined && !log.ended) this.end(log, null);
   }
 
+  /** Others have not found the end of a run: shows it again, if it ended here. */
+  show(run_id: string): void {
+    const log = this.#logs.get(run_id);
+    if (log?.ended === true) this.#options.relay?.show(log);
+  }
+
   close(): void {
     clearInterval(this.#timer);
   }

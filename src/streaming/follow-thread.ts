@@ -5,11 +5,12 @@
  * An event's id is the place of its run on the thread and its index in the run. After a run's own events come up to two
  * more, which say that it has ended and what it left; they have the next two indexes, whether they are sent or not.
  */
+import { errorBody } from "../errors.ts";
 import type { EventLogs, WatcherKind } from "./event-logs.ts";
 import type { StreamEvent } from "./events.ts";
 import type { ThreadFilter } from "./modes.ts";
 import { followModes } from "./protocol/as-modes.ts";
-import type { RunLog } from "./run-log.ts";
+import { lackingEvents, type RunLog } from "./run-log.ts";
 
 /** A position on a thread: after this event. */
 export interface ThreadPosition {
@@ -139,6 +140,10 @@ async function* runOf(
     yield events.map((event) => numbered(event, event.id));
   }
   if (signal.aborted) return;
+  if (log.lacksEvents && filter.runEvents("error")) {
+    const data = JSON.stringify(errorBody(lackingEvents(log)));
+    yield [numbered({ event: "error", data }, Math.max(log.next - 1, 0))];
+  }
   if (filter.ends && after < log.next) {
     const data = JSON.stringify({ status: "run_done", run_id: log.run_id });
     yield [numbered({ event: "metadata", data }, log.next)];

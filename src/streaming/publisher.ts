@@ -1,6 +1,7 @@
 /**
  * Shows the logs of this process to others. It reads each log as any follower does: what waits for Redis is the log itself,
- * which is bounded, and the slower Redis is, the larger are the chunks. Nobody waits for it.
+ * which is bounded, and the slower Redis is, the larger are the chunks. Nobody waits for it. When Redis falls behind what is
+ * in memory, the rest is left out: it is in the database, where readers elsewhere look for what Redis does not have.
  *
  * Redis may forget: it was restarted, flushed, or kept too little. Then the log is shown again from the oldest event that
  * can be had.
@@ -15,6 +16,8 @@ export interface PublisherOptions {
   readonly onError: (error: unknown) => void;
   /** How long an ended log is kept, by Redis and by us while Redis is away, milliseconds. */
   readonly keepEndedMs: number;
+  /** Redis does not take the end of the log: what `wait` answers is to be found without it. */
+  readonly leaveOutcome: (log: EventLog) => Promise<void>;
 }
 
 /** Redis drops the log of a process that has died after this; a live one says so in time. */
@@ -35,6 +38,8 @@ interface Publication {
   /** Redis does not know the log, as far as we know. */
   isNew: boolean;
   busy: boolean;
+  /** What came of the run has been left elsewhere. */
+  isLeft: boolean;
   stopped: boolean;
   /** When Redis is asked for it next, and how long after that, milliseconds. */
   touchAt: number;
@@ -44,6 +49,8 @@ interface Publication {
 export class Publisher {
   readonly #options: PublisherOptions;
   readonly #live = new Map<string, Publication>();
+  /** Fencing tokens under which logs were shown. */
+  readonly #fences = new WeakMap<EventLog, number>();
   readonly #timer: NodeJS.Timeout;
   #closed = false;
 
@@ -60,10 +67,17 @@ export class Publisher {
   /** Shows the log until it ends, is handed over, or a later attempt writes. */
   publish(log: EventLog, fence: number): void {
     this.stop(log.run_id);
-    const fresh = { after: log.first - 1, isNew: true, busy: false, stopped: false, touchAt: 0, touchPause: TOUCH_MS };
-    const publication: Publication = { log, fence, bell: new Bell(), ...fresh };
+    this.#fences.set(log, fence);
+    const fresh = { isNew: true, busy: false, isLeft: false, stopped: false, touchAt: 0, touchPause: TOUCH_MS };
+    const publication: Publication = { log, fence, bell: new Bell(), after: log.first - 1, ...fresh };
     this.#live.set(log.run_id, publication);
     void this.#follow(publication);
+  }
+
+  /** Shows a log again that has been shown to its end. */
+  show(log: EventLog): void {
+    const fence = this.#fences.get(log);
+    if (fence !== undefined && log.ended && !this.#live.has(log.run_id)) this.publish(log, fence);
   }
 
   /** Resolves when Redis has what is in the log now, or the time is over. */
@@ -120,6 +134,7 @@ export class Publisher {
         if (outcome === "done") return;
         failures = outcome === "failed" ? failures + 1 : 0;
         if (outcome === "failed" && this.#isLate(log)) return;
+        if (outcome === "failed" && log.ended && !log.hasMoved) await this.#leave(publication);
         if (outcome === "failed") await pause(Math.min(50 * 2 ** failures, LONGEST_PAUSE_MS));
         if (outcome === "idle") await bell.rung();
       }
@@ -134,6 +149,7 @@ export class Publisher {
     const isOver = log.ended && !log.hasMoved;
     try {
       publication.busy = true;
+      publication.after = Math.max(publication.after, log.oldest - 1);
       const events = chunkOf(await log.own(publication.after));
       if (log.hasMoved && events.length === 0) return "done";
       const isLast = isOver && (events[events.length - 1]?.id ?? publication.after) + 1 >= log.next;
@@ -190,6 +206,17 @@ export class Publisher {
       if (!known && !publication.busy && !publication.stopped) this.#again(publication);
     } catch {
       // Redis is away: its coming back asks again.
+    }
+  }
+
+  /** Never rejects. */
+  async #leave(publication: Publication): Promise<void> {
+    if (publication.isLeft || publication.stopped) return;
+    try {
+      await this.#options.leaveOutcome(publication.log);
+      publication.isLeft = true;
+    } catch (error) {
+      this.#options.onError(error);
     }
   }
 

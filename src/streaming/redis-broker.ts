@@ -110,7 +110,8 @@ export class RedisBroker implements Broker {
   relay(options: RelayOptions): Relay {
     const { prefix, seal } = this.#options;
     const streams = new Streams({ client: this.#client, prefix, seal, limit: STREAM_LIMIT });
-    const parts = { client: this.#client, heard: this.#heard, streams, prefix, onTrouble: this.#onError };
+    const ask = (run_id: string): void => this.tell({ kind: "show", run_id });
+    const parts = { client: this.#client, heard: this.#heard, streams, prefix, ask, onTrouble: this.#onError };
     this.#relay = new RedisRelay(options, parts);
     return this.#relay;
   }

@@ -13,6 +13,8 @@ export interface RedisParts {
   readonly heard: Subscriptions;
   readonly streams: Streams;
   readonly prefix: string;
+  /** Asks whoever held the run, which has ended, to show its log again. */
+  readonly ask: (run_id: string) => void;
   /** Redis failed something that nobody waits for. */
   readonly onTrouble: (error: unknown) => void;
 }
@@ -35,21 +37,27 @@ export class RedisRelay extends DatabaseRelay {
   readonly #publisher: Publisher;
 
   constructor(options: RelayOptions, parts: RedisParts) {
-    const { streams, heard, onTrouble } = parts;
+    const { streams, heard, ask, onTrouble } = parts;
     super(options, {
       read: (run_id, after) => streams.read(run_id, after),
       listen: (run_id, hint) => heard.listen(streams.channel(run_id), (message) => hint(message === GONE)),
+      ask,
       lastWordsMs: LAST_WORDS_MS,
       onError: onTrouble,
     });
     this.#parts = parts;
-    this.#publisher = new Publisher({ streams, onError: onTrouble, keepEndedMs: options.keepEndedMs });
+    const { keepEndedMs, leaveOutcome } = options;
+    this.#publisher = new Publisher({ streams, onError: onTrouble, keepEndedMs, leaveOutcome });
   }
 
   override publish(log: EventLog, fence: number): void {
     this.#publisher.publish(log, fence);
     const { run_id, thread_id, resumable, place = 0 } = log;
     this.#join({ run_id, thread_id, resumable, place }).catch(this.#parts.onTrouble);
+  }
+
+  override show(log: EventLog): void {
+    this.#publisher.show(log);
   }
 
   override erase(run_ids: readonly string[]): void {

@@ -11,7 +11,7 @@
 import { createHash } from "node:crypto";
 import type { RunEvent } from "./events.ts";
 import type { RedisClient } from "./redis-links.ts";
-import type { RunOutput } from "./run-log.ts";
+import { type RunOutput, untilGap } from "./run-log.ts";
 
 /** Encryption at rest. */
 export interface Seal {
@@ -135,26 +135,28 @@ export class Streams {
     return this.#stateOf(await this.#options.client.hmget(this.#log(run_id), ...FIELDS));
   }
 
-  /** Events after an index: a page of them, and how the log stood just before. */
+  /** Events after an index: a page of consecutive ones, and how the log stood just before. `full`: there may be more. */
   async read(
     run_id: string,
     after: number,
-  ): Promise<{ state: LogState | undefined; events: RunEvent[]; full: boolean }> {
+  ): Promise<{ state: LogState | undefined; events: readonly RunEvent[]; full: boolean }> {
     const { client } = this.#options;
     // In this order: events that came before the end are read with it.
     const [fields, entries] = await Promise.all([
       client.hmget(this.#log(run_id), ...FIELDS),
       client.xrange(this.#events(run_id), `${after + 2}-0`, "+", "COUNT", PAGE),
     ]);
-    const events: RunEvent[] = [];
+    const news: RunEvent[] = [];
     let last = after;
     // A chunk may begin with what the one before it had: its first try was written, and not answered.
     for (const event of entries.flatMap(([id, pairs]) => this.#opened(id, pairs))) {
       if (event.id <= last) continue;
-      events.push(event);
+      news.push(event);
       last = event.id;
     }
-    return { state: this.#stateOf(fields), events, full: entries.length === PAGE };
+    const events = untilGap(news);
+    const full = entries.length === PAGE || events.length < news.length;
+    return { state: this.#stateOf(fields), events, full };
   }
 
   /** Keeps the log for longer; false when Redis has lost it. */

@@ -14,15 +14,20 @@ import type { LogElsewhere, WhichRun } from "./broker.ts";
 import type { EventLog } from "./event-log.ts";
 import type { RunEvent } from "./events.ts";
 import type { LogState } from "./redis-streams.ts";
-import { isGap, type RunOutput } from "./run-log.ts";
+import { earlierOf, isGap, type RunOutput } from "./run-log.ts";
 
 export interface RemoteSource {
   /** A page of what Redis has. Rejects when Redis is away. */
-  read(run_id: string, after: number): Promise<{ state: LogState | undefined; events: RunEvent[]; full: boolean }>;
+  read(
+    run_id: string,
+    after: number,
+  ): Promise<{ state: LogState | undefined; events: readonly RunEvent[]; full: boolean }>;
   /** A page of what the database has. */
   load(run_id: string, after: number): Promise<readonly RunEvent[]>;
   /** Calls back when the log may have grown, or is gone, until the returned function is called. */
   listen(run_id: string, hint: (isGone: boolean) => void): { readonly ready: Promise<void>; stop(): void };
+  /** Asks whoever held a run that has ended to show its log again. */
+  ask(run_id: string): void;
   /** Between the end of a run in the database and the end of its log without a word from whoever held it, milliseconds. */
   readonly lastWordsMs: number;
   /** Redis failed a read that nobody waits for. */
@@ -50,6 +55,7 @@ export class RemoteLog implements LogElsewhere {
   #ended = false;
   #output: RunOutput | null = null;
   #isCut = false;
+  #lacksEvents = false;
   #listening: { stop(): void } | undefined;
   #pulling: Promise<void> | undefined;
   #again = false;
@@ -81,6 +87,10 @@ export class RemoteLog implements LogElsewhere {
 
   get isCut(): boolean {
     return this.#local?.log.isCut ?? this.#isCut;
+  }
+
+  get lacksEvents(): boolean {
+    return this.#local?.log.lacksEvents ?? this.#lacksEvents;
   }
 
   get next(): number {
@@ -161,11 +171,20 @@ export class RemoteLog implements LogElsewhere {
       this.#passing -= 1;
       return;
     }
+    const before = this.#cursor;
     await this.#look();
     if (this.#ended || since === undefined) return;
-    if (since + this.#source.lastWordsMs > Date.now()) return;
+    // Whoever held the run is still telling.
+    if (this.#cursor !== before) this.#overSince = Date.now();
+    else if (since + this.#source.lastWordsMs <= Date.now()) await this.#cut();
+    else this.#source.ask(this.run_id);
+  }
+
+  /** No word of its end has come. What a log has stored is all of it when it is kept; else it is what did not stay in memory. */
+  async #cut(): Promise<void> {
     await this.#pullStored();
     this.#isCut = true;
+    this.#lacksEvents = !this.resumable;
     this.#finish(null);
   }
 
@@ -177,7 +196,7 @@ export class RemoteLog implements LogElsewhere {
       this.#pause = this.#cursor === before ? Math.min(2 * this.#pause + 1, MOST_PASSED) : 0;
     } catch {
       this.#pause = 0;
-      await this.#pullStored();
+      if (this.resumable) await this.#pullStored();
     }
     this.#passing = this.#pause;
   }
@@ -224,14 +243,14 @@ export class RemoteLog implements LogElsewhere {
     } while (this.#again && !this.#ended);
   }
 
-  /** What Redis has lost of a log that is kept comes from the database. */
+  /** What Redis has lost comes from the database, if it is there. */
   async #reachEnd({ next, output }: LogState): Promise<void> {
-    if (this.resumable && next > this.#cursor + 1) await this.#pullStored();
+    if (next > this.#cursor + 1) await this.#pullStored();
+    this.#lacksEvents = isGap(this.#cursor, next);
     this.#finish(output);
   }
 
   async #pullStored(): Promise<void> {
-    if (!this.resumable) return;
     for (;;) {
       const events = await this.#source.load(this.run_id, this.#cursor);
       if (events.length === 0) return;
@@ -243,7 +262,7 @@ export class RemoteLog implements LogElsewhere {
     const news = events.filter(({ id }) => id > this.#cursor);
     const [first] = news;
     if (first === undefined || this.#ended) return;
-    if (isGap(this.#cursor, first.id)) this.#startTail(first.id - 1);
+    if (first.id > this.#cursor + 1) this.#startTail(first.id - 1);
     for (const event of news) {
       this.#tail.push(event);
       this.#tailSize += event.data.length;
@@ -284,11 +303,10 @@ export class RemoteLog implements LogElsewhere {
   }
 
   async #older(after: number): Promise<readonly RunEvent[]> {
-    const { events } = await this.#source.read(this.run_id, after).catch(() => ({ events: [] as RunEvent[] }));
-    const [first] = events;
-    if (first !== undefined && !isGap(after, first.id)) return events;
-    const stored = await this.#source.load(this.run_id, after);
-    if (stored.length > 0) return stored;
+    const { events } = await this.#source.read(this.run_id, after).catch(() => ({ events: [] }));
+    if (events[0]?.id === after + 1) return events;
+    const page = earlierOf(await this.#source.load(this.run_id, after), events);
+    if (page[0] !== undefined && !isGap(after, page[0].id)) return page;
     throw unavailable(`the events after ${after} of run ${this.run_id} are no longer kept`);
   }
 

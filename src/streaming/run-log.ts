@@ -1,4 +1,5 @@
 /** The events of one run as whoever follows it reads them: held by this process, or by another. */
+import { type SkeinError, unavailable } from "../errors.ts";
 import type { Json, Members } from "../executor/protocol.ts";
 import type { RunEvent } from "./events.ts";
 
@@ -16,6 +17,8 @@ export interface RunLog {
   readonly output: RunOutput | null;
   /** It ended without a word from whoever held the run: events, and the output, may be missing. */
   readonly isCut: boolean;
+  /** It ended, and events that nobody kept may be missing before its end. */
+  readonly lacksEvents: boolean;
   /** Index the next event will get, or a smaller one where that is not known. */
   readonly next: number;
   /** Characters held in memory. */
@@ -34,3 +37,17 @@ export const firstOfAttempt = (fence: number): number => (fence - 1) * 2 ** 32;
 
 /** Whether events may be missing between a reader's last event and this one. */
 export const isGap = (after: number, first: number): boolean => first > after + 1 && first % 2 ** 32 !== 0;
+
+/** Of two pages that may both begin later than was asked for: the one that begins first. */
+export const earlierOf = <E extends { readonly id: number }>(a: readonly E[], b: readonly E[]): readonly E[] =>
+  a[0] === undefined || (b[0] !== undefined && b[0].id < a[0].id) ? b : a;
+
+/** The first of the events, up to where some are missing: they may be elsewhere. */
+export function untilGap<E extends { readonly id: number }>(events: readonly E[]): readonly E[] {
+  const gap = events.findIndex(({ id }, at) => at > 0 && id !== (events[at - 1]?.id ?? id) + 1);
+  return gap === -1 ? events : events.slice(0, gap);
+}
+
+/** What readers are told of a log that lacks events, once they have read what there is. */
+export const lackingEvents = ({ run_id }: RunLog): SkeinError =>
+  unavailable(`run ${run_id} has ended; events of it were lost on the way here`);

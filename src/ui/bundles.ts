@@ -4,21 +4,7 @@
  */
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-
-/** One entry of `ui`. */
-export interface UiSpec {
-  /** What clients name: a graph's id, mostly. */
-  readonly namespace: string;
-  /** Its default export is an object of components by name. */
-  readonly file: string;
-}
-
-export interface UiProject {
-  readonly dir: string;
-  readonly specs: readonly UiSpec[];
-  /** Packages that pages bring along, besides React (`ui_config.shared`). */
-  readonly shared: readonly string[];
-}
+import type { UiSettings } from "../config.ts";
 
 export interface UiFile {
   /** Has a hash of the contents in it, so it may be kept for ever. */
@@ -50,8 +36,8 @@ export class UiBundles {
   #bundles: ReadonlyMap<string, UiBundle> = new Map();
 
   /** Bundles what the project says now; the bundles of before are served until then. Rejects with `UiBuildError`, and keeps them. */
-  async build(project: UiProject): Promise<void> {
-    const bundles = project.specs.length === 0 ? [] : await bundled(project);
+  async build(project: UiSettings): Promise<void> {
+    const bundles = project.components.length === 0 ? [] : await bundled(project);
     this.#bundles = new Map(bundles.map((bundle) => [bundle.namespace, bundle]));
   }
 
@@ -61,7 +47,7 @@ export class UiBundles {
 }
 
 /** One answer from one process. */
-function bundled(project: UiProject): Promise<readonly UiBundle[]> {
+function bundled(project: UiSettings): Promise<readonly UiBundle[]> {
   return new Promise((resolve, reject) => {
     const child = fork(ENTRY, { serialization: "advanced", stdio: ["ignore", "ignore", "pipe", "ipc"] });
     let said = "";

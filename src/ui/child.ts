@@ -2,7 +2,8 @@
 import { basename, dirname } from "node:path";
 import { build, type Plugin } from "esbuild";
 import { tailwindPlugin } from "esbuild-plugin-tailwindcss";
-import type { Bundled, UiBundle, UiFile, UiProject, UiSpec } from "./bundles.ts";
+import type { UiComponents, UiSettings } from "../config.ts";
+import type { Bundled, UiBundle, UiFile } from "./bundles.ts";
 
 /** What a page brings: two copies of React in one page do not work. Source: `bootstrapUiContext` of the SDK. */
 const PAGE_BRINGS = [
@@ -13,25 +14,25 @@ const PAGE_BRINGS = [
   "@langchain/langgraph-sdk/react-ui",
 ];
 
-process.once("message", async (project: UiProject) => {
+process.once("message", async (project: UiSettings) => {
   process.send?.(await bundleAll(project));
 });
 process.on("disconnect", () => process.exit());
 
-async function bundleAll({ dir, specs, shared }: UiProject): Promise<Bundled> {
+async function bundleAll({ dir, components, shared }: UiSettings): Promise<Bundled> {
   const bundles: UiBundle[] = [];
-  for (const spec of specs) {
+  for (const each of components) {
     try {
-      bundles.push(await bundle(spec, dir, [...PAGE_BRINGS, ...shared]));
+      bundles.push(await bundle(each, dir, [...PAGE_BRINGS, ...shared]));
     } catch (error) {
       const problem = error instanceof Error ? error.message : String(error);
-      return { namespace: spec.namespace, file: spec.file, problem };
+      return { ...each, problem };
     }
   }
   return { bundles };
 }
 
-async function bundle({ namespace, file }: UiSpec, dir: string, brought: readonly string[]): Promise<UiBundle> {
+async function bundle({ namespace, file }: UiComponents, dir: string, brought: readonly string[]): Promise<UiBundle> {
   const global = globalOf(namespace);
   const { outputFiles } = await build({
     stdin: { contents: entry(file), resolveDir: dirname(file), sourcefile: "ui.js" },

@@ -189,6 +189,20 @@ describe("run.start", () => {
     expect((await busy.output(third.run_id)).answers).toEqual(["1: a", "input"]);
   });
 
+  test("a command is taken as REST takes it, or as the input that RemoteGraph makes of it", async () => {
+    const thread = new Thread();
+    for (const make of [
+      (resume: string) => ({ input: null, command: { resume } }),
+      (resume: string) => ({ input: { lg_name: "Command", resume, goto: [] } }),
+    ]) {
+      await thread.ran("hitl", {});
+      const { run_id } = await thread.result("run.start", { assistant_id: "hitl", ...make("yes") });
+      expect(await thread.output(run_id)).toMatchObject({ answers: { person: "yes" } });
+    }
+    const params = { assistant_id: "hitl", input: { lg_name: "Command", goto: 1 } };
+    expect(await thread.refused("run.start", params)).toEqual(["invalid_argument", expect.stringMatching(/^input: /)]);
+  });
+
   test("static breakpoints take no answer", async () => {
     const thread = new Thread();
     await thread.ran("plain", { value: 1 }, { interrupt_before: ["second"] });
@@ -297,6 +311,22 @@ describe("input.respond", () => {
     const { interrupts } = await thread.get();
     const [second] = Object.values<Any>(interrupts).flat();
     expect(second.id).not.toBe(first.id);
+  });
+
+  test("once, though the run that has the answer is still under way", async () => {
+    const thread = new Thread();
+    const gate = join(temp.dir, "once");
+    const [question] = questionsOf(await thread.ran("questions", { gate }));
+    const params = { interrupt_id: question.id, response: "yes" };
+    const { run_id } = await thread.result("input.respond", params);
+    expect(await thread.refused("input.respond", { ...params, response: "no" })).toEqual([
+      "invalid_argument",
+      expect.stringContaining(run_id),
+    ]);
+    writeFileSync(gate, "");
+    await thread.output(run_id);
+    expect((await thread.get("/state")).values.answers).toEqual(["1: yes"]);
+    expect(await thread.runs()).toHaveLength(2);
   });
 
   test("a key answers once", async () => {

@@ -83,10 +83,12 @@ describe("refusals", () => {
     [{}, /^channels: /],
     [{ channels: [] }, /^channels: /],
     [{ channels: ["debug"] }, /^channels\.0: .*custom:<name>/],
+    [{ channels: Array.from({ length: 1001 }, () => "values") }, /^channels: .*1000/],
+    [{ channels: ["values"], namespaces: Array.from({ length: 1001 }, () => ["a"]) }, /^namespaces: .*1000/],
     [{ channels: ["values"], depth: -1 }, /^depth: /],
     [{ channels: ["values"], since: "x" }, /^since: /],
     [{ channels: ["values"], namespaces: [1] }, /^namespaces\.0: /],
-  ])("%j", async (body, detail) => {
+  ])("%.40j", async (body, detail) => {
     const answer = await api.http.post(path(randomUUID()), body);
     expect(answer.status).toBe(400);
     expect(answer.body).toEqual({ detail: expect.stringMatching(detail) });
@@ -227,7 +229,16 @@ describe("what is not kept any more", () => {
     const shown = event(await behind.next());
     expect(shown.method).toBe("values");
     expect(shown.seq).toBeGreaterThan(gap.seq);
+    // Who has seen its end has missed nothing.
+    await using ahead = await own.open(path(thread_id), {
+      body: { channels: ["lifecycle", "values"], since: event(frames.at(-1)).seq },
+    });
+    await using almost = await own.open(path(thread_id), {
+      body: { channels: ["lifecycle", "values"], since: event(frames.at(-1)).seq - 1 },
+    });
+    expect(event(await almost.next()).method).toBe("gap");
     await send("run.start", { ...plain });
+    expect(said(await ahead.until(isEnd))[0]).toBe("running");
     const next = await behind.until(isEnd);
     expect(said(next)[0]).toBe("running");
     expect(event(next[0]).seq).toBeGreaterThan(shown.seq);
@@ -246,4 +257,32 @@ describe("what is not kept any more", () => {
     await using rest = await own.open(path(thread_id), { body: { channels: ALL, since: event(frames[3]).seq } });
     expect((await rest.until(isEnd)).map(({ data }) => data)).toEqual(frames.slice(4).map(({ data }) => data));
   });
+});
+
+test("what an attempt was saying when it was killed is ended before the next begins", async () => {
+  await using server = await startServer();
+  const own = new Api(server);
+  const thread_id = randomUUID();
+  await using live = await own.open(path(thread_id), { body: { channels: ["messages"] } });
+  const params = {
+    assistant_id: "team",
+    input: { messages: [{ role: "user", content: "hello" }] },
+    config: { configurable: { delay_ms: 50 } },
+  };
+  await own.post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params });
+  await live.until((frame) => event(frame).params.data.event === "content-block-delta");
+  await server.restart("SIGKILL");
+  await using again = await own.open(path(thread_id), { body: { channels: ["messages", "lifecycle"] } });
+  const told = (await again.until(isEnd)).map((frame) => event(frame).params);
+  const [, second] = told.flatMap(({ namespace, data }, at) =>
+    namespace.length === 0 && data.event === "running" ? [at] : [],
+  );
+  const cut = told.slice(0, second);
+  expect(cut.slice(-3).map(({ data }) => [data.event, data.graph_name])).toEqual([
+    ["error", undefined],
+    ["interrupted", "agent"],
+    ["interrupted", "desk"],
+  ]);
+  const [begun] = cut.filter(({ data }) => data.event === "message-start");
+  expect(cut.at(-3)).toMatchObject({ namespace: begun.namespace, data: { id: begun.data.id } });
 });

@@ -1,6 +1,9 @@
 /** How the Python SDK and its users write requests, by raw HTTP. */
+import { once } from "node:events";
 import { describe, expect, test } from "vitest";
-import { type Any, names, useServer } from "../runs/support.ts";
+import { WebSocket } from "ws";
+import { type Any, json, names, useServer } from "../runs/support.ts";
+import type { Frame } from "../support/sse.ts";
 
 const api = useServer();
 const plain = { assistant_id: "plain", input: { value: 1 } };
@@ -360,4 +363,83 @@ test("store: dotted namespaces, bodies of DELETE, every key", async () => {
   const { status, text } = await api.http.delete("/store/items", { namespace: ["py", "notes"], key: "a b" });
   expect([status, text]).toEqual([204, ""]);
   expect((await api.post("/store/items/search", nothing)).items).toEqual([]);
+});
+
+describe("event streams: a thread that the client names, commands over HTTP, and a connection for each subscription", () => {
+  const CHANNELS = ["checkpoints", "lifecycle", "messages", "tools", "updates", "values"];
+  const path = (thread_id: string): string => `/threads/${thread_id}`;
+  const command = (thread_id: string, id: number, method: string, params: unknown): Promise<Any> =>
+    api.post(`${path(thread_id)}/commands`, { id, method, params });
+  const isEnd = ({ method, params }: Any): boolean =>
+    method === "lifecycle" && params.namespace.length === 0 && params.data.event !== "running";
+
+  test("by SSE: opened before the thread is there; questions, their answers, and who comes back", async () => {
+    const thread_id = crypto.randomUUID();
+    const headers = { "cache-control": "no-store" };
+    const open = (body: object) => api.open(`${path(thread_id)}/stream/events`, { body, headers });
+    await using watcher = await open({ channels: ["lifecycle", "input"] });
+    await using all = await open({ channels: CHANNELS });
+    const end = (frame: Frame): boolean => isEnd(json(frame));
+    const started = await command(thread_id, 1, "run.start", {
+      assistant_id: "hitl",
+      input: { question: "Sure?" },
+      config: { configurable: {} },
+      metadata: { who: "python" },
+    });
+    expect(started).toMatchObject({ id: 1, type: "success", result: { run_id: expect.any(String) } });
+    const seen = (await watcher.until(end)).map(json);
+    const { params } = seen.find(({ method }) => method === "input.requested");
+    const { interrupt_id } = params.data;
+    const first = (await all.until(end)).map(json);
+    const answer = { interrupt_id, namespace: params.namespace, response: "yes" };
+    expect(await command(thread_id, 2, "input.respond", answer)).toMatchObject({ id: 2, type: "success" });
+    const second = (await all.until(end)).map(json);
+    expect(second.at(-1).params.data.event).toBe("completed");
+    await using back = await open({ channels: CHANNELS, since: first.at(-1).seq });
+    expect((await back.until(end)).map(json)).toEqual(second);
+    // The client drops what it has seen by its id.
+    const events = [...first, ...second].map(({ event_id }) => event_id);
+    expect(new Set(events).size).toBe(events.length);
+  });
+
+  test("by WebSocket: each subscription on a socket of its own", async () => {
+    const thread_id = crypto.randomUUID();
+    const subscribed = async (params: object) => {
+      const socket = new WebSocket(`${api.url.replace("http", "ws")}${path(thread_id)}/stream/events`);
+      const events: Any[] = [];
+      const ended = new Promise<Any[]>((resolve) => {
+        socket.on("message", (data) => {
+          const message = JSON.parse(String(data));
+          events.push(message);
+          if (message.type === "event" && isEnd(message)) resolve(events);
+        });
+      });
+      await once(socket, "open");
+      socket.send(JSON.stringify({ id: 1, method: "subscription.subscribe", params }));
+      return { ended, close: () => socket.close() };
+    };
+    const [lifecycle, values] = await Promise.all([
+      subscribed({ channels: ["lifecycle", "input"] }),
+      subscribed({ channels: ["lifecycle", "values"] }),
+    ]);
+    await command(thread_id, 1, "run.start", { assistant_id: "plain", input: { value: 1 } });
+    const methods = (events: Any[]) =>
+      new Set(events.filter(({ type }) => type === "event").map(({ method }) => method));
+    expect(methods(await lifecycle.ended)).toEqual(new Set(["lifecycle"]));
+    expect(methods(await values.ended)).toEqual(new Set(["lifecycle", "values"]));
+    for (const { close } of [lifecycle, values]) close();
+  });
+
+  test("a command that is refused is an envelope, not a status that the client would raise", async () => {
+    const thread_id = crypto.randomUUID();
+    const { status, body } = await api.http.post(`${path(thread_id)}/commands`, {
+      id: 1,
+      method: "run.start",
+      params: { assistant_id: "nobody" },
+    });
+    expect([status, body]).toEqual([
+      200,
+      expect.objectContaining({ id: 1, type: "error", message: expect.stringContaining("nobody") }),
+    ]);
+  });
 });

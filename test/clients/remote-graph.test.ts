@@ -216,6 +216,16 @@ describe("as a node of another graph", () => {
   });
 });
 
+test("streamEvents v3: a command answers, updates and goes on", async () => {
+  const config = await onThread();
+  const graph = remote("hitl");
+  await expect(graph.invoke({ question: "Sure?" }, config)).rejects.toThrow("Sure?");
+  const command = new Command({ resume: "yes", update: { question: "Changed" } });
+  const run = (await graph.streamEvents(command, { ...config, version: "v3" } as Any)) as Any;
+  for await (const _ of run);
+  expect((await graph.getState(config)).values).toMatchObject({ question: "Changed", answers: { person: "yes" } });
+});
+
 test("streamEvents v3: the events of the run", async () => {
   const run = await remote("plain").streamEvents({ value: 1 }, { version: "v3" } as Any);
   const seen: Any[] = [];

@@ -61,7 +61,7 @@ describe("over HTTP", () => {
     const fragment = await (
       await fetch(`${api.url}/ui/${GRAPH}`, {
         method: "POST",
-        headers: { "content-type": "application/json", "x-forwarded-host": "agents.example" },
+        headers: { "content-type": "application/json", "x-forwarded-host": "agents.example, inner:8080" },
         body: JSON.stringify({ name: "weather" }),
       })
     ).text();

@@ -9,14 +9,17 @@ import { requireOrSkip } from "../support/requirements.ts";
 import { eventually } from "../support/server.ts";
 import { CHROMIUM, chromiumMissing, type Pages, servePages } from "./browser/browser.ts";
 
-/** Packages whose hook speaks to `/threads/{id}/runs/stream`. */
-const HOOKS = {
+/** v1: packages whose hook speaks to `/threads/{id}/runs/stream`. */
+const V1 = {
   "sdk-1": "@langchain/langgraph-sdk/react",
   "sdk-2": "sdk-2.0/react",
   "react-0.3": "react-0.3",
 };
-/** Speaks to `/threads/{id}/commands` and `/threads/{id}/stream/events` only. */
-const EVENTS_HOOK = "react-1";
+/** v2: theirs speaks to `/threads/{id}/commands` and `/threads/{id}/stream/events` only. */
+const V2 = {
+  "react-1": "@langchain/react",
+  "svelte-1": "@langchain/svelte",
+};
 
 const api = useServer(() => ({ project: fileURLToPath(new URL("./browser", import.meta.url)) }));
 const temp = useTempDir();
@@ -29,7 +32,7 @@ let gates = 0;
 beforeAll(async () => {
   if (chromiumMissing() !== undefined) return;
   [pages, browser] = await Promise.all([
-    servePages({ ...HOOKS, [EVENTS_HOOK]: "@langchain/react" }),
+    servePages({ ...V1, ...V2 }),
     // Root, as in most containers, has no sandbox; and nobody looks, so nothing is painted by a GPU made of software.
     chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] }),
   ]);
@@ -88,6 +91,12 @@ class Chat {
     await this.page.locator("output", { hasText: state }).waitFor();
   }
 
+  /** Waits until the page shows these cards of tools. */
+  async showsCards(...cards: string[]): Promise<void> {
+    const shown = async () => (await this.page.locator("pre").allTextContents()).sort();
+    await expect.poll(shown, { timeout: 10_000 }).toEqual(cards.sort());
+  }
+
   get thread(): string {
     return new URL(this.page.url()).searchParams.get("thread") ?? "";
   }
@@ -103,7 +112,22 @@ function newGate(): { readonly file: string; open(): void } {
   return { file, open: () => writeFileSync(file, "") };
 }
 
-describe.each(Object.keys(HOOKS))("useStream of %s", (hook) => {
+const statuses = async (chat: Chat): Promise<string[]> => (await chat.runs()).map(({ status }) => status);
+const ranTo = (chat: Chat, ...expected: string[]): Promise<unknown> =>
+  eventually(async () => (await statuses(chat)).join() === expected.join());
+
+/** v2 has models say blocks. */
+const textOf = ({ content }: Any): string =>
+  typeof content === "string" ? content : content.map(({ text }: Any) => text).join("");
+
+/** The word of each generation for a tool that has answered. */
+const doneIn = (hook: string): string => (hook in V1 ? "completed" : "finished");
+const cardsOf = (done: string, text: string): string[] => [
+  `add {"a":2,"b":3} ${done}: "5"`,
+  `shout ${JSON.stringify({ text })} ${done}: ${JSON.stringify(text.toUpperCase())}`,
+];
+
+describe.each(Object.keys({ ...V1, ...V2 }))("useStream of %s", (hook) => {
   test("words are shown as they come, and the thread has what was shown", async () => {
     const gate = newGate();
     const chat = await Chat.open(hook, { gate: gate.file });
@@ -114,8 +138,10 @@ describe.each(Object.keys(HOOKS))("useStream of %s", (hook) => {
     await chat.shows("hello there", "You said: hello there");
     await chat.is("ready");
     const { values, status } = await api.get(`/threads/${chat.thread}`);
-    expect(values.messages.map(({ content }: Any) => content)).toEqual(["hello there", "You said: hello there"]);
+    expect(values.messages.map(textOf)).toEqual(["hello there", "You said: hello there"]);
     expect(status).toBe("idle");
+    await chat.say("and again");
+    await chat.shows("hello there", "You said: hello there", "and again", "You said: and again");
   });
 
   test("a question is shown and its answer goes on", async () => {
@@ -131,6 +157,73 @@ describe.each(Object.keys(HOOKS))("useStream of %s", (hook) => {
     await chat.page.getByText("May I?").waitFor({ state: "detached" });
   });
 
+  test("a page that is loaded again joins the run that goes on", async () => {
+    const gate = newGate();
+    const chat = await Chat.open(hook, { gate: gate.file });
+    await chat.say("wait for me");
+    await chat.shows("wait for me", "You said:");
+    await chat.page.reload();
+    await chat.shows("wait for me", "You said:");
+    await chat.is("working");
+    gate.open();
+    await chat.shows("wait for me", "You said: wait for me");
+    await chat.is("ready");
+    expect(await statuses(chat)).toEqual(["success"]);
+  });
+
+  test("stop ends the run", async () => {
+    const gate = newGate();
+    const chat = await Chat.open(hook, { gate: gate.file });
+    await chat.say("talk a lot");
+    await chat.shows("talk a lot", "You said:");
+    await chat.press("Stop");
+    await chat.is("ready");
+    await ranTo(chat, "interrupted");
+    expect(existsSync(gate.file)).toBe(false);
+  });
+
+  test("a message that is sent meanwhile is answered next", async () => {
+    const gate = newGate();
+    const chat = await Chat.open(hook, { gate: gate.file });
+    await chat.say("one");
+    await chat.shows("one", "You said:");
+    await chat.say("two");
+    gate.open();
+    await chat.shows("one", "You said: one", "two", "You said: two");
+    await chat.is("ready");
+    await ranTo(chat, "success", "success");
+  });
+
+  test("what fails in the graph is shown", async () => {
+    const chat = await Chat.open(hook);
+    await chat.say("Fail");
+    await chat.page.getByRole("alert").filter({ hasText: "kaboom" }).waitFor();
+    await chat.is("ready");
+  });
+});
+
+describe.each(["sdk-1", ...Object.keys(V2)])("work in useStream of %s", (hook) => {
+  test("tools are shown at work", async () => {
+    const chat = await Chat.open(hook, { assistant: "agent" });
+    await chat.say("hi you");
+    await chat.showsCards(...cardsOf(doneIn(hook), "hi you"));
+    await chat.page.getByText("Results: 5, HI YOU").waitFor();
+    await chat.is("ready");
+  });
+
+  test("an agent that works for another is shown", async () => {
+    const chat = await Chat.open(hook, { assistant: "subagents" });
+    await chat.say("the moon");
+    await chat.page.getByText("They say: I found all about the moon").waitFor();
+    const shown = () => chat.page.locator("strong").allTextContents();
+    await expect.poll(shown, { timeout: 10_000 }).toEqual(["researcher complete"]);
+    // A page that is loaded again has it from what is stored.
+    await chat.page.reload();
+    await expect.poll(shown, { timeout: 10_000 }).toEqual(["researcher complete"]);
+  });
+});
+
+describe.each(Object.keys(V1))("useStream v1 of %s", (hook) => {
   test("an edited message and an answer made again are branches; both can be read", async () => {
     const chat = await Chat.open(hook);
     await chat.say("first");
@@ -147,32 +240,16 @@ describe.each(Object.keys(HOOKS))("useStream of %s", (hook) => {
     await chat.press("Again", 1);
     await chat.page.getByText("2 of 2").waitFor();
     await chat.shows("first", "You said: first", "second", "You said: second");
-    expect((await chat.runs()).map(({ status }) => status)).toEqual(Array(4).fill("success"));
+    expect(await statuses(chat)).toEqual(Array(4).fill("success"));
   });
 
-  test("a page that is loaded again joins the run that goes on", async () => {
-    const gate = newGate();
-    const chat = await Chat.open(hook, { gate: gate.file });
-    await chat.say("wait for me");
-    await chat.shows("wait for me", "You said:");
-    await chat.page.reload();
-    await chat.shows("wait for me", "You said:");
-    await chat.is("working");
-    gate.open();
-    await chat.shows("wait for me", "You said: wait for me");
-    await chat.is("ready");
-    expect(await chat.runs()).toMatchObject([{ status: "success" }]);
-  });
-
-  test.each(["yes", "no"])("stop ends the run (rejoin: %s)", async (rejoin) => {
-    const gate = newGate();
-    const chat = await Chat.open(hook, { gate: gate.file, rejoin });
+  test("stop ends the run of a page that would not come back", async () => {
+    const chat = await Chat.open(hook, { gate: newGate().file, rejoin: "no" });
     await chat.say("talk a lot");
     await chat.shows("talk a lot", "You said:");
     await chat.press("Stop");
     await chat.is("ready");
-    await eventually(async () => (await chat.runs())[0].status === "interrupted");
-    expect(existsSync(gate.file)).toBe(false);
+    await ranTo(chat, "interrupted");
   });
 
   test("a page that is closed takes its run with it, unless it means to come back", async () => {
@@ -183,125 +260,54 @@ describe.each(Object.keys(HOOKS))("useStream of %s", (hook) => {
       await chat.shows("bye", "You said:");
       await chat.page.close();
     }
-    await eventually(async () => (await leaving.runs())[0].status === "interrupted");
-    expect((await staying.runs())[0].status).toBe("running");
+    await ranTo(leaving, "interrupted");
+    expect(await statuses(staying)).toEqual(["running"]);
     returning.open();
-    await eventually(async () => (await staying.runs())[0].status === "success");
-  });
-
-  test("a message that is sent meanwhile is answered next", async () => {
-    const gate = newGate();
-    const chat = await Chat.open(hook, { gate: gate.file });
-    await chat.say("one");
-    await chat.shows("one", "You said:");
-    await chat.say("two");
-    gate.open();
-    await chat.shows("one", "You said: one", "two", "You said: two");
-    await chat.is("ready");
-    expect((await chat.runs()).map(({ status }) => status)).toEqual(["success", "success"]);
-  });
-
-  test("what fails in the graph is shown", async () => {
-    const chat = await Chat.open(hook);
-    await chat.say("Fail");
-    await chat.page.getByRole("alert").filter({ hasText: "kaboom" }).waitFor();
-    await chat.is("ready");
+    await ranTo(staying, "success");
   });
 });
 
-describe("useStream of @langchain/react 1.x", () => {
+describe("useStream v2 of @langchain/react", () => {
   test("shows a thread that has ended", async () => {
     const thread = await api.thread();
     const input = { messages: [{ type: "human", content: "hello" }] };
     await api.wait({ assistant_id: "conversation", input }, `/threads/${thread}/runs/wait`);
-    const chat = await Chat.open(EVENTS_HOOK, { thread });
+    const chat = await Chat.open("react-1", { thread });
     await chat.shows("hello", "You said: hello");
     await chat.is("ready");
   });
+});
 
-  test("words are shown as they come, and the thread has what was shown", async () => {
+describe("v1 and v2 on one thread", () => {
+  test("each shows what the other says, and answers what the other was asked", async () => {
+    const v2 = await Chat.open("react-1");
+    await v2.say("one");
+    await v2.shows("one", "You said: one");
     const gate = newGate();
-    const chat = await Chat.open(EVENTS_HOOK, { gate: gate.file });
-    const command = chat.page.waitForResponse(/\/commands$/);
-    await chat.say("hello there");
-    expect((await command).status()).toBe(200);
-    await chat.shows("hello there", "You said:");
-    await chat.is("working");
+    const v1 = await Chat.open("sdk-1", { thread: v2.thread, gate: gate.file });
+    await v1.shows("one", "You said: one");
+    await v1.say("two");
+    // As it comes, also to who did not begin it.
+    for (const chat of [v1, v2]) await chat.shows("one", "You said: one", "two", "You said:");
     gate.open();
-    await chat.shows("hello there", "You said: hello there");
-    await chat.is("ready");
-    const { values, status } = await api.get(`/threads/${chat.thread}`);
-    expect([values.messages.length, status]).toEqual([2, "idle"]);
-    await chat.say("and again");
-    await chat.shows("hello there", "You said: hello there", "and again", "You said: and again");
+    for (const chat of [v1, v2]) await chat.shows("one", "You said: one", "two", "You said: two");
+    await v1.say("Ask me");
+    for (const { page } of [v1, v2]) await page.getByText("May I?").waitFor();
+    await v2.press("Yes");
+    await v1.page.reload();
+    const all = ["one", "You said: one", "two", "You said: two", "Ask me", "You answered: yes"];
+    for (const chat of [v1, v2]) await chat.shows(...all);
+    await ranTo(v2, "success", "interrupted", "success", "success");
   });
 
-  test("a question is shown and its answer goes on", async () => {
-    const chat = await Chat.open(EVENTS_HOOK);
-    await chat.say("Ask me");
-    await chat.page.getByText("May I?").waitFor();
-    await chat.is("ready");
-    await chat.page.reload();
-    await chat.page.getByText("May I?").waitFor();
-    await chat.press("Yes");
-    await chat.shows("Ask me", "You answered: yes");
-    await chat.page.getByText("May I?").waitFor({ state: "detached" });
-  });
-
-  test("a page that is loaded again joins the run that goes on", async () => {
-    const gate = newGate();
-    const chat = await Chat.open(EVENTS_HOOK, { gate: gate.file });
-    await chat.say("wait for me");
-    await chat.shows("wait for me", "You said:");
-    await chat.page.reload();
-    await chat.shows("wait for me", "You said:");
-    await chat.is("working");
-    gate.open();
-    await chat.shows("wait for me", "You said: wait for me");
-    await chat.is("ready");
-    expect(await chat.runs()).toMatchObject([{ status: "success" }]);
-  });
-
-  test("stop ends the run", async () => {
-    const chat = await Chat.open(EVENTS_HOOK, { gate: newGate().file });
-    await chat.say("talk a lot");
-    await chat.shows("talk a lot", "You said:");
-    await chat.press("Stop");
-    await chat.is("ready");
-    await eventually(async () => (await chat.runs())[0].status === "interrupted");
-  });
-
-  test("a run that somebody else starts on the thread is shown", async () => {
-    const chat = await Chat.open(EVENTS_HOOK);
-    await chat.say("one");
-    await chat.shows("one", "You said: one");
-    const input = { messages: [{ type: "human", content: "two" }] };
-    await api.wait({ assistant_id: "conversation", input }, `/threads/${chat.thread}/runs/wait`);
-    await chat.shows("one", "You said: one", "two", "You said: two");
-  });
-
-  test("what fails in the graph is shown", async () => {
-    const chat = await Chat.open(EVENTS_HOOK);
-    await chat.say("Fail");
-    await chat.page.getByRole("alert").filter({ hasText: "kaboom" }).waitFor();
-    await chat.is("ready");
-  });
-
-  test("tools are shown at work", async () => {
-    const chat = await Chat.open(EVENTS_HOOK, { assistant: "agent" });
-    await chat.say("hi you");
-    const cards = ['add {"a":2,"b":3} finished: "5"', 'shout {"text":"hi you"} finished: "HI YOU"'];
-    const shown = async () => (await chat.page.locator("pre").allTextContents()).sort();
-    await expect.poll(shown, { timeout: 10_000 }).toEqual(cards);
-    await chat.page.getByText("Results: 5, HI YOU").waitFor();
-    await chat.is("ready");
-  });
-
-  test("an agent that works for another is shown", async () => {
-    const chat = await Chat.open(EVENTS_HOOK, { assistant: "subagents" });
-    await chat.say("the moon");
-    await chat.page.getByText("They say: I found all about the moon").waitFor();
-    const shown = () => chat.page.locator("strong").allTextContents();
-    await expect.poll(shown, { timeout: 10_000 }).toEqual(["researcher complete"]);
+  test("both show the same cards", async () => {
+    const v2 = await Chat.open("react-1", { assistant: "agent" });
+    await v2.say("hi you");
+    await v2.showsCards(...cardsOf("finished", "hi you"));
+    const v1 = await Chat.open("sdk-1", { assistant: "agent", thread: v2.thread });
+    await v1.showsCards(...cardsOf("completed", "hi you"));
+    await v1.say("and me");
+    await v1.showsCards(...cardsOf("completed", "hi you"), ...cardsOf("completed", "and me"));
+    await v2.showsCards(...cardsOf("finished", "hi you"), ...cardsOf("finished", "and me"));
   });
 });

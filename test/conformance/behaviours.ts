@@ -352,6 +352,7 @@ const RUNS = [
     "runs.create.context": "The context reaches the graph.",
     "runs.create.config-merged": "The assistant's configurable and the run's are merged, and the run wins.",
     "runs.create.metadata-reaches-graph": "Metadata and tags reach the graph.",
+    "runs.create.request-id": "A run has its request's id, in its metadata and for its graph.",
     "runs.create.headers-stay-out": "Request headers do not reach the graph unasked.",
     "runs.create.recursion-limit": "The recursion limit is kept.",
     "runs.retry-after-error": "A thread whose run failed can be run again.",

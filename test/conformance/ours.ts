@@ -16,6 +16,11 @@ export const OURS: readonly Ours[] = [
   at(/POST \/threads$/, /^body\.supersteps\[\]\.updates\[\]\.command\.graph$/, "commands are the same everywhere"),
   at(/PATCH \/threads\/\{thread_id\}$/, /^(header\.Prefer|answer\.204)$/, "`return=minimal`"),
   at(/POST .*\/runs/, /^body(\[\])?\.strict_resume$/, "newer SDKs send it"),
+  at(
+    /POST .*\/runs/,
+    /^body(\[\])?\.(langsmith_tracer(\.(project_name|example_id))?|langsmith_session_name)$/,
+    "SDKs send it for traces",
+  ),
   at(/\/runs/, /^body(\[\])?\.config\.metadata$/, "metadata where LangChain puts it"),
   at(/POST \/threads\/.*\/runs/, /^body\.checkpoint_id$/, "SDKs send it beside `checkpoint`"),
   at(/POST .*\/runs/, /^body(\[\])?\.on_disconnect$/, "taken by all ways to create a run alike"),

@@ -140,8 +140,15 @@ describe("envelopes", () => {
       const answer = await post({ ...request, method }, { ...JSON_ACCEPT, ...V1 });
       expect([answer.status, answer.body.error.code]).toEqual([200, -32601]);
     }
-    const version = await post(request, { ...JSON_ACCEPT, "a2a-version": "7.0" });
-    expect([version.status, version.body.error.code]).toEqual([200, -32009]);
+    for (const v of ["7.0", "1.1", "1.x", "1.0, 0.3", "0.4", "01.0"]) {
+      const version = await post(request, { ...JSON_ACCEPT, "a2a-version": v });
+      expect([v, version.status, version.body.error.code]).toEqual([v, 200, -32009]);
+    }
+    const listed = { ...request, method: "ListTasks", params: {} };
+    const kindOf = async (query: string) =>
+      (await post(listed, JSON_ACCEPT, `chat${query}`)).body.result.tasks.map(({ kind }: { kind?: string }) => kind);
+    await post({ ...request, method: "message/send", params: said("hi") });
+    expect([(await kindOf("?A2A-Version=1.0"))[0], (await kindOf(""))[0]]).toEqual([undefined, "task"]);
     for (const v of ["0.3", "0.3.0"])
       expect((await post(request, { ...JSON_ACCEPT, "a2a-version": v })).body.error.code).toBe(-32001);
   });
@@ -214,6 +221,12 @@ describe("bad parameters are told as such, and never as a fault of the server", 
       push({ url: "https://example.com/x", token: "a\nb" }),
       -32602,
     ],
+    [
+      "credentials of no scheme",
+      "tasks/pushNotificationConfig/set",
+      push({ url: "https://example.com/x", authentication: { schemes: [], credentials: "key" } }),
+      -32602,
+    ],
     ["no config", "tasks/pushNotificationConfig/set", { taskId: UNKNOWN }, -32602],
     ["an unknown task's config", "tasks/pushNotificationConfig/get", { id: UNKNOWN }, -32001],
     ["an unknown task's configs", "tasks/pushNotificationConfig/list", { id: UNKNOWN }, -32001],
@@ -246,6 +259,12 @@ describe("bad parameters are told as such, and never as a fault of the server", 
     ["an unknown task to follow", "SubscribeToTask", { id: UNKNOWN }, -32001],
     ["a page that is too large", "ListTasks", { pageSize: 1000 }, -32602],
     ["a config without a URL", "CreateTaskPushNotificationConfig", { taskId: UNKNOWN }, -32602],
+    [
+      "credentials of no scheme",
+      "CreateTaskPushNotificationConfig",
+      { taskId: UNKNOWN, url: "https://example.com/x", authentication: { scheme: "", credentials: "key" } },
+      -32602,
+    ],
     ["an unknown task's config", "GetTaskPushNotificationConfig", { taskId: UNKNOWN, id: "x" }, -32001],
     ["an unknown task's configs", "ListTaskPushNotificationConfigs", { taskId: UNKNOWN }, -32001],
     ["an extended card", "GetExtendedAgentCard", {}, -32007],

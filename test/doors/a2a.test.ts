@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { TaskState } from "@a2a-js/sdk";
+import type { Client } from "@a2a-js/sdk/client";
 import { TaskNotCancelableError, TaskNotFoundError, UnsupportedOperationError } from "@a2a-js/sdk/errors";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { linesOf, openGate } from "../faults/support.ts";
@@ -58,6 +59,8 @@ export const graph = new StateGraph(Annotation.Root({ value: Annotation() }))
   .addNode("fail", fail).addEdge(START, "fail").compile();
 `;
 
+// biome-ignore lint/suspicious/noExplicitAny: events of several kinds; `expect` is the check.
+type Any = any;
 const gate = () => join(temp.dir, randomUUID());
 const tasks = (id: string) => ({ tenant: "", id });
 
@@ -269,6 +272,7 @@ describe("the client of 1.0", () => {
     expect(context.tasks.map(({ id }) => id)).toEqual([sent[1]?.id]);
     const failed = await client.listTasks({ ...LIST, status: TaskState.TASK_STATE_FAILED });
     expect(failed.tasks).toEqual([]);
+    expect(await pages(client, 2)).toEqual([ids, 3]);
     const later = await client.listTasks({
       ...LIST,
       statusTimestampAfter: new Date(Date.now() + 60_000).toISOString(),
@@ -276,6 +280,40 @@ describe("the client of 1.0", () => {
     expect(later.tasks).toEqual([]);
   });
 });
+
+test("what changed last is listed first, and counted as one task however many runs it has", async () => {
+  const { assistant_id } = await ok(http(server.url).post("/assistants", { graph_id: "hitl" }));
+  const client = await agent(server, assistant_id);
+  const [answered, withdrawn, waiting] = [
+    await send(client, { data: {} }),
+    await send(client, { data: {} }),
+    await send(client, { data: {} }),
+  ].map(({ id }) => id);
+  expect(await pages(client, 2)).toEqual([[waiting, withdrawn, answered], 3]);
+  const { status: gone } = await client.cancelTask({ ...tasks(withdrawn ?? ""), metadata: undefined });
+  const before = new Date(Date.parse(gone?.timestamp ?? "") + 1).toISOString();
+  await send(client, { text: "yes", taskId: answered ?? "" });
+  expect(await pages(client, 2)).toEqual([[answered, withdrawn, waiting], 3]);
+  expect(await pages(client, 1, { statusTimestampAfter: before })).toEqual([[answered], 1]);
+  const states = [
+    [TaskState.TASK_STATE_INPUT_REQUIRED, waiting],
+    [TaskState.TASK_STATE_CANCELED, withdrawn],
+    [TaskState.TASK_STATE_COMPLETED, answered],
+  ] as const;
+  for (const [status, id] of states) expect(await pages(client, 1, { status })).toEqual([[id], 1]);
+});
+
+/** Ids of all tasks that are listed, page by page, and how many there are said to be. */
+async function pages(client: Client, pageSize: number, more: object = {}): Promise<[ids: string[], total: number]> {
+  const ids: string[] = [];
+  let pageToken = "";
+  for (;;) {
+    const page = await client.listTasks({ ...LIST, ...more, pageSize, pageToken });
+    ids.push(...page.tasks.map(({ id }) => id));
+    if (page.nextPageToken === "") return [ids, page.totalSize];
+    pageToken = page.nextPageToken;
+  }
+}
 
 const LIST = {
   tenant: "",
@@ -321,6 +359,19 @@ describe("the client of 0.3", () => {
     expect(final).toEqual(["completed", true]);
     const late = await client.cancelTask({ id: answer.result.id });
     expect(late).toMatchObject({ error: { code: -32002 } });
+  });
+
+  test("a stream that ends with a question says that it ends; who comes late hears the question only", async () => {
+    const client = await legacyAgent(server, "hitl");
+    const parts = [{ kind: "data" as const, data: { question: "?" } }];
+    const events: Any[] = await all(client.sendMessageStream(legacy("", { parts })));
+    expect(events.at(-1)).toMatchObject({ kind: "status-update", final: true, status: { state: "input-required" } });
+    const late: Any[] = await all(client.resubscribeTask({ id: events[0].id }));
+    expect(late.map(({ kind, status }) => [kind, status?.state])).toEqual([
+      ["task", "input-required"],
+      ["artifact-update", undefined],
+      ["status-update", "input-required"],
+    ]);
   });
 
   test("resumes with text, and with a command", async () => {
@@ -456,6 +507,18 @@ describe("push notifications", () => {
       task: { id: behind.id, status: { state: "TASK_STATE_CANCELED" } },
     });
     openGate(way, 1, 2, 3);
+  });
+
+  test("tell of a task that is given up while it waits", async () => {
+    await using inbox = await Inbox.open();
+    const client = await agent(server, "hitl");
+    const task = await send(client, { data: {} }, { push: { url: inbox.url } });
+    await inbox.wait(1);
+    const canceled = await client.cancelTask({ ...tasks(task.id), metadata: undefined });
+    const [, second] = await inbox.wait(2);
+    expect(second?.body).toMatchObject({
+      task: { id: task.id, status: { state: "TASK_STATE_CANCELED", timestamp: canceled.status?.timestamp } },
+    });
   });
 
   test("follow the rules for webhooks", async () => {

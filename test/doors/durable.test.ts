@@ -2,10 +2,12 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { TaskState } from "@a2a-js/sdk";
+import { UnsupportedOperationError } from "@a2a-js/sdk/errors";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { linesOf, openGate } from "../faults/support.ts";
+import { http, ok } from "../support/http.ts";
 import { freshSchema, requirePostgres, type TestDatabase } from "../support/postgres.ts";
 import { dropKeys, freshPrefix, REDIS, requireRedis } from "../support/redis.ts";
 import {
@@ -132,6 +134,21 @@ describe("two processes on one PostgreSQL and one Redis", () => {
       statusTimestampAfter: undefined,
     });
     expect(listed.tasks.map(({ id }) => id)).toEqual([asked.id]);
+  });
+
+  test("a question that many answer at once, at either, is answered once", async () => {
+    const here = await on(0, "hitl");
+    const there = await on(1, "hitl");
+    const asked = await send(here, { data: {} });
+    const answers = await Promise.allSettled(
+      Array.from({ length: 8 }, (_, n) => send(n % 2 === 0 ? here : there, { text: `${n}`, taskId: asked.id })),
+    );
+    const refused = answers.filter(({ status }) => status === "rejected");
+    expect(refused).toHaveLength(7);
+    for (const { reason } of refused as PromiseRejectedResult[]) {
+      expect(reason).toBeInstanceOf(UnsupportedOperationError);
+    }
+    expect(await ok(http(servers[0]?.url ?? "").get(`/threads/${asked.contextId}/runs`))).toHaveLength(2);
   });
 
   test("whom to tell may be said on either, while it runs", async () => {

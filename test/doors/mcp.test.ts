@@ -17,9 +17,9 @@ beforeAll(async () => {
 });
 afterAll(async () => server?.[Symbol.asyncDispose]());
 
-async function connect(path = "/mcp"): Promise<Client & AsyncDisposable> {
+async function connect(path = "/mcp", to = server): Promise<Client & AsyncDisposable> {
   const client = new Client({ name: "test", version: "1.0.0" });
-  await client.connect(new StreamableHTTPClientTransport(new URL(path, server.url)));
+  await client.connect(new StreamableHTTPClientTransport(new URL(path, to.url)));
   return Object.assign(client, { [Symbol.asyncDispose]: () => client.close() });
 }
 
@@ -251,6 +251,13 @@ describe("over raw HTTP", () => {
       -32602,
     ],
     ["a cursor that is a number", { jsonrpc: "2.0", id: 1, method: "tools/list", params: { cursor: 5 } }, -32602],
+    ["a batch of nothing", [], 400],
+    ["a batch with something else in it", [ping, 5], 400],
+    ["a batch with a number twice", [ping, ping], 400],
+    ["null as id", { ...ping, id: null }, 400],
+    ["params that are a list", { ...ping, params: [1] }, 400],
+    ["a progress token that is an object", { ...ping, params: { _meta: { progressToken: {} } } }, 400],
+    ["another member", { ...ping, foo: 1 }, 400],
     ["a deep body", `${"[".repeat(300)}${"]".repeat(300)}`, 400],
     ["__proto__", '{"jsonrpc":"2.0","id":1,"method":"ping","params":{"__proto__":{}}}', 400],
   ])("bad input is told as such: %s", async (_, body, expected) => {
@@ -260,11 +267,98 @@ describe("over raw HTTP", () => {
     expect(typeof answer.body.error.message).toBe("string");
   });
 
+  test("what is no message is told by its place, and each of a batch gets its own answer", async () => {
+    const post = async (body: unknown) => (await http(server.url).post("/mcp", body, { headers: BOTH })).body;
+    const problems = [
+      [{ ...ping, foo: 1 }, /foo/],
+      [{ ...ping, params: [1] }, /params/],
+      [{ ...ping, id: 1.5 }, /id/],
+      [[ping, { ...ping, jsonrpc: "1.0", id: 2 }], /message 1: jsonrpc/],
+      [[ping, ping], /message 1: id: stands twice/],
+    ] as const;
+    for (const [body, problem] of problems) {
+      expect(await post(body)).toMatchObject({
+        id: null,
+        error: { code: -32600, message: expect.stringMatching(problem) },
+      });
+    }
+    const call = { jsonrpc: "2.0", id: "a", method: "tools/call", params: { name: "plain", arguments: { value: 1 } } };
+    const answers = await post([ping, call, { ...call, id: "b", params: {} }, { ...ping, id: "c", method: "nope" }]);
+    const byId = Object.fromEntries(answers.map(({ id, ...answer }: { id: unknown }) => [id, answer]));
+    expect(byId).toMatchObject({
+      1: { result: {} },
+      a: { result: { structuredContent: { value: 4 } } },
+      b: { error: { code: -32602, message: expect.stringContaining("params.name") } },
+      c: { error: { code: -32601, message: "Method not found: nope" } },
+    });
+  });
+
+  test("a call that asks to be a task is a call", async () => {
+    const params = { name: "plain", arguments: { value: 1 }, task: { ttl: 1000 } };
+    const answer = await http(server.url).post("/mcp", { ...ping, method: "tools/call", params }, { headers: BOTH });
+    expect(answer.body.result).toMatchObject({ structuredContent: { value: 4 } });
+  });
+
+  test("pages of other origins may read the session they are given", async () => {
+    const { headers } = await http(server.url).post("/mcp", ping, { headers: { ...BOTH, origin: "https://page" } });
+    expect(headers.get("access-control-expose-headers")).toContain("mcp-session-id");
+  });
+
   test("nothing of a call stays", async () => {
     const call = { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "plain", arguments: { value: 1 } } };
     await ok(http(server.url).post("/mcp", call, { headers: BOTH }));
     expect(await ok(http(server.url).post("/threads/search", {}))).toEqual([]);
   });
+});
+
+const ODD = `
+import { START, StateGraph, StateSchema } from "@langchain/langgraph";
+import { z } from "zod";
+const Tree = z.object({ name: z.string(), get children() { return z.array(Tree).default([]); } });
+const User = z.object({ id: z.string() }).meta({ id: "User" });
+const fields = {
+  tree: Tree,
+  "my/tree": z.array(Tree).optional(),
+  user: User,
+  friend: User.optional(),
+  pair: z.tuple([z.string(), z.number()]).optional(),
+  mail: z.string().regex(/^[\\w-.]+\\@x$/).optional(),
+};
+const same = (state) => new StateGraph(state).addNode("same", () => ({})).addEdge(START, "same").compile();
+export const properties = same(new StateSchema(fields));
+export const whole = same(z.object(fields));
+// A date has no JSON form: zod writes nothing of a whole that has one.
+export const parts = same(z.object({ ...fields, at: z.date().optional() }));
+`;
+const TYPED = `
+import { entrypoint } from "@langchain/langgraph";
+interface Tree { readonly name: string; readonly children: Tree[] }
+export const graph = entrypoint({ name: "typed" }, async (tree: Tree) => tree.children);
+`;
+
+test("schemas that refer to themselves, tuples and patterns can be read and kept by every client", async () => {
+  const odd = Object.fromEntries(["properties", "whole", "parts"].map((name) => [name, `./odd.mjs:${name}`]));
+  await using own = await project(
+    { "odd.mjs": ODD, "typed.ts": TYPED },
+    { graphs: { ...odd, typed: "./typed.ts:graph" } },
+  );
+  await using strange = await startServer({ project: own });
+  await using client = await connect("/mcp", strange);
+  // It compiles all of them, and throws when one cannot be.
+  await client.listTools();
+  const leaf = { name: "leaf", children: [] };
+  const tree = { name: "root", children: [leaf] };
+  const given = { tree, "my/tree": [tree], user: { id: "a" }, friend: { id: "b" }, pair: ["a", 1], mail: "a@x" };
+  const wrong = { ...given, tree: { name: "root", children: [{ name: 5 }] } };
+  for (const name of ["properties", "whole", "parts"]) {
+    expect(await client.callTool({ name, arguments: given })).toMatchObject({ structuredContent: given });
+    await expect(client.callTool({ name, arguments: wrong })).rejects.toThrow(/Invalid arguments.*children\/0\/name/);
+    const alien = { ...given, user: { id: 5 } };
+    await expect(client.callTool({ name, arguments: alien })).rejects.toThrow(/Invalid arguments.*user\/id/);
+  }
+  const typed = (input: unknown) => client.callTool({ name: "typed", arguments: { input } });
+  expect(JSON.parse(textOf(await typed(tree)))).toEqual([leaf]);
+  await expect(typed({ name: "root" })).rejects.toThrow(/Invalid arguments.*children/);
 });
 
 const USES_TOOLS = `

@@ -11,6 +11,7 @@ import { GRAPHS, type Harness, harness, type JobFields, job, type Ran, spec } fr
 const BASIC = ["plain", "sub", "hitl", "hitlsub", "err", "slow", "chat"];
 const OWN = [
   "reasons",
+  "speaksThenCalls",
   "modelFails",
   "talksBelow",
   "named",
@@ -190,6 +191,20 @@ describe.each<Protocol>(["native", "beside"])("%s", (protocol) => {
       { type: "tool_call", id: "c", name: "f", args: { a: 1 } },
     ]);
     expect(messages.at(-1)?.data).toMatchObject({ usage: { input_tokens: 3, output_tokens: 2, total_tokens: 5 } });
+  });
+
+  it("calls behind text that is a string stay calls, on the stream and in the state", async () => {
+    const ran = await run(h, protocol, "speaksThenCalls", { kwargs: { input: HELLO } });
+    const finished = linesOf(ran).flatMap(({ method, data }) =>
+      method === "messages" && data.event === "content-block-finish" ? [data.content] : [],
+    );
+    const calls = [
+      { type: "tool_call", id: "c", name: "f", args: { a: 1 } },
+      { type: "tool_call", id: "d", name: "g", args: {} },
+    ];
+    expect(finished).toMatchObject([{ type: "text", text: "Let me see." }, ...calls]);
+    const state = linesOf(ran).findLast(({ method }) => method === "values")?.data;
+    expect(state).toMatchObject({ messages: [{}, { tool_calls: calls }] });
   });
 
   it("a model that fails: its message fails, nothing stays open", async () => {

@@ -230,6 +230,21 @@ describe("handshakes", () => {
     expect([status, JSON.parse(body)]).toEqual([404, { detail: expect.any(String) }]);
   });
 
+  test.each(["//", "http://[", "*", "http://x:99999/threads"])(
+    "a target that is no URL is none (%s)",
+    async (target) => {
+      const { port } = new URL(api.url);
+      const socket = connect(Number(port), "127.0.0.1");
+      onTestFinished(() => void socket.destroy());
+      const head = [`GET ${target} HTTP/1.1`, "host: x", "connection: upgrade", "upgrade: websocket"];
+      socket.write([...head, "sec-websocket-version: 13", "", ""].join("\r\n"));
+      let answer = "";
+      for await (const chunk of socket) answer += String(chunk);
+      expect(answer).toMatch(/^HTTP\/1\.1 404 .*"detail"/s);
+      expect((await api.http.get("/ok")).status).toBe(200);
+    },
+  );
+
   test("a version that is not known is refused as the protocol says", async () => {
     expect((await handshake(path, { "sec-websocket-version": "3" })).status).toBe(400);
   });

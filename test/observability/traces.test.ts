@@ -158,23 +158,32 @@ describe("one process", () => {
   });
 });
 
-test("after a kill -9 the next attempt goes on with the trace, and the lost one is told", async () => {
+test("after a kill -9, and after a stop that hands the run back, the next attempt goes on with the trace", async () => {
   await using collector = await Collector.open();
-  await using server = await startServer({ env: collector.env() });
+  await using server = await startServer({ env: collector.env({ BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS: "0" }) });
   const gate = new Gate(temp.dir, randomUUID());
-  const { run_id } = await new Api(server).background({ assistant_id: "slow", input: gate.input, durability: "sync" });
+  const asked = { assistant_id: "slow", input: gate.input, durability: "sync" };
+  const { run_id } = await new Api(server).background(asked);
+  const begun = (step: number): number => gate.log.filter((line) => line === `start ${step}`).length;
   gate.open(1);
-  await eventually(() => gate.log.includes("start 2"));
+  await eventually(() => begun(2) === 1);
   await eventually(() => collector.spans.some(({ name }) => name === "node one"));
   await server.restart("SIGKILL");
+  await eventually(() => begun(2) === 2);
+  await server.restart();
   gate.openAll();
-  const spans = await collector.ofRun(run_id, 3);
-  expect(treeOf(spans)).toEqual([
-    "POST /threads/{thread_id}/runs [run slow [attempt [node one], attempt [node three, node two]]]",
+  const spans = await collector.ofRun(run_id, 4);
+  const attempts = ["attempt [node one]", "attempt [node three, node two]", "attempt [node two]"];
+  expect(treeOf(spans)).toEqual([`POST /threads/{thread_id}/runs [run slow [${attempts.join(", ")}]]`]);
+  expect(new Set(spans.map(({ pid }) => pid)).size).toBe(3);
+  const outcomes = spans
+    .filter(({ name }) => name === "attempt")
+    .map(({ status, attributes }) => [attributes["skein.run.outcome"], status]);
+  expect(outcomes.sort()).toEqual([
+    ["drained", 0],
+    ["lost", 2],
+    ["success", 0],
   ]);
-  expect(new Set(spans.map(({ pid }) => pid)).size).toBe(2);
-  const [lost] = spans.filter(({ name, status }) => name === "attempt" && status === 2);
-  expect(lost?.attributes).toMatchObject({ "skein.run.outcome": "lost", "skein.run.attempt": 1 });
 });
 
 test("processes that share PostgreSQL and Redis: one takes the request, others have the run, one of them is killed", async (context) => {

@@ -5,9 +5,8 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
-import Libsql from "libsql";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { execute } from "../support/database.ts";
 import { eventually, project, startServer, type TempDir, type TestServer } from "../support/server.ts";
 import { type Any, Api, database, json, numbers } from "./support.ts";
 
@@ -269,10 +268,7 @@ describe.each([
 test("where what is new does not follow what is stored, the thread shows its state all the same", async () => {
   await using server = await startServer({ project: own });
   const thread = await Thread.grown(new Api(server));
-  const db = new Libsql(join(server.data, "skein.db"));
-  db.pragma("busy_timeout = 5000");
-  db.exec(`delete from thread_lists; update thread_values set lists = '{"messages":["another",3]}'`);
-  db.close();
+  await execute(server.data, `delete from thread_lists; update thread_values set lists = '{"messages":["another",3]}'`);
   const { messages } = await thread.say("more");
   expect(messages).toHaveLength(32);
   expect(messages.at(0).content).toBe("turn 0");

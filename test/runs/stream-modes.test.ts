@@ -19,6 +19,7 @@ const RUN_METADATA = {
   run_attempt: 1,
   run_id: uuid,
   langgraph_version: expect.any(String),
+  langgraph_request_id: uuid,
 };
 
 describe("on a graph of two nodes", () => {

@@ -457,7 +457,13 @@ test("processes that start together migrate once", async () => {
   const applied: string[] = [];
   const onMigrated = (names: readonly string[]) => void applied.push(...names);
   await Promise.all(Array.from({ length: 5 }, () => openTempPostgres({ uri, onMigrated })));
-  expect(applied).toEqual(["0009_baseline", "0010_growing_values", "0011_protocol_threads", "0012_outcomes"]);
+  expect(applied).toEqual([
+    "0009_baseline",
+    "0010_growing_values",
+    "0011_protocol_threads",
+    "0012_outcomes",
+    "0013_told_to",
+  ]);
   // An older server goes on where a newer one has added to the schema.
   await onPostgres(
     uri,

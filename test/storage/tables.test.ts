@@ -68,6 +68,16 @@ eachDialect((openTemp) => {
     expect(found.map(({ assistant_id }) => assistant_id)).toEqual(["default"]);
   });
 
+  test("what is large of an assistant is read when it is selected", async () => {
+    const storage = await openTemp();
+    const whole = assistant("a", { config: { prompt: "long" }, context: { tone: "dry" }, metadata: { who: "me" } });
+    await storage.write((tx) => assistants.insert(tx, whole));
+    const search = async (query: assistants.AssistantQuery) =>
+      (await storage.read((db) => assistants.search(db, query)))[0];
+    expect(await search({})).toEqual(whole);
+    expect(await search({ select: ["name", "context"] })).toEqual({ ...whole, config: {}, metadata: {} });
+  });
+
   test("assistants are searched by graph, name and metadata, sorted and paged", async () => {
     const storage = await openTemp();
     await storage.write(async (tx) => {
@@ -163,8 +173,8 @@ eachDialect((openTemp) => {
     await storage.write(async (tx) => {
       await events.open(tx, "r", "t");
       await events.open(tx, "r", "t");
-      for (const chunk of chunks) await events.append(tx, chunk);
-      await events.append(tx, { run_id: "s", first: 0, last: 100, events: "[]" });
+      await events.append(tx, chunks);
+      await events.append(tx, [{ run_id: "s", first: 0, last: 100, events: "[]" }]);
     });
     const read = (after: number, max = 10) => storage.read((db) => events.read(db, "r", after, max));
     expect(await read(-1)).toEqual(chunks);
@@ -182,7 +192,7 @@ eachDialect((openTemp) => {
     await storage.write(async (tx) => {
       for (const run_id of ["old", "young", "open"]) {
         await events.open(tx, run_id, "t");
-        await events.append(tx, { run_id, first: 0, last: 0, events: "[]" });
+        await events.append(tx, [{ run_id, first: 0, last: 0, events: "[]" }]);
       }
       await events.end(tx, "old", NOW);
       await events.end(tx, "young", NOW + 10);

@@ -269,6 +269,19 @@ test("without Redis: work, cancels, kept events and ends are found in the databa
   const seen = await lone.frames(`${run.path}/stream`);
   expect(ids(seen)).toEqual(ids(await w1.frames(`${run.path}/stream`)));
   expect(seen.length).toBeGreaterThan(1);
+  const maker = await startServer({ command: "start", args, env: shared() });
+  servers.push(maker);
+  const made = new Gate(temp.dir, randomUUID());
+  const stateless = await new Api(maker).post("/runs", { assistant_id: "slow", input: made.input });
+  await eventually(() => made.log.includes("start 1"));
+  const answer = await fetch(`${lone.url}/runs/${stateless.run_id}/join`);
+  await using stream = await lone.open(`/runs/${stateless.run_id}/stream`);
+  made.openAll();
+  expect(await answer.json()).toMatchObject({ steps: [1, 2, 3] });
+  // It went by without anything of it having been kept.
+  const [told, ...more] = await stream.rest();
+  expect([told?.event, more]).toEqual(["error", []]);
+  expect(told?.data).toContain(`run ${stateless.run_id} has ended; events of it were lost`);
   const gate = new Gate(temp.dir, randomUUID());
   const slow = await lone.background({ assistant_id: "slow", input: gate.input });
   await eventually(() => gate.log.includes("start 1"));

@@ -24,6 +24,7 @@ function logsOf(inRedis: { events: RunEvent[] | undefined }) {
       return [];
     },
     listen: () => ({ ready: Promise.resolve(), stop: () => undefined }),
+    ask: () => undefined,
     lastWordsMs: 0,
     onError: () => undefined,
   };

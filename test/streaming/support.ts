@@ -1,6 +1,7 @@
 /** Processes as far as logs and the broker go: each its own connections to one Redis, all on one real storage. */
 import { randomUUID } from "node:crypto";
 import { onTestFinished } from "vitest";
+import { leaveOutcome } from "../../src/engine/settle.ts";
 import { eventShelf } from "../../src/engine/shelf.ts";
 import type { RunRecord, Storage } from "../../src/storage/storage.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
@@ -30,6 +31,8 @@ export interface Process {
   log(run: RunRecord): Promise<RunLog>;
   /** All there is after an index, to the end. */
   read(run: RunRecord, after?: number): Promise<readonly RunEvent[]>;
+  /** Pages of events that it has read from the database. */
+  readonly pagesRead: number;
   /** The process is gone: it tells nobody anything any more. */
   die(): void;
 }
@@ -59,7 +62,13 @@ export class World {
     const broker = new RedisBroker({ uri, prefix, cluster: false, ...quiet, ...own });
     await broker.start(5000);
     const fences = new Map<string, number>();
-    const shelf = eventShelf(storage, (run_id) => fences.get(run_id));
+    const stored = eventShelf(storage, (run_id) => fences.get(run_id));
+    let pagesRead = 0;
+    const load = (run_id: string, after: number): Promise<readonly RunEvent[]> => {
+      pagesRead += 1;
+      return stored.load(run_id, after);
+    };
+    const shelf = { ...stored, load };
     const onError = (error: unknown): void => {
       throw error;
     };
@@ -77,10 +86,14 @@ export class World {
       now: () => storage.now(),
       tailLimit,
       keepEndedMs: 30_000,
+      leaveOutcome: (log) => leaveOutcome(storage, log),
       onError,
     });
     const limits = { keepEndedMs: 30_000, endedLimit: 64 * 1024 * 1024, tailLimit };
     const logs = new EventLogs({ shelf, onError, ...limits, onForget: () => undefined, relay });
+    broker.hear((signal) => {
+      if (signal.kind === "show") logs.show(signal.run_id);
+    });
     let isAlive = true;
     const die = (): void => {
       if (!isAlive) return;
@@ -124,7 +137,12 @@ export class World {
       const isMine = await storage.write((tx) => runs.settle(tx, run_id, fence, end));
       if (isMine && own !== undefined && isAlive) logs.end(own, output);
     };
-    return { broker, logs, hold, settle, log, read, die };
+    return {
+      ...{ broker, logs, hold, settle, log, read, die },
+      get pagesRead() {
+        return pagesRead;
+      },
+    };
   }
 }
 

@@ -53,11 +53,12 @@ export async function query<T>(data: string, sql: string): Promise<T[]> {
   }
 }
 
-/** Writes to the database of a server that does not run. */
+/** Writes to the database of a server, running or not. */
 export async function execute(data: string, sql: string): Promise<void> {
   const uri = databaseUri(data);
   if (uri !== undefined) return void (await onPostgres(uri, sql));
   const db = new Libsql(join(data, "skein.db"));
+  db.pragma("busy_timeout = 5000");
   db.exec(sql);
   db.close();
 }

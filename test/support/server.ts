@@ -53,6 +53,8 @@ const databases = new Map<string, Database>();
 if (ON_POSTGRES) afterAll(async () => void (await Promise.all([...databases.values()].map((each) => each.drop()))));
 
 interface Database extends TestDatabase {
+  /** Of its keys in Redis. */
+  readonly prefix: string;
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -62,6 +64,7 @@ async function freshDatabase(): Promise<Database> {
   return {
     name,
     uri,
+    prefix,
     // Many servers share one PostgreSQL; and what a killed one held is only free when its lease is over.
     env: {
       DATABASE_URI: uri,
@@ -80,6 +83,12 @@ export async function databaseOf(data: string): Promise<Readonly<Record<string, 
   const database = databases.get(data) ?? (await freshDatabase());
   databases.set(data, database);
   return database.env;
+}
+
+/** Makes Redis forget what servers on this folder have told there. */
+export async function forgetLive(data: string): Promise<void> {
+  const database = databases.get(data);
+  if (database !== undefined) await dropKeys(REDIS, database.prefix);
 }
 
 /** Where the data of servers on this folder is; undefined when it is in the folder. */

@@ -42,7 +42,7 @@ export function a2aRoutes(room: Room, settings: HttpSettings): void {
       summary: "A request of A2A",
       description:
         "JSON-RPC 2.0: sends messages, streams what becomes of them, reads, lists, cancels and follows tasks, and says whom to tell. " +
-        "With the header `A2A-Version: 1.0` the answers are those of 1.0, else those of 0.3.",
+        "With the header (or query) `A2A-Version: 1.0` the answers are those of 1.0, else those of 0.3.",
       params: oneAgent,
       headers: z.object({
         Accept: z.string().describe("`text/event-stream` for streams, `application/json` for all else."),
@@ -127,7 +127,9 @@ async function post(room: Room, settings: HttpSettings, c: HttpContext, assistan
     from: requestOf(c),
     signal,
   };
-  const answer = answerA2a(caller, request, c.req.header("a2a-version"));
+  // Source: A2A 1.0, versioning: a header, or a parameter of the address.
+  const version = c.req.header("a2a-version") ?? c.req.query("A2A-Version");
+  const answer = answerA2a(caller, request, version);
   const long = { headers: {}, heartbeatMs, signal, logger };
   if (!streams(request.method)) {
     const response = answer.then((envelope) => c.json(envelope));

@@ -47,7 +47,8 @@ export function uiRoutes(room: Room): void {
 }
 
 /** As the client's browser names this server. */
-const hostOf = (c: HttpContext): string => c.req.header("x-forwarded-host") ?? c.req.header("host") ?? "localhost";
+const hostOf = (c: HttpContext): string =>
+  c.req.header("x-forwarded-host")?.split(",")[0]?.trim() || (c.req.header("host") ?? "localhost");
 
 /** The client puts the id of its shadow root in the place of the first `{{shadowRootId}}`, and the browser does the rest. */
 export function fragment({ namespace, global, files }: UiBundle, name: string, host: string): string {

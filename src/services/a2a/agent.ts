@@ -34,7 +34,7 @@ import { validate as isUuid, v4 as uuid4, v7 as uuid7 } from "uuid";
 import { SkeinError } from "../../errors.ts";
 import type { RequestFacts } from "../../observability/request.ts";
 import { type PushConfig, RunCreateStateful, type TaskOfRun } from "../../schemas/runs.ts";
-import type { CallerLogger, Services, TaskView } from "../contract.ts";
+import type { CallerLogger, Services, TaskPlace, TaskView } from "../contract.ts";
 import { isObject, readOutput, textOf } from "../run-output.ts";
 import { ENDED } from "../tasks.ts";
 import { agentCard } from "./card.ts";
@@ -113,7 +113,7 @@ export class Agent implements A2ARequestHandler {
       const wanted = { historyLength: request.historyLength ?? 0, artifacts: request.includeArtifacts === true };
       const shown: Task[] = [];
       for (const task of tasks) shown.push(await this.#shown(task, wanted));
-      return { tasks: shown, nextPageToken: next === null ? "" : String(next), pageSize, totalSize: total };
+      return { tasks: shown, nextPageToken: tokenOf(next), pageSize, totalSize: total };
     });
   }
 
@@ -230,7 +230,11 @@ export class Agent implements A2ARequestHandler {
       if_not_exists: "create",
     });
     const thread_id = before?.run.thread_id ?? (message.contextId === "" ? uuid7() : message.contextId.toLowerCase());
-    const run = await services.runs.create(thread_id, request, from, { door: "message", task });
+    const run = await services.runs.create(thread_id, request, from, {
+      door: "message",
+      task,
+      answers: before?.run.run_id ?? null,
+    });
     return this.#task(run.run_id);
   }
 
@@ -314,8 +318,7 @@ export class Agent implements A2ARequestHandler {
   async #known(task: TaskView, withOutput: boolean): Promise<KnownTask> {
     const { services, signal } = this.#caller;
     const { run } = task;
-    const isOver = run.status !== "pending" && run.status !== "running";
-    if (!withOutput || !isOver) return { ...task, values: null, error: null };
+    if (!withOutput || !isOver(task)) return { ...task, values: null, error: null };
     const { values, error } = readOutput(await services.runs.wait(run.thread_id, run.run_id, signal));
     return { ...task, values, error };
   }
@@ -334,10 +337,9 @@ export class Agent implements A2ARequestHandler {
     const { run_id, thread_id } = task.run;
     // The first piece replaces what a client has of the answer, from before it came back or from an attempt that was lost.
     let append = false;
-    const batches = await this.#guard(() =>
-      services.runs.follow(thread_id, run_id, { after: -1, modes: ["messages-tuple"], signal }),
-    );
-    for await (const batch of batches) {
+    const follow = () => services.runs.follow(thread_id, run_id, { after: -1, modes: ["messages-tuple"], signal });
+    // What has been said by then is in the task as it is left.
+    for await (const batch of isOver(task) ? [] : await this.#guard(follow)) {
       for (const { event, data } of batch) {
         if (event === "metadata") {
           append = false;
@@ -362,6 +364,8 @@ export class Agent implements A2ARequestHandler {
   }
 }
 
+const isOver = ({ run: { status } }: TaskView): boolean => status !== "pending" && status !== "running";
+
 /** Text of a model, out of an event of the mode `messages-tuple`. */
 function spoken(data: string): string {
   const [message] = JSON.parse(data) as readonly [{ readonly type?: string; readonly content?: unknown }];
@@ -373,11 +377,14 @@ function split(id: string): [string, string] {
   return [id.slice(0, at), id.slice(at + 1)];
 }
 
-function placeIn(token: string): number | null {
+const TOKEN = /^(\d{1,15})-(\d{1,15})$/;
+const tokenOf = (place: TaskPlace | null): string => (place === null ? "" : `${place.updated_at}-${place.seq}`);
+
+function placeIn(token: string): TaskPlace | null {
   if (token === "") return null;
-  const place = /^\d{1,15}$/.test(token) ? Number(token) : Number.NaN;
-  if (Number.isNaN(place)) throw new RequestMalformedError("pageToken: not one that this server gave");
-  return place;
+  const [, updated_at, seq] = TOKEN.exec(token) ?? [];
+  if (seq === undefined) throw new RequestMalformedError("pageToken: not one that this server gave");
+  return { updated_at: Number(updated_at), seq: Number(seq) };
 }
 
 const pushShown = (task: TaskView, { id, url, token, authentication }: PushConfig): TaskPushNotificationConfig => ({

@@ -4,6 +4,7 @@ import { v1MethodToLegacyJsonRpc } from "@a2a-js/sdk/compat/v0_3";
 import { LegacyJsonRpcTransportHandler, V03PushNotificationSerializer } from "@a2a-js/sdk/compat/v0_3/server";
 import { toJsonRpcError, VersionNotSupportedError } from "@a2a-js/sdk/errors";
 import { JsonRpcTransportHandler, ServerCallContext } from "@a2a-js/sdk/server";
+import { isObject } from "../run-output.ts";
 import { type A2aCaller, Agent } from "./agent.ts";
 import { agentCard, type CardPlace, legacyMembers } from "./card.ts";
 import { isStreaming, methodOf, readParams, type Wire } from "./requests.ts";
@@ -52,7 +53,7 @@ async function answerIn(
   const rpc = { jsonrpc: "2.0" as const, id, method, params };
   if (wire === "0.3") {
     const answer = await answerLegacy(agent, rpc, context);
-    return isStream(answer) ? withErrors(answer, undefined, id, wire) : answer;
+    return isStream(answer) ? withErrors(withFinal(answer), undefined, id, wire) : answer;
   }
   const answer = await new JsonRpcTransportHandler(agent).handle(rpc, context);
   // Its first event says whether there will be others.
@@ -66,11 +67,11 @@ async function* oneOf(envelope: object): AsyncGenerator<object, void, undefined>
   yield envelope;
 }
 
-/** Without a word of it a client speaks 0.3, which had no such header. Source: A2A 1.0, versioning. */
+/** Without a word of it a client speaks 0.3, which had no such header; patches change nothing. Source: A2A 1.0, versioning. */
 function wireOf(version: string | undefined): Wire {
   const given = (version ?? "").trim();
-  if (given === "" || /^0\.3(\.|$)/.test(given)) return "0.3";
-  if (/^1(\.0)?(\.|$)/.test(given)) return "1.0";
+  if (given === "" || /^0\.3(\.\d+)?$/.test(given)) return "0.3";
+  if (/^1(\.0(\.\d+)?)?$/.test(given)) return "1.0";
   throw new VersionNotSupportedError(`A2A-Version: ${given} is not supported; 1.0 and 0.3 are`);
 }
 
@@ -98,6 +99,17 @@ async function* withErrors(
     yield failed(id, error, wire);
   } finally {
     await stream.return();
+  }
+}
+
+/** The SDK does not take a question for the end of a stream; clients of 0.3 wait for the mark of it. */
+async function* withFinal(stream: AsyncGenerator<object, void, undefined>): AsyncGenerator<object, void, undefined> {
+  for await (const envelope of stream) {
+    const { result } = envelope as {
+      readonly result?: { readonly kind?: string; readonly status?: { readonly state?: string } };
+    };
+    const asks = isObject(result) && result.kind === "status-update" && result.status?.state === "input-required";
+    yield asks ? { ...envelope, result: { ...result, final: true } } : envelope;
   }
 }
 

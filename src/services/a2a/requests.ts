@@ -48,17 +48,25 @@ const HistoryLength = z.int().min(0).nullish();
 /** Source: contract. */
 const HistoryOfGet = z.int().min(0).max(10).nullish();
 
+const NAMELESS = "must name the scheme of the credentials";
+
 const LegacyPush = z.looseObject({
   url: Text,
   id: z.string().nullish(),
   token: Header.nullish(),
-  authentication: z.looseObject({ schemes: z.array(Header), credentials: Header.nullish() }).nullish(),
+  authentication: z
+    .looseObject({ schemes: z.array(Header), credentials: Header.nullish() })
+    .refine(({ schemes: [first], credentials }) => !credentials || first, { path: ["schemes"], message: NAMELESS })
+    .nullish(),
 });
 const Push = z.looseObject({
   url: Text,
   id: z.string().nullish(),
   token: Header.nullish(),
-  authentication: z.looseObject({ scheme: Header, credentials: Header.nullish() }).nullish(),
+  authentication: z
+    .looseObject({ scheme: Header, credentials: Header.nullish() })
+    .refine(({ scheme, credentials }) => !credentials || scheme, { path: ["scheme"], message: NAMELESS })
+    .nullish(),
 });
 
 const More = { metadata: Metadata, context: z.record(z.string(), z.unknown()).nullish(), command: Command.nullish() };

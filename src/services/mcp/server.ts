@@ -8,9 +8,9 @@ import {
   CallToolRequestSchema,
   type CallToolResult,
   ErrorCode,
+  type JSONRPCRequest,
   ListToolsRequestSchema,
   type ListToolsResult,
-  McpError,
 } from "@modelcontextprotocol/sdk/types.js";
 import { AjvJsonSchemaValidator } from "@modelcontextprotocol/sdk/validation/ajv";
 import { z } from "zod";
@@ -50,7 +50,7 @@ const ASSISTANTS_AT_ONCE = 1000;
 const INSTRUCTIONS = "Each tool is an agent. A call runs it once, from the beginning, and answers with its output.";
 
 /** Adds the runtime context that a call may have beside its arguments. */
-export const CallTool = CallToolRequestSchema.extend({
+const CallTool = CallToolRequestSchema.extend({
   params: CallToolRequestParamsSchema.extend({ context: z.record(z.string(), z.unknown()).nullish() }),
 });
 type CallParams = z.output<typeof CallTool>["params"];
@@ -66,19 +66,49 @@ export function mcpServer(caller: McpCaller): Server {
     { name: "skein", version: caller.version },
     { capabilities: { tools: {} }, instructions: INSTRUCTIONS },
   );
-  server.setRequestHandler(ListToolsRequestSchema, ({ params }) =>
-    protect(caller, () => listTools(caller, params?.cursor)),
-  );
-  server.setRequestHandler(CallTool, ({ params }, { requestId, sendNotification, _meta }) => {
-    const progressToken = _meta?.progressToken;
-    const onProgress =
-      progressToken === undefined
-        ? undefined
-        : (progress: { progress: number; message?: string }) =>
-            sendNotification({ method: "notifications/progress", params: { ...progress, progressToken } });
-    return protect(caller, () => callTool(caller, params, { id: requestId, onProgress }));
-  });
+  // The SDK's handlers take bad parameters for faults of the server.
+  server.fallbackRequestHandler = (request, { requestId, sendNotification }) =>
+    protect(caller, async () => {
+      switch (request.method) {
+        case "tools/list":
+          return listTools(caller, paramsOf(ListToolsRequestSchema, request).params?.cursor);
+        case "tools/call": {
+          const { params } = paramsOf(CallTool, request);
+          const progressToken = params._meta?.progressToken;
+          const onProgress =
+            progressToken === undefined
+              ? undefined
+              : (progress: { progress: number; message?: string }) =>
+                  sendNotification({ method: "notifications/progress", params: { ...progress, progressToken } });
+          return callTool(caller, params, { id: requestId, onProgress });
+        }
+        default:
+          throw new RpcError(ErrorCode.MethodNotFound, `Method not found: ${request.method}`);
+      }
+    });
   return server;
+}
+
+function paramsOf<T>(schema: z.ZodType<T>, request: JSONRPCRequest): T {
+  const { data, error } = schema.safeParse(request);
+  if (error === undefined) return data;
+  throw new RpcError(ErrorCode.InvalidParams, `Invalid params: ${firstIssue(error)}`);
+}
+
+/** What is wrong, and where. */
+export function firstIssue({ issues: [issue] }: z.ZodError): string {
+  const path = issue?.path.join(".") ?? "";
+  return path === "" ? `${issue?.message}` : `${path}: ${issue?.message}`;
+}
+
+/** An error of the wire. That of the SDK has its own name in front of what it says, and clients put it there once more. */
+class RpcError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
 }
 
 /** Errors as the protocol has them. What is not ours is logged, and shown without its words. */
@@ -86,10 +116,10 @@ async function protect<T>({ logger, from: { request_id } }: McpCaller, work: () 
   try {
     return await work();
   } catch (error) {
-    if (error instanceof McpError) throw error;
-    if (error instanceof SkeinError) throw new McpError(CODES[error.kind], error.message);
+    if (error instanceof RpcError) throw error;
+    if (error instanceof SkeinError) throw new RpcError(CODES[error.kind], error.message);
     logger.error({ err: error, request_id }, "an MCP request failed");
-    throw new McpError(ErrorCode.InternalError, "Internal error");
+    throw new RpcError(ErrorCode.InternalError, "Internal error");
   }
 }
 
@@ -133,7 +163,7 @@ const cursorOf = ({ assistant: { created_at, assistant_id } }: NamedTool): strin
 /** Where the list goes on. The tool that the cursor names may be gone; those behind it are still behind it. */
 function after(named: readonly NamedTool[], cursor: string): number {
   const place = placeIn(cursor);
-  if (place === undefined) throw new McpError(ErrorCode.InvalidParams, "cursor: not one that this server gave");
+  if (place === undefined) throw new RpcError(ErrorCode.InvalidParams, "cursor: not one that this server gave");
   const index = named.findIndex(
     ({ assistant: { created_at, assistant_id } }) =>
       created_at > place.created_at || (created_at === place.created_at && assistant_id > place.assistant_id),
@@ -167,12 +197,12 @@ async function schemasOf(
 
 async function callTool(caller: McpCaller, params: CallParams, call: Call): Promise<CallToolResult> {
   const tool = (await allTools(caller)).find(({ name }) => name === params.name);
-  if (tool === undefined) throw new McpError(ErrorCode.InvalidParams, `Unknown tool: ${params.name}`);
+  if (tool === undefined) throw new RpcError(ErrorCode.InvalidParams, `Unknown tool: ${params.name}`);
   const { input_schema } = await schemasOf(caller, tool);
   const given = params.arguments ?? {};
   const problem = problemOf(input_schema, given);
   if (problem !== undefined)
-    throw new McpError(ErrorCode.InvalidParams, `Invalid arguments for tool ${tool.name}: ${problem}`);
+    throw new RpcError(ErrorCode.InvalidParams, `Invalid arguments for tool ${tool.name}: ${problem}`);
   const request = RunCreateStateless.parse({
     assistant_id: tool.assistant.assistant_id,
     input: inputOf(input_schema, given),

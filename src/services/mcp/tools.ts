@@ -3,8 +3,7 @@ import type { CallToolResult, Tool } from "@modelcontextprotocol/sdk/types.js";
 import type { Assistant } from "../../schemas/assistants.ts";
 import { publicText } from "../public-text.ts";
 import { answerOf, isObject, messagesOf, type RunOutcome, textOf } from "../run-output.ts";
-
-export type Schema = Readonly<Record<string, unknown>>;
+import { portable, type Schema } from "./portable.ts";
 
 /** What names and places of tools depend on. */
 export type Named = Pick<Assistant, "assistant_id" | "name" | "graph_id" | "description" | "created_at">;
@@ -72,30 +71,23 @@ const SIMPLE_MESSAGES = {
 
 /** A graph whose input is no object takes it as the argument `input`. */
 export function inputSchemaOf(schema: Schema | null | undefined): Schema {
-  if (!takesObject(schema))
-    return { type: "object", properties: { input: withoutDialect(schema ?? {}) }, required: ["input"] };
-  return withMessages(withoutDialect(schema), SIMPLE_MESSAGES);
+  if (takesObject(schema)) return withMessages(portable(schema), SIMPLE_MESSAGES);
+  return {
+    type: "object",
+    properties: { input: portable(schema ?? {}, "#/properties/input") },
+    required: ["input"],
+  };
 }
 
 /** Undefined when nothing is known of it. A graph need not write every channel, so nothing is required. */
 export function outputSchemaOf(schema: Schema | null | undefined): Schema | undefined {
   if (!takesObject(schema) || !isObject(schema.properties) || Object.keys(schema.properties).length === 0)
     return undefined;
-  const { required: _, additionalProperties: __, ...rest } = withoutDialect(schema);
+  const { required: _, additionalProperties: __, ...rest } = portable(schema);
   return withMessages(rest, { type: "array", items: { type: "object" } });
 }
 
 const takesObject = (schema: Schema | null | undefined): schema is Schema => schema?.type === "object";
-
-/** Zod writes it into each property of a state. */
-function withoutDialect({ $schema: _, ...schema }: Schema): Schema {
-  if (!isObject(schema.properties)) return schema;
-  const properties = Object.entries(schema.properties).map(([name, property]) => [
-    name,
-    isObject(property) ? withoutDialect(property) : property,
-  ]);
-  return { ...schema, properties: Object.fromEntries(properties) };
-}
 
 function withMessages(schema: Schema, messages: Schema): Schema {
   if (!isObject(schema.properties)) return schema;

@@ -47,9 +47,13 @@ export const CLOSE = {
 } as const satisfies Record<string, readonly [number, string]>;
 
 const MOST_SUBSCRIPTIONS = 64;
+/** Commands whose answers the network has not taken. */
 const MOST_UNANSWERED = 256;
-/** Of a longer replay it is not said how long it is: it is not kept in memory. */
+/** Of those, so many are carried out at a time: an answer may be a whole state, and a client need not read it. */
+const MOST_AT_WORK = 16;
+/** So much of a replay is kept in memory to say how long it is; of a longer one a subscription does not say it. */
 const MOST_COUNTED = 1000;
+const MOST_KEPT_CHARACTERS = 1 << 20;
 /** Frames in one turn of the connection. */
 const BATCH = 256;
 
@@ -57,8 +61,9 @@ const BATCH = 256;
 interface Beginning {
   readonly given: readonly (readonly [id: string, filter: FilterRequest])[];
   readonly since: number | null;
-  readonly mostCounted: number;
-  /** `replayed_events` is left out when there are more than are counted. */
+  /** Whether the length of the replay must be said, however long it is. */
+  readonly mustCount: boolean;
+  /** `replayed_events` is left out of a long one that need not be counted. */
   readonly answer: (replay: { readonly replayed_events?: number; readonly gap?: Gap }, through: number) => void;
 }
 
@@ -87,6 +92,8 @@ export class Session implements ProtocolSession {
   readonly #steps: (() => Promise<void>)[] = [];
   #count = 0;
   #unanswered = 0;
+  readonly #commands: ProtocolCommand[] = [];
+  #atWork = 0;
   #writing: Promise<void> = Promise.resolve();
   #working = false;
   #frames: AsyncGenerator<readonly ProtocolFrame[], void> | undefined;
@@ -105,24 +112,39 @@ export class Session implements ProtocolSession {
       return;
     }
     const command = read(text);
-    if (command.type === "error") this.#answer(command);
+    if (command.type === "error") void this.#answer(command);
     else if (command.method === "subscription.subscribe") this.#step(command, () => this.#subscribe(command));
     else if (command.method === "subscription.unsubscribe") this.#step(command, () => this.#unsubscribe(command));
     else if (command.method === "subscription.reconnect") this.#step(command, () => this.#reconnect(command));
     else {
-      this.#options.command(command).then(
-        (response) => this.#answer(response),
-        (error: unknown) => this.#fail(error),
-      );
+      this.#commands.push(command);
+      this.#carryOut();
     }
   }
 
   closed(): void {
     this.#gone.abort();
+    this.#commands.length = 0;
     this.#bell.ring();
   }
 
   /* ------------------------------------------------------------------------------ commands */
+
+  /** Begins with commands that wait, as many as may be. */
+  #carryOut(): void {
+    if (this.#atWork >= MOST_AT_WORK) return;
+    const command = this.#commands.shift();
+    if (command === undefined) return;
+    this.#atWork += 1;
+    this.#options
+      .command(command)
+      .then((response) => this.#answer(response))
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => {
+        this.#atWork -= 1;
+        this.#carryOut();
+      });
+  }
 
   async #subscribe({ id, params }: ProtocolCommand): Promise<void> {
     const asked = EventStreamRequest.safeParse(params ?? {}, { reportInput: true });
@@ -137,7 +159,7 @@ export class Session implements ProtocolSession {
     await this.#begin({
       given: [[subscription_id, filter]],
       since: since ?? null,
-      mostCounted: MOST_COUNTED,
+      mustCount: false,
       answer: (replay, through) => this.#succeed(id, { subscription_id, ...replay }, through),
     });
   }
@@ -172,7 +194,7 @@ export class Session implements ProtocolSession {
     const begun: Beginning = {
       given: known,
       since: since ?? null,
-      mostCounted: Number.POSITIVE_INFINITY,
+      mustCount: true,
       answer: ({ replayed_events, gap }, through) => {
         const restored = known.length === given.length && since !== undefined && gap === undefined;
         const result = { restored, missed_events: replayed_events, current_namespaces: namespacesOf(tree), gap };
@@ -183,7 +205,7 @@ export class Session implements ProtocolSession {
   }
 
   /** Answers, then sends what is there for these subscriptions, then lets them join. */
-  async #begin({ given, since, mostCounted, answer }: Beginning): Promise<void> {
+  async #begin({ given, since, mustCount, answer }: Beginning): Promise<void> {
     await this.#options.opened();
     const through = Math.max(await this.#options.applied(), this.#position);
     const joining = given.map(
@@ -191,18 +213,23 @@ export class Session implements ProtocolSession {
     );
     const wants = (name: string): boolean => joining.some(([, subscription]) => subscription.wants(name));
     const { signal } = this.#gone;
-    const replay = this.#options.follow({ wants, since, through, signal });
+    const past = { wants, since, through, signal };
+    const replay = this.#options.follow(past);
     const first: ProtocolFrame[] = [];
     let isWhole = false;
-    while (!isWhole && first.length <= mostCounted) {
+    for (let kept = 0; !isWhole && first.length <= MOST_COUNTED && kept <= MOST_KEPT_CHARACTERS; ) {
       const step = await replay.next();
       if (step.done === true) isWhole = true;
-      else first.push(...step.value);
+      else {
+        first.push(...step.value);
+        kept += step.value.reduce((sum, { params }) => sum + params.length, 0);
+      }
     }
     const gap = first.find(({ method }) => method === GAP);
     const told = gap === undefined ? {} : { gap: (JSON.parse(gap.params) as { readonly data: Gap }).data };
-    const events = first.length - (gap === undefined ? 0 : 1);
-    answer({ ...(isWhole ? { replayed_events: events } : {}), ...told }, through);
+    const frames = isWhole ? first.length : mustCount ? await lengthOf(this.#options.follow(past)) : undefined;
+    const length = frames === undefined ? {} : { replayed_events: frames - (gap === undefined ? 0 : 1) };
+    answer({ ...length, ...told }, through);
     for (const [id, subscription] of joining) this.#subscriptions.set(id, subscription);
     await this.#send(first);
     if (!isWhole) for await (const frames of replay) await this.#send(frames);
@@ -280,18 +307,19 @@ export class Session implements ProtocolSession {
     if (tooSlow) this.#close(CLOSE.slow);
   }
 
-  #answer(response: ProtocolResponse): void {
+  /** Resolves when the connection has taken it; never rejects. */
+  async #answer(response: ProtocolResponse): Promise<void> {
+    await this.#write([JSON.stringify(response)]).catch((error: unknown) => this.#fail(error));
     this.#unanswered -= 1;
-    this.#write([JSON.stringify(response)]).catch((error: unknown) => this.#fail(error));
   }
 
   #succeed(id: number, result: Readonly<Record<string, unknown>>, applied_through_seq: number): void {
     const { thread_id } = this.#options;
-    this.#answer({ type: "success", id, result: { ...result }, meta: { thread_id, applied_through_seq } });
+    void this.#answer({ type: "success", id, result: { ...result }, meta: { thread_id, applied_through_seq } });
   }
 
   #refuse(id: number, error: ErrorCode, message: string): void {
-    this.#answer({ type: "error", id, error, message, meta: { thread_id: this.#options.thread_id } });
+    void this.#answer({ type: "error", id, error, message, meta: { thread_id: this.#options.thread_id } });
   }
 
   /** One after the other; resolves when the connection has taken it. */
@@ -316,6 +344,12 @@ export class Session implements ProtocolSession {
 }
 
 const isForbidden = (error: unknown): error is SkeinError => error instanceof SkeinError && error.kind === "forbidden";
+
+async function lengthOf(replay: AsyncIterable<readonly ProtocolFrame[]>): Promise<number> {
+  let length = 0;
+  for await (const frames of replay) length += frames.length;
+  return length;
+}
 
 /** A frame of text as the command it is, or as the answer to one that is none. */
 function read(text: string): (ProtocolCommand & { readonly type?: undefined }) | ReturnType<typeof malformed> {

@@ -11,11 +11,17 @@ import { readable } from "./visible.ts";
 type Row = Selectable<Database["assistants"]>;
 type VersionRow = Selectable<Database["assistant_versions"]>;
 
+const LARGE = ["config", "context", "metadata"] as const;
+type Large = (typeof LARGE)[number];
+const SMALL = ["assistant_id", "graph_id", "name", "description", "version", "created_at", "updated_at"] as const;
+type Read = Omit<Row, Large | "name_folded"> & Partial<Row>;
+
 /** What to search for among what may be seen; `visible` null or absent: all. */
 export type VisibleAssistants = AssistantFilter & { readonly visible?: MetadataFilter | null };
 
 /** What to search for, and which part of it to return. Limit 10, newest first, when the caller does not say. */
-export type AssistantQuery = VisibleAssistants & Pick<AssistantSearch, "limit" | "offset" | "sort_by" | "sort_order">;
+export type AssistantQuery = VisibleAssistants &
+  Pick<AssistantSearch, "limit" | "offset" | "sort_by" | "sort_order" | "select">;
 
 export interface VersionQuery {
   readonly metadata: Readonly<Record<string, unknown>>;
@@ -168,12 +174,16 @@ export async function listDefaults(db: Tx): Promise<AssistantRecord[]> {
   return rows.map(toRecord);
 }
 
-/** One page of the assistants that match. Those made in the same millisecond keep the order of their ids, as time has it. */
+/**
+ * One page of the assistants that match. Those made in the same millisecond keep the order of their ids, as time has it. What is large
+ * is empty when it was not selected: prompts of a thousand assistants are read for nobody.
+ */
 export async function search(db: Tx, query: AssistantQuery): Promise<AssistantRecord[]> {
   const order = query.sort_order ?? "desc";
   const rows = await db
     .selectFrom("assistants")
-    .selectAll()
+    .select(SMALL)
+    .select(LARGE.filter((column) => query.select?.includes(column) ?? true))
     .where((eb) => matching(eb, query))
     .orderBy(query.sort_by ?? "created_at", order)
     .orderBy("assistant_id", order)
@@ -211,12 +221,12 @@ const toRow = (record: AssistantRecord): Row => ({
   name_folded: foldCase(record.name),
 });
 
-const toRecord = ({ name_folded: _, ...row }: Row): AssistantRecord => ({ ...row, ...parsed(row) });
+const toRecord = ({ name_folded: _, ...row }: Read): AssistantRecord => ({ ...row, ...parsed(row) });
 
 const toVersion = (row: VersionRow): AssistantVersionRecord => ({ ...row, ...parsed(row) });
 
-const parsed = (row: Pick<Row, "config" | "context" | "metadata">) => ({
-  config: JSON.parse(row.config) as Record<string, unknown>,
-  context: JSON.parse(row.context) as Record<string, unknown>,
-  metadata: JSON.parse(row.metadata) as Record<string, unknown>,
+const parsed = ({ config = "{}", context = "{}", metadata = "{}" }: Partial<Pick<Row, Large>>) => ({
+  config: JSON.parse(config) as Record<string, unknown>,
+  context: JSON.parse(context) as Record<string, unknown>,
+  metadata: JSON.parse(metadata) as Record<string, unknown>,
 });

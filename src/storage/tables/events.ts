@@ -13,11 +13,11 @@ export async function open(tx: Tx, run_id: string, thread_id: string, place = 0)
   await openLog(tx, [{ run_id, thread_id, ended_at: null, place }]);
 }
 
-const appendChunk = insertRows("event_chunks", ["run_id", "first", "last", "events"]);
+const appendChunks = insertRows("event_chunks", ["run_id", "first", "last", "events"]);
 
-/** Adds a chunk. Throws when a chunk that starts with the same event is there. */
-export async function append(tx: Tx, chunk: EventChunk): Promise<void> {
-  await appendChunk(tx, [chunk]);
+/** Adds chunks. Throws when a chunk that starts with the same event is there. */
+export async function append(tx: Tx, chunks: readonly EventChunk[]): Promise<void> {
+  await appendChunks(tx, chunks);
 }
 
 interface Page {
@@ -108,12 +108,14 @@ export async function removeOfThread(tx: Tx, thread_id: string): Promise<void> {
   }
 }
 
-/** Deletes the logs that ended before; returns how many. */
+/** Deletes the logs that ended before, and notes at their runs how far they went; returns how many. */
 export async function sweep(tx: Tx, ended_before: number): Promise<number> {
-  await tx
-    .deleteFrom("event_chunks")
-    .where("run_id", "in", (eb) => eb.selectFrom("event_logs").select("run_id").where("ended_at", "<", ended_before))
-    .execute();
+  const over = tx.selectFrom("event_logs").select("run_id").where("ended_at", "<", ended_before);
+  // The end of a run has the number behind its last event.
+  const told_to = sql<number>`(select log.place + 1 + coalesce((select max(chunk.last) from event_chunks as chunk
+    where chunk.run_id = log.run_id), -1) from event_logs as log where log.run_id = runs.run_id)`;
+  await tx.updateTable("runs").set({ told_to }).where("run_id", "in", over).execute();
+  await tx.deleteFrom("event_chunks").where("run_id", "in", over).execute();
   const result = await tx.deleteFrom("event_logs").where("ended_at", "<", ended_before).executeTakeFirst();
   return Number(result.numDeletedRows);
 }

@@ -27,7 +27,7 @@ import { prepared } from "../prepared.ts";
 import type { NewRun, RunRecord, Tx } from "../storage.ts";
 import { onThread } from "./visible.ts";
 
-type Row = Omit<Selectable<Database["runs"]>, "behind">;
+type Row = Omit<Selectable<Database["runs"]>, "behind" | "told_to">;
 
 const COLUMNS = [
   "run_id",
@@ -227,28 +227,33 @@ export interface AssistantPage {
   readonly thread_id: string | null;
   readonly statuses: readonly RunStatus[];
   readonly updated_since: number | null;
-  /** Only runs made before the one with this number; null for all. */
-  readonly before: number | null;
+  /** Only runs behind this one in the list; null for all. */
+  readonly before: Pick<RunRecord, "updated_at" | "seq"> | null;
   readonly limit: number;
   /** Only on threads that pass; null or absent: on all. */
   readonly visible?: MetadataFilter | null;
 }
 
-/** Runs of an assistant, newest first. Walks the runs, or those of the thread, until there are enough. */
+/** Runs of an assistant, those that changed last first. Walks the runs, or those of the thread. */
 export async function listOfAssistant(db: Tx, page: AssistantPage): Promise<RunRecord[]> {
-  const rows = await ofAssistant(db, page).select(ROW).orderBy("seq", "desc").limit(page.limit).execute();
+  const rows = await ofAssistant(db, page)
+    .select(ROW)
+    .orderBy("updated_at", "desc")
+    .orderBy("seq", "desc")
+    .limit(page.limit)
+    .execute();
   return rows.map(toRecord);
 }
 
-/** How many there are, whatever the page. Walks them all. */
-export async function countOfAssistant(db: Tx, page: AssistantPage): Promise<number> {
-  const { total } = await ofAssistant(db, { ...page, before: null })
+/** How many there are. Walks them all. */
+export async function countOfAssistant(db: Tx, filter: Omit<AssistantPage, "before" | "limit">): Promise<number> {
+  const { total } = await ofAssistant(db, { ...filter, before: null })
     .select((eb) => eb.fn.countAll<number>().as("total"))
     .executeTakeFirstOrThrow();
   return Number(total);
 }
 
-function ofAssistant(db: Tx, page: AssistantPage) {
+function ofAssistant(db: Tx, page: Omit<AssistantPage, "limit">) {
   const { assistant_id, thread_id, statuses, updated_since, before, visible } = page;
   return db
     .selectFrom("runs")
@@ -256,7 +261,14 @@ function ofAssistant(db: Tx, page: AssistantPage) {
     .where("status", "in", statuses)
     .$if(thread_id !== null, (query) => query.where("thread_id", "=", thread_id))
     .$if(updated_since !== null, (query) => query.where("updated_at", ">=", updated_since))
-    .$if(before !== null, (query) => query.where("seq", "<", before))
+    .$if(before !== null, (query) =>
+      query.where((eb) =>
+        eb.or([
+          eb("updated_at", "<", before?.updated_at ?? 0),
+          eb.and([eb("updated_at", "=", before?.updated_at ?? 0), eb("seq", "<", before?.seq ?? 0)]),
+        ]),
+      ),
+    )
     .where((eb) => eb.and(seen(visible)));
 }
 
@@ -665,6 +677,8 @@ export async function begunOfThread(db: Tx, thread_id: string, from: number | nu
 export type EndedRun = Pick<RunRecord, "run_id" | "checkpoint_id"> & {
   readonly started_at: number;
   readonly ended_at: number;
+  /** The number on its thread of its last event, once its events have been swept. */
+  readonly told_to: number | null;
 };
 
 /** Runs of the thread that have begun, and ended after a time (null: ever), newest first. */
@@ -675,7 +689,7 @@ export async function endedOfThread(
 ): Promise<EndedRun[]> {
   return db
     .selectFrom("runs")
-    .select(["run_id", "checkpoint_id", "started_at", "ended_at"])
+    .select(["run_id", "checkpoint_id", "started_at", "ended_at", "told_to"])
     .where("thread_id", "=", thread_id)
     .where("started_at", "is not", null)
     .where("ended_at", "is not", null)
@@ -756,10 +770,15 @@ export async function newest(db: Tx): Promise<number> {
 }
 
 /** Changes what the run was asked to do, and nothing of how far it is. */
-export async function setKwargs(tx: Tx, run_id: string, kwargs: RunRecord["kwargs"]): Promise<void> {
+export async function setKwargs(
+  tx: Tx,
+  run_id: string,
+  kwargs: RunRecord["kwargs"],
+  updated_at?: number,
+): Promise<void> {
   await tx
     .updateTable("runs")
-    .set({ kwargs: JSON.stringify(kwargs) })
+    .set({ kwargs: JSON.stringify(kwargs), ...(updated_at === undefined ? {} : { updated_at }) })
     .where("run_id", "=", run_id)
     .execute();
 }

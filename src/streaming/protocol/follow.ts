@@ -163,7 +163,7 @@ class Reader {
     const after = isPlain ? -1 : indexAfter(place, this.position);
     yield* this.#events(log, after, isPlain ? (facts?.graph_id ?? "") : null);
     if (this.#options.signal.aborted || this.position >= this.#through) return;
-    const index = log.next;
+    const index = endIndex(log);
     // Nothing of it is kept: that it ended is no news.
     if (index <= 0 && facts?.isProtocol !== true) return;
     const last = await once(over, log, this.#options.facts);
@@ -187,6 +187,7 @@ class Reader {
           this.position = Math.max(this.position, seqOf(place, after));
           if (this.position >= this.#through) return;
         }
+        if (log.lacksEvents) yield [this.gap({ resumes_at: seqOf(place, endIndex(log)), reason: "expired" })];
         return;
       } catch (error) {
         if (!isLost(error) || !mayRetry) throw error;
@@ -221,5 +222,8 @@ class Reader {
     if (fresh.length > 0) yield fresh;
   }
 }
+
+/** The root's end is behind the last event, and behind what says that others are lost. */
+const endIndex = ({ next, lacksEvents }: RunLog): number => (lacksEvents ? next + 1 : next);
 
 const isLost = (error: unknown): boolean => error instanceof SkeinError && error.kind === "unavailable";

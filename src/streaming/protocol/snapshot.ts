@@ -8,6 +8,8 @@ export interface EndedRun {
   readonly run_id: string;
   readonly started_at: number;
   readonly ended_at: number;
+  /** Number of its last event; null where that is not known. */
+  readonly told_to: number | null;
 }
 
 /** How a stream of a thread's events begins. */
@@ -34,7 +36,9 @@ export function openingOf(
       return kept.has(newest.run_id) ? null : { resumes_at: newest.started_at * 1000, isGap: false };
     return created_at === null || kept.size > 0 ? null : { resumes_at: created_at * 1000, isGap: false };
   }
-  const missing = ended.find(({ run_id, ended_at }) => ended_at * 1000 > since && !kept.has(run_id));
+  const missing = ended.find(
+    ({ run_id, ended_at, told_to }) => (told_to ?? ended_at * 1000) > since && !kept.has(run_id),
+  );
   if (missing === undefined) return null;
   // The gap itself has a number before that, and greater than what the reader has.
   return { resumes_at: Math.max(missing.started_at * 1000, since + 2), isGap: true };

@@ -1,10 +1,12 @@
 /** Pages in a real browser: Chromium of the machine, and a server of its own so that every call is cross-origin. */
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { build, type Plugin } from "esbuild";
+import { compile, compileModule } from "svelte/compiler";
 
 /** Chromium of the distribution, or where `CHROMIUM` says. */
 export const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
@@ -14,13 +16,16 @@ export const chromiumMissing = (): string | undefined =>
   existsSync(CHROMIUM) ? undefined : `no ${CHROMIUM}; apt-get install chromium, or name another with CHROMIUM`;
 
 const PAGE = fileURLToPath(new URL("./page.jsx", import.meta.url));
+const SVELTE_PAGE = fileURLToPath(new URL("./page.svelte.js", import.meta.url));
 const html = (name: string): string =>
   `<!doctype html><title>${name}</title><div id="root"></div><script type="module" src="/${name}.js"></script>`;
 
 /** Serves a page once per package that has `useStream`: `/{name}` is the page with `packages[name]`. */
 export async function servePages(packages: Readonly<Record<string, string>>, page = PAGE): Promise<Pages> {
   const bundles = await Promise.all(
-    Object.entries(packages).map(async ([name, path]) => [name, await bundle(path, page)] as const),
+    Object.entries(packages).map(async ([name, path]) => {
+      return [name, await bundle(path, path.endsWith("/svelte") ? SVELTE_PAGE : page)] as const;
+    }),
   );
   const files = new Map<string, [type: string, body: string]>();
   for (const [name, script] of bundles) {
@@ -55,8 +60,22 @@ async function bundle(path: string, page: string): Promise<string> {
     minify: true,
     jsx: "automatic",
     define: { "process.env.NODE_ENV": '"production"' },
+    plugins: [svelte],
     logLevel: "error",
     write: false,
   });
   return outputFiles[0]?.text ?? "";
 }
+
+/** Components, and modules with runes: `@langchain/svelte` is such, for the bundler of whoever uses it. */
+const svelte: Plugin = {
+  name: "svelte",
+  setup({ onLoad }) {
+    onLoad({ filter: /\.svelte(\.js)?$/ }, async ({ path }) => {
+      const source = await readFile(path, "utf8");
+      const options = { filename: path, generate: "client" } as const;
+      const { js } = path.endsWith(".js") ? compileModule(source, options) : compile(source, options);
+      return { contents: js.code, loader: "js" };
+    });
+  },
+};

@@ -22,9 +22,11 @@ function Chat() {
     },
     fetchStateHistory: true,
     reconnectOnMount: query.get("rejoin") !== "no",
+    filterSubagentMessages: query.has("assistant"),
   });
   const send = (checkpoint) => {
-    stream.submit(human(draft), { config, checkpoint });
+    const more = { multitaskStrategy: "enqueue", streamSubgraphs: query.has("assistant") };
+    stream.submit(human(draft), { config, checkpoint, ...more });
     setDraft("");
   };
   return (
@@ -78,15 +80,18 @@ function Message({ message, stream, edit }) {
   );
 }
 
-/** Tools at work, and agents at work for this one. */
+/** Tools at work, and agents at work for this one; each generation has words of its own for them. */
 function Work({ stream }) {
+  const cards = stream.toolCalls.map(({ call, result, state, ...card }) =>
+    call ? { ...call, output: result?.content, status: state } : card,
+  );
   return (
     <aside>
-      {onceEach(stream.toolCalls).map(({ id, name, args, output, status }) => (
+      {onceEach(cards).map(({ id, name, args, output, status }) => (
         <pre key={id}>{`${name} ${JSON.stringify(args)} ${status}: ${JSON.stringify(output)}`}</pre>
       ))}
-      {[...stream.subagents.values()].map(({ id, name, status }) => (
-        <strong key={id}>{`${name} ${status}`}</strong>
+      {[...stream.subagents.values()].map(({ id, name, toolCall, status }) => (
+        <strong key={id}>{`${name ?? toolCall.args.subagent_type} ${status}`}</strong>
       ))}
     </aside>
   );

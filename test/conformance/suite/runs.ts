@@ -132,6 +132,15 @@ behaviour("runs.create.metadata-reaches-graph", async ({ api }) => {
   expect(seen.tags).toEqual(expect.arrayContaining(["t"]));
 });
 
+behaviour("runs.create.request-id", async ({ api }) => {
+  const thread_id = await api.thread();
+  const headers = { "x-request-id": "my-request.2", "content-type": "application/json" };
+  const body = JSON.stringify({ assistant_id: "plain", input: {} });
+  const run = (await api.http.post(`/threads/${thread_id}/runs`, body, { headers })).body;
+  expect(run.metadata).toMatchObject({ langgraph_request_id: "my-request.2" });
+  expect(run.kwargs.config.configurable).toMatchObject({ langgraph_request_id: "my-request.2" });
+});
+
 behaviour("runs.create.headers-stay-out", async ({ api }) => {
   const answer = await api.http.post(
     "/runs/wait",

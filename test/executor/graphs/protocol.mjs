@@ -59,6 +59,16 @@ export const reasons = talking(
     piece({ usage_metadata: { input_tokens: 3, output_tokens: 2, total_tokens: 5 } }),
   ]),
 );
+/** Counts its calls from 0, as most do, behind text that is no block. */
+export const speaksThenCalls = talking(
+  new ChunkModel(() => [
+    piece({ content: "Let me " }),
+    piece({ content: "see." }),
+    piece({ tool_call_chunks: [{ index: 0, id: "c", name: "f", args: "", type: "tool_call_chunk" }] }),
+    piece({ tool_call_chunks: [{ index: 0, args: '{"a":1}', type: "tool_call_chunk" }] }),
+    piece({ tool_call_chunks: [{ index: 1, id: "d", name: "g", args: "{}", type: "tool_call_chunk" }] }),
+  ]),
+);
 export const modelFails = talking(
   new ChunkModel(() => [piece({ content: "par" }), piece({ content: "t" })], new Error("model exploded")),
 );

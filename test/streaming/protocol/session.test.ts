@@ -93,6 +93,55 @@ test("a client that reads nothing holds one batch, whatever is written", async (
   ).toEqual(Array.from({ length: 200 }, (_, n) => n));
 });
 
+test("a client that reads no answers has few commands carried out, and is closed when it goes on", async () => {
+  let carriedOut = 0;
+  const { session, held, state, closed, frames } = connect(new Thread(), {
+    command: ({ id }) => {
+      carriedOut += 1;
+      return Promise.resolve({ type: "success", id, result: {} });
+    },
+  });
+  state.isDeaf = true;
+  for (let id = 0; id < 256; id += 1) {
+    session.receive(JSON.stringify({ id, method: "state.get" }));
+    await new Promise(setImmediate);
+  }
+  expect(carriedOut).toBe(16);
+  expect(held.length).toBe(1);
+  state.isDeaf = false;
+  held[0]?.();
+  await eventually(() => frames().length === 256);
+  expect(frames().map(({ id }) => id)).toEqual(Array.from({ length: 256 }, (_, id) => id));
+  expect(closed).toEqual([]);
+  state.isDeaf = true;
+  for (let id = 0; id < 257; id += 1) session.receive("no command");
+  await eventually(() => closed.length > 0);
+  expect(closed).toEqual([[4429, expect.any(String)]]);
+});
+
+test("a long replay is counted without being kept", async () => {
+  const count = 1200;
+  let open = 0;
+  let most = 0;
+  const { session, frames } = connect(new Thread(), {
+    follow: async function* ({ through }) {
+      if (through === undefined) return;
+      open += 1;
+      most = Math.max(most, open);
+      for (let seq = 0; seq < count; seq += 1) {
+        yield [{ seq, event_id: `0-${seq}`, method: "values", name: "@values", params: "{}" }];
+      }
+      open -= 1;
+    },
+  });
+  const params = { run_id: "run", subscriptions: [] };
+  session.receive(JSON.stringify({ id: 1, method: "subscription.reconnect", params }));
+  await eventually(() => frames().length === 1 + count);
+  expect(frames()[0].result.missed_events).toBe(count);
+  // The replay that is sent waits while another is counted.
+  expect(most).toBe(2);
+});
+
 test("one that is too slow is told, and closed so that it comes again", async () => {
   const slow: ProtocolFrame = gapFrame({ after: 1, resumes_at: 5, reason: "slow" }, 1);
   const { subscribe, frames, closed } = connect(new Thread(), {
