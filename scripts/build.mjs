@@ -1,13 +1,15 @@
 /**
- * Builds `dist` from `src`: one file for the main thread, one for the executor threads, and the assets they read.
+ * Builds `dist` from `src`: one file for the command line, one for programs that the server is a part of, one for the executor threads, and
+ * the assets they read.
  *
  * Bundled, because starting is mostly loading: the server and its packages are some 630 modules, and reading them
  * one by one made `skein --help` wait 0.9 s on a slow machine instead of 0.4 s.
  * Types are not checked here; `npm run typecheck` does that.
  */
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { build } from "esbuild";
+import ts from "typescript-5";
 import { BUILD_STAMP, ROOT, sourcesHash, writeStamp } from "./fingerprints.mjs";
 
 const SRC = join(ROOT, "src");
@@ -16,7 +18,7 @@ const DIST = join(ROOT, "dist");
 const FRESH = join(ROOT, `.dist-${process.pid}`);
 
 /** Each becomes a file of the same name in dist, and holds all it imports. */
-const ENTRIES = ["cli.ts", "executor/main.ts", "graphs/child.ts", "ui/child.ts"];
+const ENTRIES = ["cli.ts", "index.ts", "executor/main.ts", "graphs/child.ts", "ui/child.ts"];
 
 /** Packages that find files of their own at run time (native code, worker threads, compilers), that the project brings, or few need. */
 const EXTERNAL = [
@@ -36,11 +38,14 @@ const EXTERNAL = [
 const BANNER =
   'import { createRequire as skeinCreateRequire } from "node:module"; const require = skeinCreateRequire(import.meta.url);';
 
+const HOST = { getCurrentDirectory: () => SRC, getCanonicalFileName: (name) => name, getNewLine: () => "\n" };
+
 const started = performance.now();
 const hash = sourcesHash();
 try {
   await Promise.all(ENTRIES.map(bundle));
   for (const asset of assets()) copyAsset(asset);
+  declare("index.ts");
   chmodSync(join(FRESH, "cli.js"), 0o755);
   rmSync(DIST, { recursive: true, force: true });
   renameSync(FRESH, DIST);
@@ -70,6 +75,17 @@ function bundle(entry) {
     external: EXTERNAL,
     plugins: [ownUrls(entry)],
   });
+}
+
+/** Types of what the package exports. The file must say them whole: nothing but it is read. */
+function declare(entry) {
+  const { outputText, diagnostics = [] } = ts.transpileDeclaration(readFileSync(join(SRC, entry), "utf8"), {
+    fileName: entry,
+    compilerOptions: { isolatedDeclarations: true, removeComments: false },
+    reportDiagnostics: true,
+  });
+  if (diagnostics.length > 0) throw new Error(ts.formatDiagnostics(diagnostics, HOST));
+  writeFileSync(join(FRESH, entry.replace(/\.ts$/, ".d.ts")), outputText);
 }
 
 /** Files of src that are neither code nor notes for people: whatever the code reads at run time. */

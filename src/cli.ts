@@ -215,6 +215,7 @@ async function watch(
       try {
         const loaded = await server.reload(loadProject(flags.config ?? ".", process.env));
         logger.info(`reloaded ${loaded.map(({ graph_id }) => graph_id).join(", ")} (${files.join(", ")} changed)`);
+        if (project.http.app !== null) logger.info("http.app is as it was at the start: restart to change it");
       } catch (error) {
         logger.error(`not reloaded, the code before keeps serving: ${textOf(error)}`);
       }

@@ -8,14 +8,14 @@ import { availableParallelism } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { parse as parseEnv } from "dotenv";
 import { z } from "zod";
+import { ConfigError } from "./config/error.ts";
+import { type CorsSettings, corsFor, HttpBlock, type HttpBlockSettings, httpSettings } from "./config/http.ts";
+import { exportAt } from "./config/module.ts";
 import type { GraphSpec, StoreIndexSpec } from "./executor/protocol.ts";
 import { type RedisPlace, redisPlace } from "./redis-uri.ts";
 import { MAX_TTL_MINUTES } from "./schemas/limits.ts";
 
-/** A setting is wrong: the server says which and does not start. */
-export class ConfigError extends Error {
-  override readonly name = "ConfigError";
-}
+export { ConfigError };
 
 export type Env = Readonly<Record<string, string | undefined>>;
 
@@ -70,14 +70,6 @@ export interface UiComponents {
   readonly namespace: string;
   /** Its default export is an object of components by name. */
   readonly file: string;
-}
-
-/** The `http` block of langgraph.json. */
-export interface HttpBlockSettings {
-  /** False with `disable_mcp`. */
-  readonly mcp: boolean;
-  /** False with `disable_a2a`. */
-  readonly a2a: boolean;
 }
 
 /** The `store` block of langgraph.json. */
@@ -213,7 +205,7 @@ export interface Settings {
   /** Null: data is stored as it is. */
   readonly encryption: EncryptionSettings | null;
   readonly maxBodyBytes: number;
-  readonly corsOrigins: readonly string[];
+  readonly cors: CorsSettings;
   readonly logLevel: string;
   /** Null: there is no OpenTelemetry. */
   readonly telemetry: TelemetrySettings | null;
@@ -321,14 +313,7 @@ const ProjectFile = z.looseObject({
         .nullish(),
     })
     .nullish(),
-  http: z
-    .looseObject({
-      disable_webhooks: z.boolean().nullish(),
-      disable_mcp: z.boolean().nullish(),
-      disable_a2a: z.boolean().nullish(),
-      disable_ui: z.boolean().nullish(),
-    })
-    .nullish(),
+  http: HttpBlock.nullish(),
   ui: z.record(z.string().min(1), z.string()).nullish(),
   ui_config: z.looseObject({ shared: z.array(z.string().min(1)).nullish() }).nullish(),
   webhooks: WebhooksBlock.nullish(),
@@ -350,7 +335,7 @@ export function loadProject(path: string, processEnv: Env): Project {
     graphs: Object.entries(content.graphs).map(([id, entry]) => graphSpec(dir, id, entry)),
     env,
     webhooks: webhookSettings(content, env),
-    http: { mcp: content.http?.disable_mcp !== true, a2a: content.http?.disable_a2a !== true },
+    http: httpSettings(dir, content.http, env.MOUNT_PREFIX),
     store: storeSettings(dir, content.store),
     threadTtl: threadTtlSettings(content),
     ui: uiSettings(dir, content),
@@ -385,16 +370,6 @@ function parsedAs<T>(schema: z.ZodType<T>, json: unknown, source: string): T {
 function graphSpec(dir: string, graph_id: string, entry: z.infer<typeof GraphEntry>): GraphSpec {
   const { path, description } = typeof entry === "string" ? { path: entry, description: null } : entry;
   return { graph_id, ...exportAt(dir, path, `graph "${graph_id}"`), description: description ?? null };
-}
-
-/** `./file.ts:name` → an export of a module of the project, `default` when none is named. */
-function exportAt(dir: string, path: string, setting: string): { file: string; export_name: string } {
-  const colon = path.lastIndexOf(":");
-  // A Windows drive letter is no export name.
-  const hasExport = colon > 1;
-  const file = resolve(dir, hasExport ? path.slice(0, colon) : path);
-  if (!existsSync(file)) throw new ConfigError(`${setting}: ${file} does not exist`);
-  return { file, export_name: hasExport ? path.slice(colon + 1) : "default" };
 }
 
 function uiSettings(dir: string, { ui, ui_config, http }: ProjectFile): UiSettings {
@@ -724,7 +699,7 @@ export function readSettings(mode: Mode, flags: Flags, project: Project, worker 
     reclaimMs: seconds("SKEIN_RECLAIM_SECS", 30, 86_400),
     encryption: encryptionSettings(env),
     maxBodyBytes: integer(env.HTTP_MAX_REQUEST_BODY_BYTES, "HTTP_MAX_REQUEST_BODY_BYTES", 300 * 1024 * 1024, 1),
-    corsOrigins: (env.CORS_ALLOW_ORIGINS ?? "*").split(",").map((origin) => origin.trim()),
+    cors: project.http.cors ?? corsFor((env.CORS_ALLOW_ORIGINS ?? "*").split(",").map((origin) => origin.trim())),
     logLevel: logLevel(env.LOG_LEVEL),
     telemetry: telemetrySettings(env),
     langsmithProject: langsmithProject(env),

@@ -24,12 +24,14 @@ import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
 import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
-import { type AppOptions, createApp, type Rooms } from "./http/app.ts";
-import { authenticate, type Identify, identifier } from "./http/authenticate.ts";
-import { type Listening, listen } from "./http/listen.ts";
+import type { Custom } from "./http/app.ts";
+import { authenticate, identifier } from "./http/authenticate.ts";
+import { type CustomApp, loadApp } from "./http/custom-app.ts";
+import { Doors, type DoorsOptions } from "./http/doors.ts";
+import { headerChooser } from "./http/headers.ts";
+import { offerInProcess } from "./http/in-process.ts";
 import { PROBES } from "./http/observed.ts";
 import type { Answered } from "./http/types.ts";
-import { createUpgrades, type Upgrades } from "./http/upgrade.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
 import type { AuthUser } from "./schemas/auth.ts";
@@ -64,8 +66,9 @@ import { UiBundles } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
 export interface SkeinServer {
+  /** Where a client on this machine reaches it; the server of a host: where its graphs do. */
   readonly url: string;
-  readonly port: number;
+  readonly doors: Pick<Doors, "fetch" | "handle" | "upgrade" | "listen">;
   /** Where the data lies. */
   readonly location: string;
   readonly graphs: readonly LoadedGraph[];
@@ -93,11 +96,19 @@ const POLL_MS = 5000;
 /** Time for the last answers to reach their clients when the server stops. */
 const CLOSE_GRACE_MS = 1000;
 
-/** Starts a server. Rejects with GraphLoadError, StorageRefused, PortInUseError when it cannot serve. */
-export async function startServer(project: Project, settings: Settings, logger: Logger): Promise<SkeinServer> {
+/** How clients come in: by a port that the server listens on, or by a host that hands their requests on. */
+export type Entrance = "port" | "host";
+
+/** Starts a server. Rejects with GraphLoadError, AppError, StorageRefused, PortInUseError when it cannot serve. */
+export async function startServer(
+  project: Project,
+  settings: Settings,
+  logger: Logger,
+  entrance: Entrance = "port",
+): Promise<SkeinServer> {
   const stack: (() => unknown)[] = [];
   try {
-    return await assemble(project, settings, logger, stack);
+    return await assemble(project, settings, logger, stack, entrance);
   } catch (error) {
     for (const undo of stack.reverse()) await undo();
     throw error;
@@ -109,6 +120,7 @@ async function assemble(
   settings: Settings,
   logger: Logger,
   stack: (() => unknown)[],
+  entrance: Entrance,
 ): Promise<SkeinServer> {
   const onError = (error: unknown, doing: string): void => logger.error({ err: error }, `${doing} failed`);
 
@@ -127,6 +139,15 @@ async function assemble(
   const bundles = new UiBundles();
   const bundling = settings.role === "worker" ? Promise.resolve() : bundles.build(project.ui);
   bundling.catch(() => undefined);
+  let entered: Doors | undefined;
+  const call = async (request: Request): Promise<Response> => {
+    if (entered === undefined) throw new Error("the server has not started yet: call it from lifespan.start on");
+    return entered.call(request);
+  };
+  const withdraw = project.http.app === null ? undefined : offerInProcess(call);
+  stack.push(() => withdraw?.());
+  const customising = customApp(project);
+  customising.catch(() => undefined);
 
   const sealing = sealingOf(settings);
   const database = await openStorage({
@@ -150,7 +171,7 @@ async function assemble(
     runsByStatus: () => database.read((db) => runs.countByStatus(db)),
     executors: () => ({ threads: pool.size, running: pool.running }),
     broker: () => broker.state,
-    eventStreams: () => ({ sse: protocol.readers, websocket: sockets.reduce((sum, { size }) => sum + size, 0) }),
+    eventStreams: () => ({ sse: protocol.readers, websocket: doors.sockets }),
   });
   // Loaded only here, and only when it is asked for.
   const telemetry =
@@ -159,7 +180,6 @@ async function assemble(
       : await (await import("./observability/otel.ts")).startTelemetry(settings.telemetry, metrics.registry, logger);
   stack.push(() => telemetry?.stop());
   const tracing = telemetry?.tracing ?? null;
-  const sockets: Upgrades[] = [];
   const shelf = eventShelf(database, (run_id) => attempts.fenceOf(run_id));
   const logs = new EventLogs({
     shelf,
@@ -376,45 +396,36 @@ async function assemble(
     const level = PROBES.has(route) ? "debug" : "info";
     logger[level]({ ...answered, ms: Math.round(ms * 10) / 10 }, "request");
   };
-  const appOf = (rooms: Rooms) =>
-    createApp({
-      services,
-      authenticate: auth?.authenticate ?? null,
-      servicesFor: auth?.servicesFor ?? null,
-      settings: {
-        maxBodyBytes: settings.maxBodyBytes,
-        version: VERSION,
-        corsOrigins: [...settings.corsOrigins],
-        mode: settings.mode,
-        mcp: project.http.mcp,
-        a2a: project.http.a2a,
-        auth: project.auth?.openapi ?? null,
-      },
-      logger,
-      observe,
-      tracing,
-      rooms,
-    });
-  const upgrades = (): Upgrades => {
-    const made = createUpgrades({
-      protocol,
-      protocolFor: auth && (async (...from) => (await auth.servicesOf(...from)).protocol),
-      corsOrigins: settings.corsOrigins,
+  const custom = await customising;
+  const doors: Doors = new Doors({
+    services,
+    ...(auth ?? {}),
+    settings: {
       maxBodyBytes: settings.maxBodyBytes,
-      logger,
-      observe,
-      tracing,
-    });
-    sockets.push(made);
-    return made;
-  };
+      version: VERSION,
+      cors: settings.cors,
+      mode: settings.mode,
+      disabled: project.http.disabled,
+      mountPrefix: project.http.mountPrefix,
+      configurable: headerChooser(project.http.configurableHeaders),
+      logged: headerChooser(project.http.loggingHeaders),
+      auth: project.auth?.openapi ?? null,
+    },
+    logger,
+    observe,
+    tracing,
+    custom,
+  });
+  entered = doors;
+  stack.push(() => doors.close(0));
+  const lifespan = custom?.app.lifespan;
+  await lifespan?.start();
+  stack.push(() => lifespan && stopLifespan(lifespan, logger));
   const isWorker = settings.role === "worker";
   const at = { host: settings.host, port: settings.port };
-  const listening: Listening = await listen(appOf(isWorker ? "system" : "all"), at, isWorker ? undefined : upgrades());
-  stack.push(() => listening.close(0));
-  // Graphs may call the server they run in; a worker serves them and nobody else.
-  const own = isWorker ? await listen(appOf("all"), { host: "127.0.0.1", port: 0 }, upgrades()) : listening;
-  stack.push(() => own.close(0));
+  const listening = entrance === "host" ? null : await doors.listen(at, isWorker ? "system" : "all");
+  // Graphs may call the server they run in, whoever else may not.
+  const own = listening === null || isWorker ? await doors.listenPrivately(entrance === "host") : listening;
   server_url = own.url;
   pool.listening(server_url);
   let stopWork = (): void => undefined;
@@ -484,8 +495,8 @@ async function assemble(
   stack.push(() => sweeps.stop());
 
   return {
-    url: listening.url,
-    port: listening.port,
+    url: (listening ?? own).url,
+    doors,
     location: database.location,
     get graphs() {
       return graphs;
@@ -506,7 +517,9 @@ async function assemble(
       await scheduler.stop();
       await drain(queue, pool, attempts, settings.shutdownGraceMs, logger);
       // What has ended is answered; followers of a run that was handed back are cut off, so that they come again.
-      await Promise.all([listening.close(CLOSE_GRACE_MS), own === listening ? undefined : own.close(CLOSE_GRACE_MS)]);
+      await doors.close(CLOSE_GRACE_MS);
+      if (lifespan !== undefined) await stopLifespan(lifespan, logger);
+      withdraw?.();
       await webhooks.stop();
       logs.close();
       await broker.close();
@@ -514,6 +527,39 @@ async function assemble(
       await database.close();
     },
   };
+}
+
+/** Modules of the project that run in this thread look for its variables where they always do. */
+function showVariables(project: Project): void {
+  for (const [name, value] of Object.entries(graphEnv(project))) if (value !== undefined) process.env[name] ??= value;
+}
+
+/** The project's own app. */
+async function customApp(project: Project): Promise<Custom | null> {
+  const { app } = project.http;
+  if (app === null) return null;
+  showVariables(project);
+  return { app: await loadApp(app, project.dir), order: app.order, authenticated: app.authenticated };
+}
+
+/** Time for the project's own stop; what it does not do in time is left undone. */
+const LIFESPAN_STOP_MS = 10_000;
+
+async function stopLifespan(lifespan: CustomApp["lifespan"], logger: Logger): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`lifespan.stop took longer than ${LIFESPAN_STOP_MS} ms`)),
+      LIFESPAN_STOP_MS,
+    );
+  });
+  try {
+    await Promise.race([lifespan.stop(), late]);
+  } catch (err) {
+    logger.error({ err }, "stopping the project's app failed");
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** How long a server that starts waits for Redis; then it serves without, until Redis is there. */
@@ -592,8 +638,7 @@ function graphEnv({ env }: Project): NodeJS.ProcessEnv {
 async function loadProjectAuth(project: Project): Promise<Handlers | null> {
   const { auth, dir } = project;
   if (auth === null) return null;
-  // The project's code runs in this thread, and looks for its settings where it always does.
-  for (const [name, value] of Object.entries(graphEnv(project))) if (value !== undefined) process.env[name] ??= value;
+  showVariables(project);
   return loadAuth(auth, dir);
 }
 
@@ -604,10 +649,7 @@ interface AuthParts {
   readonly servicesFor: (user: AuthUser) => Services;
 }
 
-interface ServerAuth extends Required<Pick<AppOptions, "authenticate">>, Pick<AuthParts, "servicesFor"> {
-  /** The services as whoever sends this request may use them. */
-  readonly servicesOf: (...from: Parameters<Identify>) => Promise<Services>;
-}
+type ServerAuth = Required<Pick<DoorsOptions, "authenticate" | "servicesFor" | "protocolFor">>;
 
 function authOf(project: Project, { mode }: Settings, logger: Logger, parts: AuthParts): ServerAuth {
   const { handlers, serverKey, servicesFor, services } = parts;
@@ -620,9 +662,9 @@ function authOf(project: Project, { mode }: Settings, logger: Logger, parts: Aut
   return {
     authenticate: authenticate(identify),
     servicesFor,
-    servicesOf: async (...from) => {
+    protocolFor: async (...from) => {
       const user = await identify(...from);
-      return user === null ? services : servicesFor(user);
+      return (user === null ? services : servicesFor(user)).protocol;
     },
   };
 }

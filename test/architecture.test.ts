@@ -10,7 +10,7 @@ import { type Import, importsOf } from "./support/imports.ts";
 
 /** Top to bottom. Parts of one row do not know each other. */
 const ROWS: readonly (readonly string[])[] = [
-  ["cli"],
+  ["cli", "index"],
   ["commands"],
   ["server", "watch", "compat"],
   ["http"],

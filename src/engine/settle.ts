@@ -112,7 +112,7 @@ async function carryOut(tx: Tx, run: NewRun, hold: RunHold, next: NextStep, now:
 export async function settlePendingRun(tx: Tx, run: NewRun, now: number): Promise<boolean> {
   if (!(await runs.settlePending(tx, run.run_id, { status: "interrupted", now }))) return false;
   // Streaming v2 tells the end of every run made for it: there is a log to end, though nothing is in it.
-  if (run.kwargs.protocol !== undefined) await events.open(tx, run.run_id, run.thread_id, now * 1000);
+  if (run.kwargs.protocol !== undefined) await events.openLast(tx, run.run_id, run.thread_id, now);
   const ending: Ending = { status: "interrupted", thread: "idle", snapshot: null, output: null, error: null };
   await leaveBehind(tx, { ...run, status: "interrupted", updated_at: now, ended_at: now }, ending, now);
   if (run.kwargs.temporary) await removeWithThread(tx, run, now);

@@ -23,8 +23,8 @@ const LOCAL_NAMES = new Set(["localhost", "host.docker.internal"]);
 /** Why the URL may not be called, or null. `base` is the server's own URL: relative webhooks call it. */
 export function refusal(url: string, base: string, policy: WebhookPolicy): string | null {
   if (url.length > policy.maxUrlLength) return `is longer than ${policy.maxUrlLength} characters`;
-  if (!URL.canParse(url, base)) return "is not a URL";
-  const target = new URL(url, base);
+  const target = targetOf(url, base);
+  if (target === null) return "is not a URL";
   if (target.protocol !== "https:" && target.protocol !== "http:") return "must be an http or https URL";
   if (policy.requireHttps && target.protocol !== "https:") return "must use https";
   const host = target.hostname
@@ -39,6 +39,12 @@ export function refusal(url: string, base: string, policy: WebhookPolicy): strin
     return `targets ${host}, which is not in webhooks.url.allowed_domains`;
   }
   return portRefusal(target, local || (isIP(host) !== 0 && rangeOf(host) === "loopback"), policy);
+}
+
+/** A path is one of the server's, below whatever prefix it has. */
+function targetOf(url: string, base: string): URL | null {
+  const whole = /^\/(?!\/)/.test(url) ? `${base}${url}` : url;
+  return URL.canParse(whole, base) ? new URL(whole, base) : null;
 }
 
 /** Refuses a run's webhook at creation, naming the field. */
@@ -60,8 +66,9 @@ export function poster(
   const { headers: configured, signingSecrets } = settings;
   return async (url, payload, id, headers = {}) => {
     const reason = refusal(url, base(), settings);
-    if (reason !== null) throw new WebhookRefused(reason);
-    const response = await request(new URL(url, base()), {
+    const target = targetOf(url, base());
+    if (reason !== null || target === null) throw new WebhookRefused(reason ?? "is not a URL");
+    const response = await request(target, {
       method: "POST",
       dispatcher,
       body: payload,

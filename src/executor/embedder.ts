@@ -2,6 +2,7 @@
  * The project's own embedder: a function or an Embeddings object of a module, or a model of a provider by the LangChain
  * package the project has installed. Texts that are asked for in one turn of the event loop travel in one call.
  */
+
 import { loadExport } from "../load-module.ts";
 import { importPackage } from "./langgraph.ts";
 import type { StoreIndexSpec } from "./protocol.ts";

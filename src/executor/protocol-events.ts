@@ -6,14 +6,16 @@
  * LangGraph's own stream differs from it (blocks that interleave, namespaces of nodes, lifecycle of plain nodes) it is put right.
  */
 import { type ProtocolMethod, paramsText, protocolName } from "../schemas/protocol-events.ts";
-import { type BlockWriter, type CoreEvent, createBlockWriter } from "./block-writer.ts";
+import type { CoreEvent } from "./block-writer.ts";
 import { createGraphTree, type GraphEnd, isAtOrBelow, type Namespace, type TaskStart } from "./graph-tree.ts";
 import type { GraphConfig, MuxEventLike } from "./langgraph.ts";
+import { createOpenMessages, type MessageMetadata } from "./open-messages.ts";
+import { createOpenTools, type ToolEvent, toolEvent } from "./open-tools.ts";
 import type { Json, WireEvent } from "./protocol.ts";
-import { isMessage, type MessageLike, stateJson, toJson } from "./serialize.ts";
+import { isMessage, stateJson, toJson } from "./serialize.ts";
 
-/** How the run ended for what is still open in it. */
-export type SinkEnd = "completed" | "interrupted" | { readonly failed: string };
+/** How the run ended for what is still open in it; interrupted: it asks. */
+export type SinkEnd = "completed" | "interrupted" | "cancelled" | { readonly failed: string };
 
 export interface ProtocolSink {
   /** A chunk of the graph's stream. */
@@ -36,30 +38,8 @@ export interface ProtocolSinkOptions {
   readonly valuesJson?: (values: unknown) => Json;
 }
 
-interface OpenMessage {
-  readonly writer: BlockWriter;
-  /** Key of the namespace of the task that says it. */
-  readonly task: string;
-  readonly namespace: Namespace;
-  readonly node: string | undefined;
-}
-
-interface OpenTool {
-  readonly name: string;
-  readonly at: Namespace;
-  readonly namespace: Namespace;
-}
-
-/** Calls of these tools are shown at the namespace of their task: clients find a subagent by it. */
-const SUBAGENT_TOOL = "task";
-
-const UNFINISHED = "The message was not finished.";
-
 export function createProtocolSink(options: ProtocolSinkOptions): ProtocolSink {
   const { emit, now, messages: kind, checkpoints: announced = "envelopes", valuesJson = stateJson } = options;
-  const messages = new Map<string, OpenMessage>();
-  const said = new Set<string>();
-  const tools = new Map<string, OpenTool>();
   const requested = new Set<string>();
   /** Values that wait for the frame of their checkpoint. */
   const unannounced = new Map<string, { readonly at: number; readonly json: Json }>();
@@ -75,10 +55,7 @@ export function createProtocolSink(options: ProtocolSinkOptions): ProtocolSink {
   const tree = createGraphTree({
     now,
     say: (ns, at, event) => write("lifecycle", ns, toJson(event), at),
-    openCalls(ns) {
-      const key = ns.join("|");
-      return [...tools].flatMap(([id, { at }]) => (at.join("|") === key ? [id] : []));
-    },
+    openCalls: (ns) => tools.callsAt(ns),
   });
 
   /** Says something of a graph's own loop. */
@@ -89,6 +66,17 @@ export function createProtocolSink(options: ProtocolSinkOptions): ProtocolSink {
     tree.touch(ns);
     write(method, ns, data, now(), node);
   };
+
+  const messages = createOpenMessages({
+    kind,
+    say: (ns, data, node) => say("messages", ns, data, node),
+    graphOf: (at) => tree.graphOf(at, false),
+  });
+  const tools = createOpenTools({
+    say: (ns, event) => say("tools", ns, toJson(event)),
+    graphOf: (at) => tree.graphOf(at, kind === "v1"),
+    taskOfCall: tree.taskOfCall,
+  });
 
   /* ------------------------------------------------------------------ values and checkpoints */
 
@@ -117,7 +105,7 @@ export function createProtocolSink(options: ProtocolSinkOptions): ProtocolSink {
       request(ns, payload.__interrupt__);
       return;
     }
-    closeMessages((message) => message.namespace.join("|") === ns.join("|") && kind === "v1", "completed");
+    if (kind === "v1") messages.close((message) => message.namespace.join("|") === ns.join("|"), "completed");
     if (announced === "frames") unannounced.set(ns.join("|"), { at: now(), json: valuesJson(payload) });
     else own("values", ns, valuesJson(payload));
     tree.stepEnded(ns);
@@ -139,7 +127,7 @@ export function createProtocolSink(options: ProtocolSinkOptions): ProtocolSink {
     if (node === "__interrupt__") request(ns, values);
     if (node.startsWith("__")) return;
     if (kind === "v1" && tree.running(ns, node) <= 1) {
-      closeMessages((message) => message.node === node && message.namespace.join("|") === ns.join("|"), "completed");
+      messages.close((message) => message.node === node && message.namespace.join("|") === ns.join("|"), "completed");
     }
     own("updates", ns, toJson({ node, values }), node);
   };
@@ -154,81 +142,10 @@ export function createProtocolSink(options: ProtocolSinkOptions): ProtocolSink {
     }
     const end = endOf(task);
     const at = [...ns, `${task.name}:${task.id}`].join("|");
-    const how = end.event === "failed" ? { failed: end.error ?? UNFINISHED } : end.event;
-    closeMessages((message) => isAtOrBelow(message.task, at), how);
+    const how = end.event === "failed" ? { failed: end.error ?? "The task failed." } : end.event;
+    messages.close((message) => isAtOrBelow(message.task, at), how);
     own("tasks", ns, toJson(task));
     tree.taskEnded(ns, task, end);
-  };
-
-  /* ------------------------------------------------------------------------------- messages */
-
-  const closeMessages = (isMeant: (message: OpenMessage) => boolean, how: SinkEnd): void => {
-    for (const [key, message] of messages) {
-      if (!isMeant(message)) continue;
-      messages.delete(key);
-      if (typeof how === "object") message.writer.fail(how.failed);
-      // Core says itself when a message is finished.
-      else if (how === "completed" && kind === "v1") message.writer.finish();
-      else message.writer.fail(UNFINISHED);
-    }
-  };
-
-  const open = (key: string, head: { id: string; run_id: string }, at: Namespace, node: string | undefined) => {
-    const namespace = tree.graphOf(at, false);
-    const writer = createBlockWriter(head, (data) => say("messages", namespace, data, node));
-    const message: OpenMessage = { writer, task: at.join("|"), namespace, node };
-    messages.set(key, message);
-    return message;
-  };
-
-  const onCoreEvent = (at: Namespace, event: CoreEvent, run_id: string, node: string | undefined): void => {
-    const isStart = event.event === "message-start";
-    const id = isStart && typeof event.id === "string" ? event.id : `run-${run_id}`;
-    if (isStart) {
-      messages.get(run_id)?.writer.fail(UNFINISHED);
-      messages.delete(run_id);
-    }
-    const message = messages.get(run_id) ?? open(run_id, { id, run_id }, at, node);
-    message.writer.event(event);
-    if (!message.writer.isOpen) messages.delete(run_id);
-  };
-
-  const onMessage = (ns: Namespace, message: MessageLike, metadata: MessageMetadata): void => {
-    const { id } = message;
-    if (id === undefined || message._getType() === "tool") return;
-    const isWhole = message.concat === undefined;
-    if (isWhole && said.has(id)) return;
-    said.add(id);
-    const { langgraph_checkpoint_ns: at, langgraph_node: node } = metadata;
-    // A message from nowhere is one of the graph whose stream it came in.
-    const place = typeof at === "string" && at !== "" ? at.split("|") : [...ns, ""];
-    const run_id = id.startsWith("run-") ? id.slice("run-".length) : id;
-    const { writer } = messages.get(id) ?? open(id, { id, run_id }, place, typeof node === "string" ? node : undefined);
-    writer.chunk(message);
-    if (!isWhole) return;
-    writer.finish();
-    messages.delete(id);
-  };
-
-  /* ---------------------------------------------------------------------------------- tools */
-
-  const onTool = (at: Namespace, event: ToolEvent): void => {
-    const { tool_call_id } = event;
-    let tool = tools.get(tool_call_id);
-    if (tool === undefined || event.event === "tool-started") {
-      const name = event.event === "tool-started" ? event.tool_name : "";
-      tool = { name, at, namespace: toolNamespace(at, name, tool_call_id) };
-      if (tool_call_id !== "") tools.set(tool_call_id, tool);
-    }
-    if (event.event === "tool-finished" || event.event === "tool-error") tools.delete(tool_call_id);
-    say("tools", tool.namespace, toJson(event));
-  };
-
-  const toolNamespace = (at: Namespace, name: string, tool_call_id: string): Namespace => {
-    const graph = tree.graphOf(at, kind === "v1");
-    if (name !== SUBAGENT_TOOL) return graph;
-    const isNode = graph.length < at.length;
-    return isNode ? at : (tree.taskOfCall(tool_call_id) ?? graph);
   };
 
   /* --------------------------------------------------------------------------------- custom */
@@ -253,14 +170,14 @@ export function createProtocolSink(options: ProtocolSinkOptions): ProtocolSink {
         case "messages": {
           const [data, metadata] = payload as readonly [unknown, MessageMetadata];
           if (kind === "v1") {
-            if (isMessage(data)) onMessage(ns, data, metadata);
+            if (isMessage(data)) messages.chunk(ns, data, metadata);
             return;
           }
           const { run_id, langgraph_node: node } = metadata;
-          return onCoreEvent(ns, data as CoreEvent, textOf(run_id), typeof node === "string" ? node : undefined);
+          return messages.event(ns, data as CoreEvent, textOf(run_id), typeof node === "string" ? node : undefined);
         }
         case "tools":
-          return onTool(ns, toolEvent(payload));
+          return tools.event(ns, toolEvent(payload));
         case "custom":
           return onCustom(ns, payload);
         default:
@@ -280,9 +197,9 @@ export function createProtocolSink(options: ProtocolSinkOptions): ProtocolSink {
         case "tasks":
           return onTask(namespace, data);
         case "messages":
-          return onCoreEvent(namespace, data as CoreEvent, textOf((data as CoreEvent).run_id), node);
+          return messages.event(namespace, data as CoreEvent, textOf((data as CoreEvent).run_id), node);
         case "tools":
-          return onTool(namespace, data as ToolEvent);
+          return tools.event(namespace, data as ToolEvent);
         case "custom":
           return onCustom(namespace, isUnnamed(data) ? data.payload : data);
         case "lifecycle": {
@@ -298,8 +215,10 @@ export function createProtocolSink(options: ProtocolSinkOptions): ProtocolSink {
     },
     end(how) {
       for (const key of unannounced.keys()) flushValues(key === "" ? [] : key.split("|"));
-      closeMessages(() => true, how);
-      tree.end(typeof how === "object" ? { event: "failed", error: how.failed } : { event: how });
+      messages.close(() => true, how);
+      // A tool that asks is called again with the answer.
+      if (how !== "interrupted") tools.fail();
+      tree.end(graphEnd(how));
     },
   };
 }
@@ -308,10 +227,9 @@ export function createProtocolSink(options: ProtocolSinkOptions): ProtocolSink {
 
 const textOf = (value: unknown): string => (typeof value === "string" ? value : "");
 
-interface MessageMetadata {
-  readonly run_id?: unknown;
-  readonly langgraph_node?: unknown;
-  readonly langgraph_checkpoint_ns?: unknown;
+function graphEnd(how: SinkEnd): GraphEnd {
+  if (typeof how === "object") return { event: "failed", error: how.failed };
+  return { event: how === "cancelled" ? "interrupted" : how };
 }
 
 interface TaskResult {
@@ -362,39 +280,4 @@ function envelopeOf(payload: unknown): object | undefined {
   if (typeof id !== "string") return undefined;
   const { step, source } = payload.metadata ?? {};
   return { id, ...(typeof parent_id === "string" ? { parent_id } : {}), step, source };
-}
-
-type ToolEvent = { readonly tool_call_id: string } & (
-  | { readonly event: "tool-started"; readonly tool_name: string; readonly input: unknown }
-  | { readonly event: "tool-output-delta"; readonly delta: string }
-  | { readonly event: "tool-finished"; readonly output: unknown }
-  | { readonly event: "tool-error"; readonly message: string }
-);
-
-interface ToolChunk {
-  readonly event: string;
-  readonly toolCallId?: unknown;
-  readonly name?: unknown;
-  readonly input?: unknown;
-  readonly data?: unknown;
-  readonly output?: unknown;
-  readonly error?: unknown;
-}
-
-/** A chunk of LangGraph's mode `tools`. */
-function toolEvent(payload: unknown): ToolEvent {
-  const { event, toolCallId, name, input, data, output, error } = payload as ToolChunk;
-  const tool_call_id = typeof toolCallId === "string" ? toolCallId : "";
-  switch (event) {
-    case "on_tool_start":
-      return { event: "tool-started", tool_call_id, tool_name: typeof name === "string" ? name : "unknown", input };
-    case "on_tool_event":
-      return { event: "tool-output-delta", tool_call_id, delta: typeof data === "string" ? data : toJson(data ?? "") };
-    case "on_tool_end":
-      return { event: "tool-finished", tool_call_id, output };
-    default: {
-      const { message } = Object(error) as { readonly message?: unknown };
-      return { event: "tool-error", tool_call_id, message: typeof message === "string" ? message : String(error) };
-    }
-  }
 }

@@ -104,8 +104,10 @@ function sinkEnd(outcome: Outcome): SinkEnd {
       return "completed";
     case "error":
       return { failed: outcome.error.message };
-    default:
+    case "interrupted":
       return "interrupted";
+    default:
+      return "cancelled";
   }
 }
 

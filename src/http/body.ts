@@ -14,12 +14,14 @@ export async function readBody(c: HttpContext, rule: BodyRule, maxBytes: number)
   throw invalid("body", "a JSON body is required");
 }
 
-/** A declared length is kept by Node's parser, so checking it bounds the read; without one we count. */
+/** A declared length is kept by Node's parser, so checking it bounds the read; without one, or without Node's parser, we count. */
 async function readText(c: HttpContext, maxBytes: number): Promise<string> {
   const declared = c.req.header("content-length");
   if (declared !== undefined && Number(declared) > maxBytes) throw tooLarge(maxBytes);
   try {
-    return declared === undefined ? await countedText(c.req.raw.body, maxBytes) : await c.req.text();
+    return declared === undefined || c.env.incoming === undefined
+      ? await countedText(c.req.raw.body, maxBytes)
+      : await c.req.text();
   } catch (error) {
     if (error instanceof SkeinError) throw error;
     throw invalid("body", "the request ended before its body did");

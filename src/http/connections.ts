@@ -20,18 +20,36 @@ export interface Client {
 /** Watches from before the first await, so that a client which leaves meanwhile is not missed. */
 export function watchClient(c: HttpContext): Client {
   const { outgoing, incoming } = c.env;
+  if (outgoing === undefined || incoming === undefined) return watchRequest(c);
   const gone = new AbortController();
   const check = (): void => {
-    if (!outgoing.writableEnded) gone.abort(new Error("the client is gone"));
+    if (!outgoing.writableEnded) gone.abort(goneError());
   };
   outgoing.once("close", check);
   if (outgoing.destroyed || incoming.socket.destroyed) check();
+  return clientOf(gone.signal, () => endedByServer.has(incoming.socket));
+}
+
+/** The client of a request that came by `fetch`: it leaves by its signal, or by no longer reading the answer. */
+function watchRequest(c: HttpContext): Client {
+  const gone = new AbortController();
+  c.set("gone", gone);
+  const { signal } = c.req.raw;
+  const leave = (): void => gone.abort(goneError());
+  if (signal.aborted) leave();
+  else signal.addEventListener("abort", leave, { once: true });
+  return clientOf(gone.signal, () => c.env.answers?.isCut === true);
+}
+
+const goneError = (): Error => new Error("the client is gone");
+
+function clientOf(signal: AbortSignal, endedByUs: () => boolean): Client {
   const onLeft = (then: () => void): void => {
     const left = (): void => {
-      if (!endedByServer.has(incoming.socket)) then();
+      if (!endedByUs()) then();
     };
-    if (gone.signal.aborted) left();
-    else gone.signal.addEventListener("abort", left, { once: true });
+    if (signal.aborted) left();
+    else signal.addEventListener("abort", left, { once: true });
   };
-  return { signal: gone.signal, onLeft };
+  return { signal, onLeft };
 }

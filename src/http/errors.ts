@@ -21,7 +21,7 @@ export function errorResponse(c: HttpContext, thrown: unknown, logger: Logger): 
   }
   if (thrown instanceof SkeinError) {
     // The rest of an oversized body is not worth reading: do not keep its connection.
-    if (thrown.kind === "too_large") setHeader(c, "connection", "close");
+    if (thrown.kind === "too_large" && c.env.incoming !== undefined) setHeader(c, "connection", "close");
     return c.json({ detail: thrown.message }, STATUS[thrown.kind]);
   }
   if (thrown instanceof HTTPException) return c.json({ detail: thrown.message || "Error" }, thrown.status);

@@ -35,13 +35,14 @@ export interface Listening {
   close(graceMs: number): Promise<void>;
 }
 
-/** Listens; port 0 takes a free one. Rejects with `PortInUseError`. */
+/** Listens; port 0 takes a free one. Rejects with `PortInUseError`. `isGuest`: `Request` and `Response` of this process stay as they are. */
 export async function listen(
   app: App,
   at: { host: string; port: number },
   upgrades?: Pick<Upgrades, "handle" | "close">,
+  { isGuest = false }: { readonly isGuest?: boolean } = {},
 ): Promise<Listening> {
-  const server = createServer(getRequestListener(app.fetch));
+  const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: !isGuest }));
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.on("clientError", refuse);
   if (upgrades !== undefined) {

@@ -2,14 +2,19 @@
 import type { MiddlewareHandler } from "hono";
 import { requestIdFrom } from "../observability/request.ts";
 import type { RequestSpan, Tracing } from "../observability/tracing.ts";
-import { type HttpContext, type HttpEnv, type Observe, setHeader } from "./types.ts";
+import type { ChooseHeaders } from "./headers.ts";
+import { type HttpContext, type HttpEnv, incomingHeaders, type Observe, setHeader } from "./types.ts";
 
 const ID_HEADER = "x-request-id";
 /** They come every few seconds: a trace of each would be all there is. */
 export const PROBES: ReadonlySet<string> = new Set(["/", "/ok", "/metrics"]);
 
 /** Goes first. An answer that is a stream is over when its stream is. */
-export function observed(observe: Observe, tracing: Tracing | null): MiddlewareHandler<HttpEnv> {
+export function observed(
+  observe: Observe,
+  tracing: Tracing | null,
+  logged: ChooseHeaders | undefined,
+): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     const start = performance.now();
     const request_id = requestIdFrom(c.req.header(ID_HEADER));
@@ -21,18 +26,20 @@ export function observed(observe: Observe, tracing: Tracing | null): MiddlewareH
     const route = c.get("route") ?? "unknown";
     const status = c.res.status;
     span?.end(route, status);
-    observe({ route, method, path, status, ms: performance.now() - start, request_id, ...span?.ids });
+    const headers = logged?.(c.req.raw.headers);
+    const told = headers === undefined ? span?.ids : { ...span?.ids, headers };
+    observe({ route, method, path, status, ms: performance.now() - start, request_id, ...told });
   };
 }
 
 function beginSpan(c: HttpContext, tracing: Tracing, request_id: string): RequestSpan {
-  const { headers, socket, httpVersion } = c.env.incoming;
+  const { incoming } = c.env;
   const span = tracing.beginRequest({
     method: c.req.method,
     path: c.req.path,
-    headers,
-    client: socket.remoteAddress,
-    httpVersion,
+    headers: incomingHeaders(c),
+    client: incoming?.socket.remoteAddress,
+    httpVersion: incoming?.httpVersion,
     request_id,
   });
   c.set("span", span);

@@ -16,11 +16,11 @@ export const RepeatableHeaders = z.object({
     .describe("The same request with the same key, within 24 hours, gets the same run instead of another."),
 });
 
-/** The request's key, if it has one. Read off Node's request: most have none, and pay no more than a look. */
+/** The request's key, if it has one. Most have none, and pay no more than a look. */
 export function repeatable(c: HttpContext): Repeatable | undefined {
-  const key = c.env.incoming.headers["idempotency-key"];
+  const key = c.req.header("idempotency-key");
   if (key === undefined) return undefined;
-  if (typeof key === "string" && key.length > 0 && key.length <= LONGEST_KEY) {
+  if (key.length > 0 && key.length <= LONGEST_KEY) {
     // Ids in paths are the same in upper case.
     return { key, operation: `${c.req.method} ${c.req.path.toLowerCase()}` };
   }

@@ -1,12 +1,16 @@
 /** What the `http` room is given, and what it hangs on each request. */
 
+import type { IncomingHttpHeaders } from "node:http";
 import type { HttpBindings } from "@hono/node-server";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
+import type { CorsSettings, Switch } from "../config/http.ts";
 import type { AuthDocument } from "../config.ts";
 import type { RequestSpan, SpanIds } from "../observability/tracing.ts";
 import type { AuthUser } from "../schemas/auth.ts";
 import type { Services, SystemService } from "../services/contract.ts";
+import type { OpenAnswers } from "./answers.ts";
+import type { ChooseHeaders, ChosenHeaders } from "./headers.ts";
 
 /** The part of pino this room uses. */
 export interface Logger {
@@ -25,6 +29,8 @@ export interface Answered extends Partial<SpanIds> {
   readonly status: number;
   readonly ms: number;
   readonly request_id: string;
+  /** Those that the configuration wants to have in the log. */
+  readonly headers?: ChosenHeaders;
 }
 
 /** Called once per answered request. */
@@ -33,22 +39,26 @@ export type Observe = (answered: Answered) => void;
 export interface HttpSettings {
   readonly maxBodyBytes: number;
   readonly version: string;
-  /** `["*"]` for any. */
-  readonly corsOrigins: readonly string[];
+  readonly cors: CorsSettings;
   /** Silence after which a stream or a waiting answer gets a sign of life. Default 5000. */
   readonly heartbeatMs?: number | undefined;
   /** How the server was started (`dev`, `start` …); shown in the served document. */
   readonly mode: string;
-  /** Whether the endpoint of MCP is there. */
-  readonly mcp: boolean;
-  /** Whether the endpoints of A2A are there. */
-  readonly a2a: boolean;
+  /** Parts of the API that are not there. */
+  readonly disabled: ReadonlySet<Switch>;
+  /** In front of every path, or nothing. */
+  readonly mountPrefix: string;
+  /** Headers that become part of a run's `configurable`. */
+  readonly configurable?: ChooseHeaders | undefined;
+  /** Headers that are written to the log. */
+  readonly logged?: ChooseHeaders | undefined;
   /** What the served document says of how clients log in. */
   readonly auth?: AuthDocument | null;
 }
 
 export interface HttpEnv {
-  Bindings: HttpBindings;
+  /** Node's request and response where there are any: a request may come by `fetch` alone. */
+  Bindings: Partial<HttpBindings> & { readonly answers?: OpenAnswers };
   Variables: {
     route: string;
     request_id: string;
@@ -56,6 +66,12 @@ export interface HttpEnv {
     /** Null: the server itself. Not there where nobody has to log in, nor on public paths. */
     user: AuthUser | null;
     services: Services;
+    /** Headers that become part of its runs' `configurable`. */
+    chosen: ChosenHeaders | undefined;
+    /** Code of the project gets to see the answer before it goes. */
+    isWrapped: boolean;
+    /** Of a request without a connection of Node: to be fired when nobody reads its answer any more. */
+    gone: AbortController;
   };
 }
 
@@ -73,12 +89,22 @@ export interface Room {
   readonly heartbeatMs: number;
 }
 
+/** The request's headers as Node has them. */
+export const incomingHeaders = (c: HttpContext): IncomingHttpHeaders =>
+  c.env.incoming?.headers ?? Object.fromEntries(c.req.raw.headers);
+
+/** Where an answer can be written without a web response; undefined when it must be one. */
+export function nodeResponse(c: HttpContext): HttpBindings["outgoing"] | undefined {
+  return c.get("isWrapped") ? undefined : c.env.outgoing;
+}
+
 /**
  * Sets a header on whatever will be answered: a hono response, an error, or a stream written straight to the socket.
  * Node merges these into `writeHead`, which also spares a web `Headers` object per request.
  */
 export function setHeader(c: HttpContext, name: string, value: string): void {
-  const outgoing: HttpBindings["outgoing"] | undefined = c.env.outgoing;
-  if (outgoing === undefined) c.header(name, value);
+  const outgoing = nodeResponse(c);
+  // Not `c.header`: responses that are made elsewhere would lose it.
+  if (outgoing === undefined) c.res.headers.set(name, value);
   else outgoing.setHeader(name, value);
 }

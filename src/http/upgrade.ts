@@ -5,12 +5,17 @@
 import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
+import type { CorsSettings } from "../config/http.ts";
 import { Denied, SkeinError } from "../errors.ts";
 import { type RequestFacts, requestIdFrom } from "../observability/request.ts";
 import type { Tracing } from "../observability/tracing.ts";
 import { Id } from "../schemas/ids.ts";
 import type { ProtocolService, ProtocolSocket } from "../services/contract.ts";
+import type { Identify } from "./authenticate.ts";
+import { allowsOrigin } from "./cors.ts";
+import type { ChooseHeaders } from "./headers.ts";
 import { langsmithConfigurable } from "./langsmith.ts";
+import { belowPrefix } from "./prefix.ts";
 import type { Logger, Observe } from "./types.ts";
 
 type Sessions = Pick<ProtocolService, "session">;
@@ -18,9 +23,16 @@ type Sessions = Pick<ProtocolService, "session">;
 export interface UpgradesOptions {
   readonly protocol: Sessions;
   /** The sessions as whoever sends the request may have them; rejects when nobody may. Null or absent: all may. */
-  readonly protocolFor?: ((request: Request, remote: string | undefined) => Promise<Sessions>) | null;
-  /** `["*"]` for any. */
-  readonly corsOrigins: readonly string[];
+  readonly protocolFor?: ((...from: Parameters<Identify>) => Promise<Sessions>) | null;
+  readonly cors: CorsSettings;
+  /** In front of every path, or nothing. */
+  readonly mountPrefix: string;
+  /** Headers that become part of a run's `configurable`. */
+  readonly configurable?: ChooseHeaders | undefined;
+  /** Headers that are written to the log. */
+  readonly logged?: ChooseHeaders | undefined;
+  /** Resolves with why a request may not pass; null: it may. Null or absent: all may. */
+  readonly refusalOf?: ((request: Request) => Promise<Refusal | null>) | null;
   /** Of one message. */
   readonly maxBodyBytes: number;
   readonly logger: Logger;
@@ -33,7 +45,8 @@ export interface UpgradesOptions {
 
 /** What a server does with requests to upgrade. */
 export interface Upgrades {
-  handle(server: Server, request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** `server`: where the request goes that may be answered as what it is; null: nowhere. */
+  handle(server: Server | null, request: IncomingMessage, socket: Duplex, head: Buffer): void;
   /** Takes no more, and asks the clients there are to come again. */
   close(): void;
   /** Connections that are open. */
@@ -67,7 +80,11 @@ type Admission = (Admitted & { readonly protocol: Sessions }) | Refusal;
 export function createUpgrades({
   protocol,
   protocolFor = null,
-  corsOrigins,
+  cors,
+  mountPrefix,
+  configurable,
+  logged,
+  refusalOf = null,
   maxBodyBytes,
   logger,
   observe,
@@ -119,14 +136,23 @@ export function createUpgrades({
   };
 
   /** Who may not come in is told so when the connection stands. */
-  const entered = async (request: IncomingMessage, found: Admitted): Promise<Admission> => {
-    if (protocolFor === null) return { ...found, protocol };
+  const admitted = async (request: IncomingMessage, given: string, facts: Facts): Promise<Admission> => {
+    const found = admit(request, given, cors, facts);
+    if ("status" in found) return found;
+    if (protocolFor === null && refusalOf === null && configurable === undefined) return { ...found, protocol };
     try {
-      return { ...found, protocol: await protocolFor(webRequest(request), request.socket.remoteAddress) };
-    } catch (error) {
-      if (error instanceof Denied) return { status: error.status, detail: error.message };
-      const { request_id } = found.from;
-      logger.error({ err: error, path: request.url, request_id }, "a request for a WebSocket failed");
+      const asked = webRequest(request);
+      const refusal = (await refusalOf?.(asked)) ?? null;
+      if (refusal !== null) return refusal;
+      const { thread_id, from } = found;
+      return {
+        thread_id,
+        from: { ...from, configurable: { ...from.configurable, ...configurable?.(asked.headers) } },
+        protocol: (await protocolFor?.(asked, request.socket.remoteAddress)) ?? protocol,
+      };
+    } catch (err) {
+      if (err instanceof Denied) return { status: err.status, detail: err.message };
+      logger.error({ err, path: request.url, request_id: facts.request_id }, "a request for a WebSocket failed");
       return { status: 500, detail: "Internal Server Error" };
     }
   };
@@ -139,14 +165,15 @@ export function createUpgrades({
     const start = performance.now();
     const { headers, method = "GET", url = "/", httpVersion, socket } = request;
     const request_id = requestIdFrom([headers["x-request-id"] ?? []].flat()[0]);
-    const { pathname: path } = new URL(url, "http://localhost");
+    const path = pathOf(url, mountPrefix);
     const client = socket.remoteAddress;
     const span = tracing?.beginRequest({ method, path, headers, client, httpVersion, request_id });
-    const found = admit(request, given, corsOrigins, { request_id, trace: span?.context });
-    const admission = "status" in found ? found : await entered(request, found);
+    const admission = await admitted(request, given, { request_id, trace: span?.context });
     const status = "status" in admission ? admission.status : 101;
     span?.end(ROUTE, status);
-    observe({ route: ROUTE, method, path, status, ms: performance.now() - start, request_id, ...span?.ids });
+    const chosen = logged?.(webRequest(request).headers);
+    const told = chosen === undefined ? span?.ids : { ...span?.ids, headers: chosen };
+    observe({ route: ROUTE, method, path, status, ms: performance.now() - start, request_id, ...told });
     return { admission, request_id };
   };
 
@@ -156,13 +183,14 @@ export function createUpgrades({
     },
     handle(server, request, socket, head) {
       if (request.headers.upgrade?.toLowerCase() !== "websocket") {
-        asRequest(server, request, socket, head);
+        if (server === null) refuse(socket, "400 Bad Request", "The only upgrade there is leads to WebSockets");
+        else asRequest(server, request, socket, head);
         return;
       }
       // Until ws has the socket nobody hears its errors, and an error nobody hears ends the process.
       const onError = (err: Error): void => logger.info({ err }, "a request for a WebSocket broke");
       socket.on("error", onError);
-      const path = PATH.exec(pathOf(request.url ?? "/"));
+      const path = PATH.exec(pathOf(request.url ?? "/", mountPrefix));
       if (isClosed) refuse(socket, ...GOING_DOWN);
       else if (path === null) refuse(socket, "404 Not Found", `Not Found: no WebSocket at ${request.url}`);
       else {
@@ -185,30 +213,28 @@ export function createUpgrades({
   };
 }
 
+/** Of what a client sent as the target of its request, below the prefix; what is no URL has none. */
+function pathOf(target: string, mountPrefix: string): string {
+  const base = "http://localhost";
+  return URL.canParse(target, base) ? (belowPrefix(new URL(target, base).pathname, mountPrefix) ?? "") : "";
+}
+
+type Facts = Omit<RequestFacts, "configurable">;
+
 /** Without the body, which a request to upgrade has none of. */
 function webRequest({ url, headers, rawHeaders }: IncomingMessage): Request {
   const pairs = rawHeaders.flatMap((name, i): [string, string][] =>
     i % 2 === 0 ? [[name, rawHeaders[i + 1] ?? ""]] : [],
   );
-  const own = `http://${headers.host}`;
-  return new Request(new URL(url ?? "/", URL.canParse(own) ? own : "http://localhost"), { headers: pairs });
-}
-
-/** Of what a client sent as the target of its request; what is no URL has none. */
-function pathOf(target: string): string {
-  const base = "http://localhost";
-  return URL.canParse(target, base) ? new URL(target, base).pathname : "";
+  const base = `http://${headers.host ?? ""}`;
+  const isPlain = /^[\w.:[\]-]+$/.test(headers.host ?? "") && URL.canParse(base);
+  return new Request(new URL(url ?? "/", isPlain ? base : "http://localhost"), { headers: pairs });
 }
 
 /** Who may open a connection, and to which thread. */
-function admit(
-  { headers }: IncomingMessage,
-  given: string,
-  corsOrigins: readonly string[],
-  facts: Omit<RequestFacts, "configurable">,
-): Admitted | Refusal {
+function admit({ headers }: IncomingMessage, given: string, cors: CorsSettings, facts: Facts): Admitted | Refusal {
   const { origin } = headers;
-  if (origin !== undefined && !corsOrigins.includes("*") && !corsOrigins.includes(origin)) {
+  if (origin !== undefined && !allowsOrigin(cors, origin)) {
     return { status: 403, detail: `${origin} is not among the origins that may call` };
   }
   const thread_id = Id.safeParse(decoded(given));

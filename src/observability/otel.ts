@@ -126,7 +126,7 @@ class OtelTracing implements Tracing {
       "http.request.method": method,
       "url.path": path,
       "url.scheme": "http",
-      "network.protocol.version": httpVersion,
+      ...(httpVersion === undefined ? {} : { "network.protocol.version": httpVersion }),
       "skein.request_id": request_id,
       ...(client === undefined ? {} : { "client.address": client }),
       ...(headers["user-agent"] === undefined ? {} : { "user_agent.original": headers["user-agent"] }),

@@ -20,7 +20,7 @@ export interface IncomingRequest {
   readonly path: string;
   readonly headers: IncomingHttpHeaders;
   readonly client: string | undefined;
-  readonly httpVersion: string;
+  readonly httpVersion: string | undefined;
   readonly request_id: string;
 }
 

@@ -129,7 +129,7 @@ function kwargsOf(
   temporary: boolean,
 ): RunKwargs {
   const checkpoint = "checkpoint" in request || "checkpoint_id" in request ? checkpointOf(request) : {};
-  const fixed = { ...configurable, ...checkpoint, [REQUEST_ID]: request_id };
+  const fixed = { ...strip(configurable), ...checkpoint, [REQUEST_ID]: request_id };
   return {
     input: request.input ?? null,
     command: request.command ?? null,
@@ -221,7 +221,7 @@ function mergeContext(
   return { ...base, ...only(config?.configurable ?? {}, base), ...context };
 }
 
-function strip(configurable: Record<string, unknown> | undefined): Record<string, unknown> {
+function strip(configurable: Readonly<Record<string, unknown>> | undefined): Record<string, unknown> {
   const entries = Object.entries(configurable ?? {});
   return Object.fromEntries(
     entries.filter(([key]) => !OWN_KEYS.has(key) && !OWN_PREFIXES.some((p) => key.startsWith(p))),

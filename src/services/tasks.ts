@@ -2,6 +2,7 @@
  * Tasks: runs as A2A sees them. A task is known by its first run; each answer to a question it asks is another run on the same
  * thread, which names the first (`kwargs.task`). Nothing is kept of a task but its runs.
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { CancelEffect } from "../engine/cancellation.ts";
 import { cancelFound } from "../engine/cancellation.ts";
 import { notificationsOfWithdrawal } from "../engine/webhook-payload.ts";
@@ -15,7 +16,7 @@ import * as threads from "../storage/tables/threads.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
 import type { Visible } from "./access.ts";
 import { assistantIdOf } from "./assistants.ts";
-import type { TaskPage, TaskPlace, TaskState, TasksService, TaskView } from "./contract.ts";
+import type { TaskPage, TaskState, TasksService, TaskView } from "./contract.ts";
 
 export interface TasksOptions {
   readonly storage: Storage;
@@ -32,8 +33,6 @@ export interface TasksOptions {
 /** Whom one task tells, at most. */
 const MAX_PUSH = 20;
 const SCANNED_AT_ONCE = 100;
-/** Interrupted runs that a total looks at; of those beyond, each counts. */
-const LOOKED_AT = 1000;
 
 export class Tasks implements TasksService {
   readonly #options: TasksOptions;
@@ -65,17 +64,19 @@ export class Tasks implements TasksService {
       visible,
     };
     return this.#options.storage.read(async (db) => {
-      const found: { readonly place: TaskPlace; readonly task: TaskView }[] = [];
+      const found: RunRecord[] = [];
       // One more than asked for says that there is another page.
-      for await (const run of walk(db, { ...filter, before: page.before })) {
-        const task = await taskIfNewest(db, run, state);
-        if (task !== undefined) found.push({ place: { updated_at: run.updated_at, seq: run.seq }, task });
+      for await (const run of walk(db, { ...filter, before: page.before }, state)) {
+        found.push(run);
         if (found.length > limit) break;
       }
       const shown = found.slice(0, limit);
+      const tasks: TaskView[] = [];
+      for (const run of shown) tasks.push(await viewOf(db, run));
+      const last = found.length > limit ? shown.at(-1) : undefined;
       return {
-        tasks: shown.map(({ task }) => task),
-        next: found.length > limit ? (shown.at(-1)?.place ?? null) : null,
+        tasks,
+        next: last === undefined ? null : { updated_at: last.updated_at, seq: last.seq },
         total: await totalOf(db, filter, state),
       };
     });
@@ -156,33 +157,43 @@ export async function requireQuestion(tx: Tx, run_id: string): Promise<void> {
   if (view?.state !== "input-required") throw conflict(`Task ${view?.task_id ?? run_id} waits for no answer any more`);
 }
 
-/** Runs of an assistant, in lots. */
-async function* walk(db: Tx, filter: Omit<runs.AssistantPage, "limit">): AsyncGenerator<RunRecord, void, undefined> {
+/** The newest runs of tasks that are in the state; null for any. Others get their turn between two lots. */
+async function* walk(
+  db: Tx,
+  filter: Omit<runs.AssistantPage, "limit">,
+  wanted: TaskState | null,
+): AsyncGenerator<RunRecord, void, undefined> {
   let { before } = filter;
   for (;;) {
     const lot = await runs.listOfAssistant(db, { ...filter, before, limit: SCANNED_AT_ONCE });
-    yield* lot;
+    const interrupted = lot.filter(({ status }) => status === "interrupted").map(({ run_id }) => run_id);
+    const newest = await runs.newestOfThreads(db, interrupted);
+    for (const run of lot) {
+      const state = await stateIfNewest(db, run, newest.get(run.run_id));
+      if (state !== undefined && (wanted === null || state === wanted)) yield run;
+    }
     before = lot.at(-1) ?? null;
     if (lot.length < SCANNED_AT_ONCE) return;
+    await nextTurn();
   }
 }
 
-/** How many tasks there are. Only runs that were interrupted may be another's beginning, or in another state: each is looked at. */
+/** How the task stands, when no later run goes on with it. `thread`: the status of the thread whose newest run it is. */
+async function stateIfNewest(db: Tx, run: RunRecord, thread: string | undefined): Promise<TaskState | undefined> {
+  if (thread === undefined && (await continued(db, run)) !== undefined) return undefined;
+  return stateOf(run, thread === "interrupted" && mayWait(run));
+}
+
+/** How many tasks there are. Only runs that were interrupted may have been gone on with, or be in another state: each is looked at. */
 async function totalOf(
   db: Tx,
   filter: Omit<runs.AssistantPage, "limit" | "before">,
   state: TaskState | null,
 ): Promise<number> {
   const statuses = filter.statuses.filter((status) => status !== "interrupted");
-  let total = await runs.countOfAssistant(db, { ...filter, statuses });
+  let total = statuses.length === 0 ? 0 : await runs.countOfAssistant(db, { ...filter, statuses });
   if (statuses.length === filter.statuses.length) return total;
-  const interrupted = { ...filter, statuses: ["interrupted"] as const };
-  let looked = 0;
-  for await (const run of walk(db, { ...interrupted, before: null })) {
-    if (looked === LOOKED_AT) return total + (await runs.countOfAssistant(db, interrupted)) - looked;
-    looked += 1;
-    if ((await taskIfNewest(db, run, state)) !== undefined) total += 1;
-  }
+  for await (const _ of walk(db, { ...filter, statuses: ["interrupted"], before: null }, state)) total += 1;
   return total;
 }
 
@@ -196,13 +207,6 @@ async function newestRun(db: Tx, assistant_id: string, run_id: string): Promise<
   const run = await runs.find(db, run_id);
   if (run === undefined || run.assistant_id !== assistantIdOf(assistant_id)) throw noTask(run_id);
   return (await continued(db, run)) ?? run;
-}
-
-/** The task, when no later run goes on with it and it is in the state; null for any. */
-async function taskIfNewest(db: Tx, run: RunRecord, state: TaskState | null): Promise<TaskView | undefined> {
-  if ((await continued(db, run)) !== undefined) return undefined;
-  const task = await viewOf(db, run);
-  return state === null || task.state === state ? task : undefined;
 }
 
 /** The newest run that goes on with the task of this one. Only a run that was interrupted can be answered. */

@@ -52,6 +52,23 @@ describe("frames", () => {
     );
   });
 
+  test("runs that are cancelled together before they began have an end each, live and again", async () => {
+    const thread_id = await api.thread();
+    await using live = await open(thread_id, { channels: ["lifecycle"] });
+    const slow = { assistant_id: "slow", input: { gate: "/nowhere" } };
+    const run_ids: string[] = [];
+    for (let i = 0; i < 6; i += 1) run_ids.push((await api.post(`/threads/${thread_id}/runs`, slow)).run_id);
+    await live.until((frame) => said([frame])[0] === "running");
+    await api.http.post("/runs/cancel", { thread_id, run_ids: run_ids.slice(1) });
+    await api.http.post(`/threads/${thread_id}/runs/${run_ids[0]}/cancel`);
+    await using again = await open(thread_id, { channels: ["lifecycle"] });
+    for (const stream of [live, again]) {
+      const ends: Frame[] = [];
+      while (ends.length < run_ids.length) ends.push(...(await stream.until(isEnd)).filter(isEnd));
+      expect(new Set(ends.map(({ id }) => id)).size).toBe(run_ids.length);
+    }
+  });
+
   test("a thread that does not exist yet is waited for", async () => {
     const thread_id = randomUUID();
     await using stream = await open(thread_id, { channels: ["lifecycle"] });

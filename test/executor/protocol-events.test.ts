@@ -2,7 +2,12 @@
 import { AIMessage, AIMessageChunk, HumanMessage, ToolMessage } from "@langchain/core/messages";
 import { describe, expect, it } from "vitest";
 import type { WireEvent } from "../../src/executor/protocol.ts";
-import { createProtocolSink, type ProtocolSink, type ProtocolSinkOptions } from "../../src/executor/protocol-events.ts";
+import {
+  createProtocolSink,
+  type ProtocolSink,
+  type ProtocolSinkOptions,
+  type SinkEnd,
+} from "../../src/executor/protocol-events.ts";
 import { dataOf, parseProtocolName } from "../../src/schemas/protocol-events.ts";
 
 type Chunk = readonly [namespace: readonly string[], mode: string, payload: unknown];
@@ -362,6 +367,27 @@ describe("tools", () => {
       ["tools:2", { event: "tool-started", tool_call_id: "d", tool_name: "task", input: "{}" }],
       ["tools:2", { event: "tool-error", tool_call_id: "d", message: "no" }],
     ]);
+  });
+
+  it.each<[SinkEnd, string[]]>([
+    ["cancelled", ["tool-started", "tool-started", "tool-finished", "tool-error d", "interrupted"]],
+    [{ failed: "why" }, ["tool-started", "tool-started", "tool-finished", "tool-error d", "failed"]],
+    // With the answer it is called again.
+    ["interrupted", ["tool-started", "tool-started", "tool-finished", "interrupted"]],
+  ])("that are under way when the run ends: %j", (how, told) => {
+    const lines = through((sink) => {
+      sink.chunk(["sub:1"], "tasks", task("2", "tools"));
+      for (const id of ["c", "d"]) {
+        sink.chunk(["sub:1", "tools:2"], "tools", { event: "on_tool_start", toolCallId: id, name: "search" });
+      }
+      sink.chunk(["sub:1", "tools:2"], "tools", { event: "on_tool_end", toolCallId: "c", name: "search", output: 1 });
+      sink.end(how);
+    }).filter(({ method, data }) => method === "tools" || (method === "lifecycle" && data.event !== "started"));
+    expect(new Set(lines.map(({ at }) => at))).toEqual(new Set(["sub:1"]));
+    const words = lines.map(({ data }) =>
+      data.event === "tool-error" ? `tool-error ${data.tool_call_id}` : data.event,
+    );
+    expect(words).toEqual(told);
   });
 
   it("of v1, whose namespaces are those of graphs, find the subagent by its task", () => {

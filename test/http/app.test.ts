@@ -2,6 +2,7 @@
 import { request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
+import { corsFor } from "../../src/config/http.ts";
 import { conflict, SkeinError, unavailable } from "../../src/errors.ts";
 import { createApp } from "../../src/http/app.ts";
 import { listen, PortInUseError } from "../../src/http/listen.ts";
@@ -89,7 +90,7 @@ describe("headers", () => {
   });
 
   it("CORS for listed origins only", async () => {
-    await using server = await start({}, { corsOrigins: ["https://a.example"] });
+    await using server = await start({}, { cors: corsFor(["https://a.example"]) });
     const allowed = async (origin: string) =>
       (await server.fetch("/ok", { headers: { origin } })).headers.get("access-control-allow-origin");
     expect(await allowed("https://a.example")).toBe("https://a.example");
@@ -156,7 +157,7 @@ describe("system", () => {
     expect(document).toMatchObject({ openapi: "3.1.0", info: { title: "Skein", version: "9.9.9" } });
     const app = createApp({
       services: {} as never,
-      settings: { maxBodyBytes: 1, version: "", corsOrigins: [], mode: "", mcp: true, a2a: true },
+      settings: { maxBodyBytes: 1, version: "", cors: corsFor([]), mode: "", disabled: new Set(), mountPrefix: "" },
       logger: console,
       observe: () => undefined,
     });

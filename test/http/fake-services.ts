@@ -1,6 +1,8 @@
 /** A scripted stand-in for the services, so that the HTTP room can be tested alone. The only fake in the project. */
+import { corsFor } from "../../src/config/http.ts";
 import { notFound } from "../../src/errors.ts";
-import { createApp } from "../../src/http/app.ts";
+import { type AppOptions, createApp } from "../../src/http/app.ts";
+import { Doors } from "../../src/http/doors.ts";
 import { type Listening, listen } from "../../src/http/listen.ts";
 import type { Answered, HttpSettings, Logger } from "../../src/http/types.ts";
 import type { Assistant } from "../../src/schemas/assistants.ts";
@@ -120,37 +122,52 @@ export interface Harness extends AsyncDisposable {
   post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>;
 }
 
-/** An app with fake services on a free port. */
-export async function start(script: Partial<Script> = {}, settings: Partial<HttpSettings> = {}): Promise<Harness> {
+type Before = Pick<AppOptions, "authenticate" | "custom">;
+type Told = Pick<Harness, "calls" | "logged" | "observed" | "last">;
+
+/** Fake services, and what is told of them. */
+function faked(
+  script: Partial<Script>,
+  settings: Partial<HttpSettings>,
+  before: Before,
+): Told & { options: AppOptions } {
   const calls: Call[] = [];
   const logged: Harness["logged"] = [];
   const observed: Answered[] = [];
   const log = (level: string) => (fields: object, message: string) => void logged.push({ level, fields, message });
   const logger: Logger = { info: log("info"), warn: log("warn"), error: log("error") };
-  const app = createApp({
+  const options: AppOptions = {
     services: fakeServices(script, (name, ...args) => void calls.push({ name, args })),
     settings: {
       maxBodyBytes: 100_000,
       version: "9.9.9",
-      corsOrigins: ["*"],
+      cors: corsFor(["*"]),
       mode: "test",
-      mcp: true,
-      a2a: true,
+      disabled: new Set(),
+      mountPrefix: "",
       ...settings,
     },
     logger,
     observe: (answered) => void observed.push(answered),
-  });
-  const listening = await listen(app, { host: "127.0.0.1", port: 0 });
+    ...before,
+  };
+  return { calls, logged, observed, last: (name) => calls.findLast((call) => call.name === name)?.args ?? [], options };
+}
+
+/** An app with fake services on a free port. */
+export async function start(
+  script: Partial<Script> = {},
+  settings: Partial<HttpSettings> = {},
+  before: Before = {},
+): Promise<Harness> {
+  const { options, ...told } = faked(script, settings, before);
+  const listening = await listen(createApp(options), { host: "127.0.0.1", port: 0 });
   const fetchPath = (path: string, init?: RequestInit) => fetch(`${listening.url}${path}`, init);
   return {
+    ...told,
     url: listening.url,
     port: listening.port,
     listening,
-    calls,
-    logged,
-    observed,
-    last: (name) => calls.findLast((call) => call.name === name)?.args ?? [],
     fetch: fetchPath,
     post: (path, body, headers = { "content-type": "application/json" }) => {
       const text = typeof body === "string" || body === undefined ? body : JSON.stringify(body);
@@ -158,6 +175,16 @@ export async function start(script: Partial<Script> = {}, settings: Partial<Http
     },
     [Symbol.asyncDispose]: () => listening.close(0),
   };
+}
+
+/** The same, without a port. */
+export function doors(
+  script: Partial<Script> = {},
+  settings: Partial<HttpSettings> = {},
+  before: Before = {},
+): Told & { readonly doors: Doors } {
+  const { options, ...told } = faked(script, settings, before);
+  return { ...told, doors: new Doors(options) };
 }
 
 function fakeServices(script: Partial<Script>, record: (name: string, ...args: unknown[]) => void): Services {
@@ -260,16 +287,16 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
       },
     },
     runs: {
-      async create(thread_id, request) {
-        record("runs.create", thread_id, request);
+      async create(thread_id, request, headers) {
+        record("runs.create", thread_id, request, headers);
         return script.create === undefined ? RUN : script.create();
       },
-      async createStateless(request) {
-        record("runs.createStateless", request);
+      async createStateless(request, headers) {
+        record("runs.createStateless", request, headers);
         return RUN;
       },
-      async createBatch(requests) {
-        record("runs.createBatch", requests);
+      async createBatch(requests, headers) {
+        record("runs.createBatch", requests, headers);
         return requests.map(() => RUN);
       },
       async get(thread_id, run_id) {
@@ -323,8 +350,8 @@ function fakeServices(script: Partial<Script>, record: (name: string, ...args: u
         record("protocol.session", thread_id);
         return { receive: () => undefined, closed: () => undefined };
       },
-      async command(thread_id, command, repeatable) {
-        record("protocol.command", thread_id, command, repeatable);
+      async command(thread_id, command, headers) {
+        record("protocol.command", thread_id, command, headers);
         return { type: "success", id: command.id, result: {}, meta: { thread_id } };
       },
     },

@@ -34,6 +34,35 @@ eachDialect((openTemp, dialect) => {
     expect(await storage.read((db) => runs.find(db, "nobody"))).toBeUndefined();
   });
 
+  test.runIf(dialect === "postgres")(
+    "runs of a thread begin one after the other, however late a process's clock is",
+    async () => {
+      const storage = await openTemp();
+      const thread_id = "t";
+      const begun: number[] = [];
+      const end = ({ run_id, fence }: RunRecord) => storage.write((tx) => runs.settle(tx, run_id, fence, settlement));
+      for (const late of [0, 1000, 500, 3000]) {
+        const now = Date.now() - late;
+        const made = await insert(storage, { thread_id, created_at: now, not_before: now });
+        const [run = expect.fail()] = await claim(storage, { now });
+        expect(run.run_id).toBe(made.run_id);
+        await end(run);
+        const lease = { status: "running", attempt: 1, fence: 1, lease_owner: "me", lease_expires_at: now } as const;
+        const atOnce = await insert(storage, {
+          thread_id,
+          created_at: now,
+          not_before: now,
+          ...lease,
+          started_at: now,
+        });
+        expect(await storage.read((db) => runs.find(db, atOnce.run_id))).toEqual(atOnce);
+        await end(atOnce);
+        begun.push(run.started_at ?? 0, atOnce.started_at ?? 0);
+      }
+      expect(begun).toEqual([...new Set(begun)].sort((a, b) => a - b));
+    },
+  );
+
   byOurClock("a claim takes the oldest runs up to the limit and says who holds them", async () => {
     const storage = await openTemp();
     const [a, b, c] = [await insert(storage), await insert(storage), await insert(storage)];
@@ -186,11 +215,11 @@ eachDialect((openTemp, dialect) => {
     const storage = await openTemp();
     const first = await insert(storage);
     const second = await insert(storage);
-    await claim(storage, { limit: 1 });
+    const [begun] = await claim(storage, { limit: 1 });
     await storage.write((tx) => runs.release(tx, first.run_id, 1, { now: NOW + 9, spend_attempt: false }));
     const claimed = await claim(storage, { now: NOW + 10 });
     expect(ids(claimed)).toEqual([first.run_id, second.run_id]);
-    expect(claimed[0]).toMatchObject({ attempt: 1, fence: 2, started_at: NOW });
+    expect(claimed[0]).toMatchObject({ attempt: 1, fence: 2, started_at: begun?.started_at });
   });
 
   byOurClock("leases expire unless they are extended; a new owner finds those of the old", async () => {

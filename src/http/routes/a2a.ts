@@ -59,8 +59,7 @@ export function a2aRoutes(room: Room, settings: HttpSettings): void {
     ({ params }, c) => post(room, settings, c, params.assistant_id),
   );
 
-  const card = (c: HttpContext, assistant_id: string, suffix: string): Promise<Response> =>
-    answerCard(room, settings, c, assistant_id, suffix);
+  const card = (c: HttpContext, assistant_id: string): Promise<Response> => answerCard(room, settings, c, assistant_id);
   mount(
     room,
     {
@@ -73,7 +72,7 @@ export function a2aRoutes(room: Room, settings: HttpSettings): void {
       answer: { description: "The card.", schema: JsonObject },
       errors: [404],
     },
-    ({ params: { assistant_id } }, c) => card(c, assistant_id, `/a2a/${c.req.param("assistant_id") ?? ""}/${CARD}`),
+    ({ params: { assistant_id } }, c) => card(c, assistant_id),
   );
   mount(
     room,
@@ -87,19 +86,18 @@ export function a2aRoutes(room: Room, settings: HttpSettings): void {
       answer: { description: "The card.", schema: JsonObject },
       errors: [404, 422],
     },
-    ({ query: { assistant_id } }, c) => card(c, assistant_id, `/${CARD}`),
+    ({ query: { assistant_id } }, c) => card(c, assistant_id),
   );
 }
 
 async function answerCard(
   room: Room,
-  { version }: HttpSettings,
+  { version, mountPrefix }: HttpSettings,
   c: HttpContext,
   assistant_id: string,
-  suffix: string,
 ): Promise<Response> {
   const { cardOf } = await import("../../services/a2a/answer.ts");
-  const url = `${publicBase(c, suffix)}/a2a/${encodeURIComponent(assistant_id)}`;
+  const url = `${publicBase(c, mountPrefix)}/a2a/${encodeURIComponent(assistant_id)}`;
   return c.json(await cardOf(room.services(c), assistant_id, { url, version }), 200, { "cache-control": "no-cache" });
 }
 
@@ -178,13 +176,12 @@ const HOST = /^[a-z0-9.-]+(:\d{1,5})?$|^\[[0-9a-f:]+\](:\d{1,5})?$/i;
 const PREFIX = /^(\/[\w.~-]+)+$/;
 
 /** Where clients see this server: what proxies say of it, and the path in front of ours. */
-function publicBase(c: HttpContext, suffix: string): string {
+function publicBase(c: HttpContext, mountPrefix: string): string {
   const url = new URL(c.req.url);
   const forwarded = (name: string): string => (c.req.header(`x-forwarded-${name}`) ?? "").split(",")[0]?.trim() ?? "";
   const proto = forwarded("proto").toLowerCase();
   const host = forwarded("host");
   const prefix = forwarded("prefix").replace(/\/$/, "");
   const scheme = proto === "http" || proto === "https" ? proto : url.protocol.slice(0, -1);
-  const mounted = c.req.path.endsWith(suffix) ? c.req.path.slice(0, -suffix.length) : "";
-  return `${scheme}://${HOST.test(host) ? host : url.host}${PREFIX.test(prefix) ? prefix : ""}${mounted}`;
+  return `${scheme}://${HOST.test(host) ? host : url.host}${PREFIX.test(prefix) ? prefix : ""}${mountPrefix}`;
 }

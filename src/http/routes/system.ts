@@ -29,7 +29,7 @@ const Ok = z
   .openapi("Ok");
 
 export function systemRoutes(room: Room, settings: HttpSettings): void {
-  const { app, logger, system } = room;
+  const { logger, system } = room;
 
   mount(
     room,
@@ -54,6 +54,13 @@ export function systemRoutes(room: Room, settings: HttpSettings): void {
       }
     },
   );
+
+  if (!settings.disabled.has("meta")) metaRoutes(room, settings);
+}
+
+/** What the server is and does; `/ok` is there in any case. */
+function metaRoutes(room: Room, settings: HttpSettings): void {
+  const { app, system } = room;
 
   mount(
     room,
@@ -121,9 +128,10 @@ function unlisted(app: App, settings: HttpSettings): void {
   });
 }
 
-function openApiDocument(app: App, { version, mode, auth }: HttpSettings) {
+function openApiDocument(app: App, { version, mode, mountPrefix, auth }: HttpSettings) {
   const document = app.getOpenAPI31Document({
     openapi: "3.1.0",
+    ...(mountPrefix === "" ? {} : { servers: [{ url: mountPrefix }] }),
     info: { title: "Skein", version, description: `An open Agent Server for LangGraph.js (${mode}).` },
   });
   return auth == null ? document : withAuth(document, auth);

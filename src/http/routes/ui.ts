@@ -2,14 +2,14 @@
 import { z } from "@hono/zod-openapi";
 import type { UiBundle } from "../../ui/bundles.ts";
 import { mount } from "../route.ts";
-import type { HttpContext, Room } from "../types.ts";
+import type { HttpContext, HttpSettings, Room } from "../types.ts";
 
 const tag = "System";
 const UiComponent = z.object({ name: z.string().min(1).describe("Name of the component.") }).openapi("UiComponent");
 /** The name has a hash of the contents in it. */
 const FOR_EVER = "public, max-age=31536000, immutable";
 
-export function uiRoutes(room: Room): void {
+export function uiRoutes(room: Room, { mountPrefix }: HttpSettings): void {
   mount(
     room,
     {
@@ -24,7 +24,7 @@ export function uiRoutes(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { assistant_id }, body: { name } }, c) =>
-      c.html(fragment(await room.services(c).ui.find(assistant_id), name, hostOf(c))),
+      c.html(fragment(await room.services(c).ui.find(assistant_id), name, `${hostOf(c)}${mountPrefix}`)),
   );
 
   mount(
@@ -51,8 +51,8 @@ const hostOf = (c: HttpContext): string =>
   c.req.header("x-forwarded-host")?.split(",")[0]?.trim() || (c.req.header("host") ?? "localhost");
 
 /** The client puts the id of its shadow root in the place of the first `{{shadowRootId}}`, and the browser does the rest. */
-export function fragment({ namespace, global, files }: UiBundle, name: string, host: string): string {
-  const urlOf = (file: string): string => attribute(`//${host}/ui/${encodeURIComponent(namespace)}/${file}`);
+export function fragment({ namespace, global, files }: UiBundle, name: string, base: string): string {
+  const urlOf = (file: string): string => attribute(`//${base}/ui/${encodeURIComponent(namespace)}/${file}`);
   const styles = files.filter(({ type }) => type === "text/css");
   const scripts = files.filter(({ type }) => type === "text/javascript");
   const onload = attribute(`${global}.render(${JSON.stringify(name)}, "{{shadowRootId}}")`);

@@ -1,8 +1,12 @@
 /** Event logs of runs: chunks of consecutive events, one row each. */
 import { type Selectable, sql } from "kysely";
 import type { Database } from "../database.ts";
+import { clock, perDialect } from "../expressions.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { EventChunk, EventLogRecord, Tx } from "../storage.ts";
+
+/** What a log without events has of the numbers of its thread: its end, and what readers are told behind it. */
+const NUMBERS_OF_NONE = 4;
 
 const openLog = insertRows("event_logs", ["run_id", "thread_id", "ended_at", "place"], (insert) =>
   insert.onConflict((conflict) => conflict.column("run_id").doNothing()),
@@ -11,6 +15,22 @@ const openLog = insertRows("event_logs", ["run_id", "thread_id", "ended_at", "pl
 /** Makes the run's log known; nothing happens when it is. */
 export async function open(tx: Tx, run_id: string, thread_id: string, place = 0): Promise<void> {
   await openLog(tx, [{ run_id, thread_id, ended_at: null, place }]);
+}
+
+/** As `open`, of a run that ends before it began: it stands behind all of its thread that are known, and before those that come. */
+export async function openLast(tx: Tx, run_id: string, thread_id: string, now: number): Promise<void> {
+  const others = sql<number>`(select coalesce(max(place), 0) + ${sql.lit(NUMBERS_OF_NONE)} from event_logs where thread_id = ${thread_id})`;
+  const here = sql<number>`${clock(now)} * 1000`;
+  await tx
+    .insertInto("event_logs")
+    .values({
+      run_id,
+      thread_id,
+      ended_at: null,
+      place: perDialect(sql`max(${here}, ${others})`, sql`greatest(${here}, ${others})`),
+    })
+    .onConflict((conflict) => conflict.column("run_id").doNothing())
+    .execute();
 }
 
 const appendChunks = insertRows("event_chunks", ["run_id", "first", "last", "events"]);

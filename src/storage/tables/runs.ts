@@ -74,7 +74,9 @@ const isDue = (run: string, now: unknown): RawBuilder<SqlBool> => {
  * A run is born `behind` when one that may run now is in front of it, and whoever ends that one promotes the next. Delayed
  * runs are never behind: nobody would look at them again when they fall due.
  */
-const insertRow = prepared<Omit<Row, "seq">, Pick<Row, "seq">>((db, slots) => {
+type Inserted = Pick<Row, "seq" | "started_at">;
+
+const insertion = (db: Tx, slots: Omit<Row, "seq">, started_at: number | null | RawBuilder<number>) => {
   const values = Object.fromEntries(COLUMNS.map((column) => [column, slots[column]])) as Omit<Row, "seq">;
   const ahead = db
     .selectFrom("runs as ahead")
@@ -85,9 +87,12 @@ const insertRow = prepared<Omit<Row, "seq">, Pick<Row, "seq">>((db, slots) => {
   const behind = bit(sql`${integer(slots.not_before)} <= ${integer(slots.created_at)} and exists ${ahead}`);
   return db
     .insertInto("runs")
-    .values({ ...values, behind })
-    .returning("seq");
-});
+    .values({ ...values, behind, started_at })
+    .returning(["seq", "started_at"]);
+};
+const insertRow = prepared<Omit<Row, "seq">, Inserted>((db, slots) => insertion(db, slots, slots.started_at));
+/** By the clock that claims on other processes go by: runs of a thread begin one after the other. */
+const insertBegun = prepared<Omit<Row, "seq">, Inserted>((db, slots) => insertion(db, slots, clock(slots.started_at)));
 
 const promoteNext = prepared<{ thread_id: string; now: number }>((db, slots) =>
   db
@@ -111,9 +116,11 @@ export async function promote(tx: Tx, thread_id: string, now: number): Promise<v
 
 /** Inserts the run behind all others. */
 export async function insert(tx: Tx, run: NewRun): Promise<RunRecord> {
-  const [row] = (await insertRow(tx, toRow(run))).rows;
+  // One on a thread of its own may have begun already, at the time it says.
+  const begins = run.status === "running" && !run.kwargs.temporary;
+  const [row] = (await (begins ? insertBegun : insertRow)(tx, toRow(run))).rows;
   if (row === undefined) throw new Error("insert of a run returned no row");
-  return { ...run, seq: row.seq };
+  return { ...run, ...row };
 }
 
 const findById = prepared<{ id: string }, Row>((db, slots) =>
@@ -245,6 +252,28 @@ export async function listOfAssistant(db: Tx, page: AssistantPage): Promise<RunR
   return rows.map(toRecord);
 }
 
+/** Of these runs the newest of their threads, each with the thread's status. */
+export async function newestOfThreads(db: Tx, run_ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  if (run_ids.length === 0) return new Map();
+  const rows = await db
+    .selectFrom("runs")
+    .innerJoin("threads", "threads.thread_id", "runs.thread_id")
+    .select(["runs.run_id", "threads.status"])
+    .where("runs.run_id", "in", run_ids)
+    .where(({ not, exists, selectFrom }) =>
+      not(
+        exists(
+          selectFrom("runs as later")
+            .select("later.run_id")
+            .whereRef("later.thread_id", "=", "runs.thread_id")
+            .whereRef("later.seq", ">", "runs.seq"),
+        ),
+      ),
+    )
+    .execute();
+  return new Map(rows.map(({ run_id, status }) => [run_id, status]));
+}
+
 /** How many there are. Walks them all. */
 export async function countOfAssistant(db: Tx, filter: Omit<AssistantPage, "before" | "limit">): Promise<number> {
   const { total } = await ofAssistant(db, { ...filter, before: null })
@@ -341,7 +370,7 @@ const claimReady = prepared<ClaimSlots, Row>((db, slots) =>
       fence: eb("fence", "+", sql.lit(1)),
       lease_owner: slots.owner,
       lease_expires_at: leaseEnd(slots),
-      started_at: eb.fn.coalesce("started_at", eb.val(slots.now)),
+      started_at: eb.fn.coalesce("started_at", clock(slots.now)),
       updated_at: slots.now,
     }))
     .where("seq", "in", (eb) =>
