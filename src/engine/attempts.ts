@@ -60,6 +60,8 @@ interface Attempt {
   readonly run: NewRun;
   /** Of a run that is being written: whether it is. */
   readonly committed: Promise<boolean> | undefined;
+  /** The run is in the database. */
+  isWritten: boolean;
   readonly hold: RunHold;
   readonly span: AttemptSpan | undefined;
   thread: ExecutorThread | undefined;
@@ -166,6 +168,7 @@ export class Attempts {
     const attempt: Attempt = {
       run,
       committed,
+      isWritten: committed === undefined,
       hold,
       span,
       thread: undefined,
@@ -175,6 +178,9 @@ export class Attempts {
       abandon,
     };
     this.#held.set(run.run_id, attempt);
+    void committed?.then((written) => {
+      attempt.isWritten = written;
+    });
     return attempt;
   }
 
@@ -192,7 +198,8 @@ export class Attempts {
    * there has been taken over by another process; one that somebody wants cancelled is, should the word not have come.
    */
   heartbeat(): (found: readonly runs.Beat[]) => void {
-    const before = [...this.#held.values()];
+    // A run that is still being written is nowhere to be found, and not lost.
+    const before = [...this.#held.values()].filter(({ isWritten }) => isWritten);
     return (found) => {
       const beats = new Map(found.map((beat) => [beat.run_id, beat]));
       for (const attempt of before) {

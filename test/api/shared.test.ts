@@ -142,6 +142,19 @@ test("each tick of a cron is one run", async () => {
   expect(new Set(rows.map(({ second }) => second)).size).toBe(rows.length);
 });
 
+test("a heartbeat while a run is being written does not take it for one that is lost", async () => {
+  // A heartbeat comes meanwhile, and the lease does not run out.
+  await onPostgres(
+    schema.uri,
+    "create function slowly() returns trigger language plpgsql as 'begin perform pg_sleep(0.8); return new; end'",
+    "create trigger slowly before insert on runs for each row execute function slowly()",
+  );
+  const [one] = apis as [Api, Api];
+  const frames = await one.stream({ ...plain, stream_mode: ["updates"] });
+  await onPostgres(schema.uri, "drop trigger slowly on runs");
+  expect(frames.map(({ event }) => event)).toEqual(["metadata", "updates", "updates"]);
+});
+
 test("the runs of a server that dies go on at the other one", async () => {
   const [one, two] = apis as [Api, Api];
   const made = await Promise.all(

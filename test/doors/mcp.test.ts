@@ -6,7 +6,9 @@ import { MultiServerMCPClient } from "@langchain/mcp-adapters";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { McpError, type Progress } from "@modelcontextprotocol/sdk/types.js";
+import { Ajv } from "ajv";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { inputSchemaOf } from "../../src/services/mcp/tools.ts";
 import { linesOf, openGate } from "../faults/support.ts";
 import { http, ok } from "../support/http.ts";
 import { eventually, FIXTURES, project, startServer, type TestServer, tempDir } from "../support/server.ts";
@@ -330,18 +332,9 @@ export const whole = same(z.object(fields));
 // A date has no JSON form: zod writes nothing of a whole that has one.
 export const parts = same(z.object({ ...fields, at: z.date().optional() }));
 `;
-const TYPED = `
-import { entrypoint } from "@langchain/langgraph";
-interface Tree { readonly name: string; readonly children: Tree[] }
-export const graph = entrypoint({ name: "typed" }, async (tree: Tree) => tree.children);
-`;
-
 test("schemas that refer to themselves, tuples and patterns can be read and kept by every client", async () => {
   const odd = Object.fromEntries(["properties", "whole", "parts"].map((name) => [name, `./odd.mjs:${name}`]));
-  await using own = await project(
-    { "odd.mjs": ODD, "typed.ts": TYPED },
-    { graphs: { ...odd, typed: "./typed.ts:graph" } },
-  );
+  await using own = await project({ "odd.mjs": ODD }, { graphs: odd });
   await using strange = await startServer({ project: own });
   await using client = await connect("/mcp", strange);
   // It compiles all of them, and throws when one cannot be.
@@ -356,9 +349,19 @@ test("schemas that refer to themselves, tuples and patterns can be read and kept
     const alien = { ...given, user: { id: 5 } };
     await expect(client.callTool({ name, arguments: alien })).rejects.toThrow(/Invalid arguments.*user\/id/);
   }
-  const typed = (input: unknown) => client.callTool({ name: "typed", arguments: { input } });
-  expect(JSON.parse(textOf(await typed(tree)))).toEqual([leaf]);
-  await expect(typed({ name: "root" })).rejects.toThrow(/Invalid arguments.*children/);
+});
+
+test("what an input of the functional API refers to is found where it stands in the tool's", () => {
+  const properties = { name: { type: "string" }, next: { $ref: "#/definitions/No~1de" } };
+  const node = { type: "object", properties, required: ["name"] };
+  const schema = { $schema: "x", $ref: "#/definitions/No~1de", definitions: { "No/de": node } };
+  const tool = inputSchemaOf(schema);
+  const check = new Ajv().compile(tool);
+  expect(check({ input: { name: "a", next: { name: "b" } } })).toBe(true);
+  for (const given of [{ input: { name: "a", next: {} } }, { input: {} }, {}]) expect(check(given)).toBe(false);
+  const list = inputSchemaOf({ type: "array", items: { anyOf: [{ type: "string" }, { $ref: "#" }] } });
+  expect(new Ajv().compile(list)({ input: ["a", ["b", ["c"]]] })).toBe(true);
+  expect(new Ajv().compile(list)({ input: [{ input: [] }] })).toBe(false);
 });
 
 const USES_TOOLS = `
