@@ -141,11 +141,17 @@ export interface BrokerSettings {
 
 export type OtlpProtocol = "grpc" | "http/protobuf" | "http/json";
 
+const DETECTORS = ["env", "host", "os", "process", "serviceinstance"] as const;
+type Detector = (typeof DETECTORS)[number];
+
 /** OpenTelemetry, by its own variables. */
 export interface TelemetrySettings {
   /** All `OTEL_*`: the SDK reads the others itself. */
   readonly env: Readonly<Record<string, string>>;
-  readonly traces: boolean;
+  /** Null: none are sent. `isW3c`: callers' traces go on here. */
+  readonly traces: { readonly protocol: OtlpProtocol; readonly isW3c: boolean } | null;
+  /** What finds out whose they are. */
+  readonly detectors: readonly Detector[];
   /** Null: none are sent. */
   readonly metrics: {
     readonly protocol: OtlpProtocol;
@@ -718,11 +724,11 @@ function telemetrySettings(env: Env): TelemetrySettings | null {
     word(otel, `OTEL_${signal}_EXPORTER`, ["otlp", "none"]) === "otlp";
   const [traces, metrics] = [sends("TRACES"), sends("METRICS")];
   if (!traces && !metrics) return null;
-  if (traces) otlpProtocol(otel, "TRACES");
   if (metrics) word(otel, "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", ["cumulative"]);
   return {
     env: Object.fromEntries(own),
-    traces,
+    traces: traces ? { protocol: otlpProtocol(otel, "TRACES"), isW3c: goesOn(otel) } : null,
+    detectors: detectorsOf(otel),
     metrics: metrics
       ? {
           protocol: otlpProtocol(otel, "METRICS"),
@@ -731,6 +737,22 @@ function telemetrySettings(env: Env): TelemetrySettings | null {
         }
       : null,
   };
+}
+
+/** Baggage is nobody's here. */
+const goesOn = (env: Env): boolean =>
+  words(env, "OTEL_PROPAGATORS", ["tracecontext", "baggage", "none"], "tracecontext").includes("tracecontext");
+
+function detectorsOf(env: Env): readonly Detector[] {
+  const named = words(env, "OTEL_NODE_RESOURCE_DETECTORS", [...DETECTORS, "all", "none"], "env,process,host");
+  return named.includes("all") ? DETECTORS : DETECTORS.filter((each) => named.includes(each));
+}
+
+function words(env: Env, name: string, known: readonly string[], fallback: string): readonly string[] {
+  const given = listOf(env[name] ?? fallback);
+  const strange = given.find((each) => !known.includes(each));
+  if (strange === undefined) return given;
+  throw new ConfigError(`${name} may have ${known.join(", ")}, not "${strange}"`);
 }
 
 function otlpProtocol(env: Env, signal: "TRACES" | "METRICS"): OtlpProtocol {
