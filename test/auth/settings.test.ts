@@ -277,3 +277,34 @@ test("a server whose auth does not load does not start", async () => {
     /skein: auth\.path: export "auth" of .*a\.mjs is no Auth/,
   );
 });
+
+test("under a prefix, beside routes of the project's own that need a user too, a graph reaches its server", async () => {
+  const code = `${SDK} export const auth = new Auth().authenticate((request) => {
+    const name = request.headers.get("x-user");
+    if (name === null) throw new HTTPException(401, { message: "no" });
+    return name;
+  });`;
+  const app = `export default { fetch: (request) =>
+    new URL(request.url).pathname.endsWith("/mine") ? new Response("mine") : new Response("", { status: 404 }) };`;
+  const asking = `import { Client } from "@langchain/langgraph-sdk";
+    import { Annotation, StateGraph } from "@langchain/langgraph";
+    export const graph = new StateGraph(Annotation.Root({ a: Annotation() }))
+      .addNode("n", async () => ({ a: (await new Client().threads.search()).length })).addEdge("__start__", "n").compile();`;
+  const http_ = { app: "./app/a.mjs", mount_prefix: "/agents", enable_custom_route_auth: true };
+  await using dir = await project(
+    { "g.mjs": asking, "auth/a.mjs": code, "app/a.mjs": app },
+    { auth: { path: "./auth/a.mjs:auth" }, http: http_ },
+  );
+  await using server = await startServer({ project: dir });
+  const base = new URL(server.url).origin;
+  const headers = { "x-user": "me" };
+  const { get, post } = http(base);
+  const statuses = async (path: string) => [(await get(path)).status, (await get(path, { headers })).status];
+  expect(await statuses("/agents/ok")).toEqual([200, 200]);
+  expect(await statuses("/agents/info")).toEqual([200, 200]);
+  expect(await statuses("/agents/mine")).toEqual([401, 200]);
+  expect(await statuses("/agents/assistants/g")).toEqual([401, 200]);
+  const body = { assistant_id: "g", input: {} };
+  expect((await post("/agents/runs/wait", body)).status).toBe(401);
+  expect((await post("/agents/runs/wait", body, { headers })).body).toEqual({ a: 0 });
+});
