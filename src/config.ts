@@ -31,6 +31,27 @@ export interface Project {
   readonly threadTtl: ThreadTtlSettings;
   readonly store: StoreSettings;
   readonly ui: UiSettings;
+  /** Null: whoever reaches the server may do anything. */
+  readonly auth: AuthSettings | null;
+}
+
+/** The `auth` block of langgraph.json. */
+export interface AuthSettings {
+  /** The module that exports the `Auth`. */
+  readonly file: string;
+  readonly export_name: string;
+  readonly disableStudio: boolean;
+  /** For how long a user is remembered by these headers of a request; null: not at all. */
+  readonly cache: AuthCacheSettings | null;
+  /** Merged into the served document. */
+  readonly openapi: AuthDocument | null;
+}
+
+export interface AuthCacheSettings {
+  /** Names in lower case. */
+  readonly headers: readonly string[];
+  readonly ttlMs: number;
+  readonly maxSize: number;
 }
 
 /** The `ui` and `ui_config` blocks of langgraph.json. */
@@ -259,6 +280,28 @@ const WebhooksBlock = z.looseObject({
 });
 type WebhooksBlock = z.infer<typeof WebhooksBlock>;
 
+const AuthDocument = z.strictObject({
+  securitySchemes: z.record(z.string(), z.record(z.string(), z.unknown())).optional(),
+  security: z.array(z.record(z.string(), z.array(z.string()))).optional(),
+  paths: z.record(z.string().startsWith("/"), z.record(z.string(), z.unknown())).optional(),
+});
+/** What the served document says of how clients log in. */
+export type AuthDocument = z.infer<typeof AuthDocument>;
+
+/** Strict, unlike the rest: who misspells a word here believes to be safe. */
+const AuthBlock = z.strictObject({
+  path: z.string(),
+  disable_studio_auth: z.boolean().nullish(),
+  openapi: AuthDocument.nullish(),
+  cache: z
+    .strictObject({
+      cache_keys: z.array(z.string().regex(/^[\w-]+$/, "names of headers")).min(1),
+      ttl_seconds: z.number().positive().max(86_400).nullish(),
+      max_size: z.int().min(1).nullish(),
+    })
+    .nullish(),
+});
+
 const ProjectFile = z.looseObject({
   graphs: z.record(z.string(), GraphEntry),
   env: z.union([z.string(), z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]))]).nullish(),
@@ -280,6 +323,7 @@ const ProjectFile = z.looseObject({
   ui: z.record(z.string().min(1), z.string()).nullish(),
   ui_config: z.looseObject({ shared: z.array(z.string().min(1)).nullish() }).nullish(),
   webhooks: WebhooksBlock.nullish(),
+  auth: AuthBlock.nullish(),
   // Modules of one's own: a server that ignored them would write plain text where somebody counts on encryption.
   encryption: z.null({ error: "modules are not supported; LANGGRAPH_AES_KEY encrypts data at rest" }).optional(),
 });
@@ -301,6 +345,7 @@ export function loadProject(path: string, processEnv: Env): Project {
     store: storeSettings(dir, content.store),
     threadTtl: threadTtlSettings(content),
     ui: uiSettings(dir, content),
+    auth: authSettings(dir, content.auth),
   };
 }
 
@@ -346,6 +391,26 @@ function uiComponents(dir: string, namespace: string, path: string): UiComponent
   const file = resolve(dir, path);
   if (!existsSync(file)) throw new ConfigError(`ui "${namespace}": ${file} does not exist`);
   return { namespace, file };
+}
+
+const AUTH_CACHE = { ttlSeconds: 60, maxSize: 1000 };
+
+function authSettings(dir: string, block: ProjectFile["auth"]): AuthSettings | null {
+  if (block == null) return null;
+  const { path, disable_studio_auth, openapi, cache } = block;
+  return {
+    ...exportAt(dir, path, "auth.path"),
+    disableStudio: disable_studio_auth === true,
+    openapi: openapi ?? null,
+    cache:
+      cache == null
+        ? null
+        : {
+            headers: cache.cache_keys.map((name) => name.toLowerCase()),
+            ttlMs: (cache.ttl_seconds ?? AUTH_CACHE.ttlSeconds) * 1000,
+            maxSize: cache.max_size ?? AUTH_CACHE.maxSize,
+          },
+  };
 }
 
 function storeSettings(dir: string, block: ProjectFile["store"]): StoreSettings {
