@@ -1,7 +1,9 @@
 /** OpenTelemetry: request → run → attempt → node is one trace, whatever lies between; and nothing where it is not asked for. */
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { WebSocket } from "ws";
 import { loadProject, readSettings } from "../../src/config.ts";
@@ -309,6 +311,24 @@ test("a server that stops sends what is left; the collector of the examples show
       "",
     ].join("\n"),
   );
+});
+
+test("a program that has the server in it keeps what is global for itself", async () => {
+  await using collector = await Collector.open();
+  const script = `
+    import { createServer } from ${JSON.stringify(pathToFileURL(join(ROOT, "dist/index.js")).href)};
+    const server = await createServer(${JSON.stringify({ config: FIXTURES, data: join(temp.dir, "host") })});
+    const headers = { "content-type": "application/json" };
+    const body = ${JSON.stringify(JSON.stringify(plain))};
+    const answer = await server.fetch(new Request("http://host/runs/wait", { method: "POST", headers, body }));
+    await answer.text();
+    await server.close();
+    console.log(JSON.stringify(Object.keys(globalThis[Symbol.for("opentelemetry.js.api.1")] ?? {})));
+    process.exit();`;
+  const env = { ...process.env, ...collector.env(), LOG_LEVEL: "error" };
+  const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], { env });
+  expect(stdout.trim()).toBe("[]");
+  expect(treeOf(collector.spans)).toEqual([`POST /runs/wait [run plain [attempt [${NODES}]]]`]);
 });
 
 const ENDPOINT = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9" };
