@@ -40,7 +40,7 @@ const onPostgres = [
       ...common,
       ...fast,
       name: "tests on postgres",
-      include: ["test/conformance/{conformance,bad-input}.test.ts"],
+      include: ["test/conformance/{conformance,bad-input}.test.ts", "test/auth/{auth,table}.test.ts"],
       env: postgres,
     },
   },

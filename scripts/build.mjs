@@ -30,7 +30,9 @@ const EXTERNAL = [
   "esbuild-plugin-tailwindcss",
   "typescript-5",
   "@langchain/*",
+  "@opentelemetry/core",
   "@opentelemetry/exporter-*",
+  "@opentelemetry/resources",
   "@opentelemetry/sdk-*",
 ];
 

@@ -2,6 +2,7 @@
 /** The commands of `skein`. */
 import { Command } from "commander";
 import getPort, { portNumbers } from "get-port";
+import { AuthLoadError } from "./auth/load.ts";
 import { type DockerfileFlags, dockerfile } from "./commands/dockerfile.ts";
 import { type DoctorFlags, doctor } from "./commands/doctor.ts";
 import { type MoveFlags, move } from "./commands/move.ts";
@@ -248,7 +249,7 @@ function refuse(error: unknown): never {
 
 /** Errors whose message says it all go without a stack; a graph's failure shows where in the user's code. */
 function textOf(error: unknown): string {
-  const saysItAll = [ConfigError, StorageRefused, IndexLoadError, NoDocumentError, UiBuildError].some(
+  const saysItAll = [ConfigError, AuthLoadError, StorageRefused, IndexLoadError, NoDocumentError, UiBuildError].some(
     (kind) => error instanceof kind,
   );
   if (saysItAll && error instanceof Error) return error.message;

@@ -31,6 +31,27 @@ export interface Project {
   readonly threadTtl: ThreadTtlSettings;
   readonly store: StoreSettings;
   readonly ui: UiSettings;
+  /** Null: whoever reaches the server may do anything. */
+  readonly auth: AuthSettings | null;
+}
+
+/** The `auth` block of langgraph.json. */
+export interface AuthSettings {
+  /** The module that exports the `Auth`. */
+  readonly file: string;
+  readonly export_name: string;
+  readonly disableStudio: boolean;
+  /** For how long a user is remembered by these headers of a request; null: not at all. */
+  readonly cache: AuthCacheSettings | null;
+  /** Merged into the served document. */
+  readonly openapi: AuthDocument | null;
+}
+
+export interface AuthCacheSettings {
+  /** Names in lower case. */
+  readonly headers: readonly string[];
+  readonly ttlMs: number;
+  readonly maxSize: number;
 }
 
 /** The `ui` and `ui_config` blocks of langgraph.json. */
@@ -120,11 +141,17 @@ export interface BrokerSettings {
 
 export type OtlpProtocol = "grpc" | "http/protobuf" | "http/json";
 
+const DETECTORS = ["env", "host", "os", "process", "serviceinstance"] as const;
+type Detector = (typeof DETECTORS)[number];
+
 /** OpenTelemetry, by its own variables. */
 export interface TelemetrySettings {
   /** All `OTEL_*`: the SDK reads the others itself. */
   readonly env: Readonly<Record<string, string>>;
-  readonly traces: boolean;
+  /** Null: none are sent. `isW3c`: callers' traces go on here. */
+  readonly traces: { readonly protocol: OtlpProtocol; readonly isW3c: boolean } | null;
+  /** What finds out whose they are. */
+  readonly detectors: readonly Detector[];
   /** Null: none are sent. */
   readonly metrics: {
     readonly protocol: OtlpProtocol;
@@ -253,6 +280,28 @@ const WebhooksBlock = z.looseObject({
 });
 type WebhooksBlock = z.infer<typeof WebhooksBlock>;
 
+const AuthDocument = z.strictObject({
+  securitySchemes: z.record(z.string(), z.record(z.string(), z.unknown())).optional(),
+  security: z.array(z.record(z.string(), z.array(z.string()))).optional(),
+  paths: z.record(z.string().startsWith("/"), z.record(z.string(), z.unknown())).optional(),
+});
+/** What the served document says of how clients log in. */
+export type AuthDocument = z.infer<typeof AuthDocument>;
+
+/** Strict, unlike the rest: who misspells a word here believes to be safe. */
+const AuthBlock = z.strictObject({
+  path: z.string(),
+  disable_studio_auth: z.boolean().nullish(),
+  openapi: AuthDocument.nullish(),
+  cache: z
+    .strictObject({
+      cache_keys: z.array(z.string().regex(/^[\w-]+$/, "names of headers")).min(1),
+      ttl_seconds: z.number().positive().max(86_400).nullish(),
+      max_size: z.int().min(1).nullish(),
+    })
+    .nullish(),
+});
+
 const ProjectFile = z.looseObject({
   graphs: z.record(z.string(), GraphEntry),
   env: z.union([z.string(), z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]))]).nullish(),
@@ -274,6 +323,7 @@ const ProjectFile = z.looseObject({
   ui: z.record(z.string().min(1), z.string()).nullish(),
   ui_config: z.looseObject({ shared: z.array(z.string().min(1)).nullish() }).nullish(),
   webhooks: WebhooksBlock.nullish(),
+  auth: AuthBlock.nullish(),
   // Modules of one's own: a server that ignored them would write plain text where somebody counts on encryption.
   encryption: z.null({ error: "modules are not supported; LANGGRAPH_AES_KEY encrypts data at rest" }).optional(),
 });
@@ -295,6 +345,7 @@ export function loadProject(path: string, processEnv: Env): Project {
     store: storeSettings(dir, content.store),
     threadTtl: threadTtlSettings(content),
     ui: uiSettings(dir, content),
+    auth: authSettings(dir, content.auth),
   };
 }
 
@@ -340,6 +391,26 @@ function uiComponents(dir: string, namespace: string, path: string): UiComponent
   const file = resolve(dir, path);
   if (!existsSync(file)) throw new ConfigError(`ui "${namespace}": ${file} does not exist`);
   return { namespace, file };
+}
+
+const AUTH_CACHE = { ttlSeconds: 60, maxSize: 1000 };
+
+function authSettings(dir: string, block: ProjectFile["auth"]): AuthSettings | null {
+  if (block == null) return null;
+  const { path, disable_studio_auth, openapi, cache } = block;
+  return {
+    ...exportAt(dir, path, "auth.path"),
+    disableStudio: disable_studio_auth === true,
+    openapi: openapi ?? null,
+    cache:
+      cache == null
+        ? null
+        : {
+            headers: cache.cache_keys.map((name) => name.toLowerCase()),
+            ttlMs: (cache.ttl_seconds ?? AUTH_CACHE.ttlSeconds) * 1000,
+            maxSize: cache.max_size ?? AUTH_CACHE.maxSize,
+          },
+  };
 }
 
 function storeSettings(dir: string, block: ProjectFile["store"]): StoreSettings {
@@ -653,11 +724,11 @@ function telemetrySettings(env: Env): TelemetrySettings | null {
     word(otel, `OTEL_${signal}_EXPORTER`, ["otlp", "none"]) === "otlp";
   const [traces, metrics] = [sends("TRACES"), sends("METRICS")];
   if (!traces && !metrics) return null;
-  if (traces) otlpProtocol(otel, "TRACES");
   if (metrics) word(otel, "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", ["cumulative"]);
   return {
     env: Object.fromEntries(own),
-    traces,
+    traces: traces ? { protocol: otlpProtocol(otel, "TRACES"), isW3c: goesOn(otel) } : null,
+    detectors: detectorsOf(otel),
     metrics: metrics
       ? {
           protocol: otlpProtocol(otel, "METRICS"),
@@ -666,6 +737,22 @@ function telemetrySettings(env: Env): TelemetrySettings | null {
         }
       : null,
   };
+}
+
+/** Baggage is nobody's here. */
+const goesOn = (env: Env): boolean =>
+  words(env, "OTEL_PROPAGATORS", ["tracecontext", "baggage", "none"], "tracecontext").includes("tracecontext");
+
+function detectorsOf(env: Env): readonly Detector[] {
+  const named = words(env, "OTEL_NODE_RESOURCE_DETECTORS", [...DETECTORS, "all", "none"], "env,process,host");
+  return named.includes("all") ? DETECTORS : DETECTORS.filter((each) => named.includes(each));
+}
+
+function words(env: Env, name: string, known: readonly string[], fallback: string): readonly string[] {
+  const given = listOf(env[name] ?? fallback);
+  const strange = given.find((each) => !known.includes(each));
+  if (strange === undefined) return given;
+  throw new ConfigError(`${name} may have ${known.join(", ")}, not "${strange}"`);
 }
 
 function otlpProtocol(env: Env, signal: "TRACES" | "METRICS"): OtlpProtocol {

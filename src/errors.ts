@@ -2,7 +2,7 @@
  * What can go wrong, in the product's words. Nothing here knows HTTP: `http/errors.ts`
  * owns the one table that turns a kind into a status.
  */
-export type ErrorKind = "not_found" | "conflict" | "invalid" | "too_large" | "unavailable";
+export type ErrorKind = "not_found" | "conflict" | "invalid" | "too_large" | "unavailable" | "forbidden";
 
 /** What a request may name that is not there, where callers tell one from the other. */
 export type Missing = "assistant" | "thread" | "run" | "checkpoint" | "interrupt";
@@ -28,6 +28,18 @@ export const invalid = (path: string, why: string): SkeinError =>
   new SkeinError("invalid", path === "" ? why : `${path}: ${why}`);
 /** The server cannot do this now (shutting down, no executor). */
 export const unavailable = (why: string): SkeinError => new SkeinError("unavailable", why);
+
+/** The project's own auth refuses the request, in its own words: it names the status and may set headers. */
+export class Denied extends SkeinError {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(status: number, message: string, headers: Readonly<Record<string, string>> = {}, options?: ErrorOptions) {
+    super("forbidden", message, options);
+    this.status = status;
+    this.headers = headers;
+  }
+}
 
 /** An error as clients see it in streams, `wait` and webhooks: its own name and message, never JSON in a string. */
 export interface ErrorBody {

@@ -1,5 +1,5 @@
 /**
- * Modules of the project: graphs and embedders in executor threads, the project's app in the main thread. TypeScript is understood, with
+ * Modules of the project: graphs and embedders in executor threads, what each request asks in the main thread. TypeScript is understood, with
  * the path aliases of the project.
  */
 import { existsSync, readFileSync } from "node:fs";

@@ -1,6 +1,10 @@
 /** Wires the parts, starts them in order and stops them in reverse. The only file that imports from every room. */
+import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { v4 as uuid4 } from "uuid";
+import { authenticator } from "./auth/authenticate.ts";
+import { type Handlers, uncovered } from "./auth/handlers.ts";
+import { loadAuth } from "./auth/load.ts";
 import { type Project, SERVER_SECRETS, type Settings } from "./config.ts";
 import { Attempts } from "./engine/attempts.ts";
 import type { StorageHandler } from "./engine/executor-thread.ts";
@@ -21,21 +25,24 @@ import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
 import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
 import type { Custom } from "./http/app.ts";
+import { authenticate, identifier } from "./http/authenticate.ts";
 import { type CustomApp, loadApp } from "./http/custom-app.ts";
-import { Doors } from "./http/doors.ts";
+import { Doors, type DoorsOptions } from "./http/doors.ts";
 import { headerChooser } from "./http/headers.ts";
 import { offerInProcess } from "./http/in-process.ts";
 import { PROBES } from "./http/observed.ts";
 import type { Answered } from "./http/types.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
+import type { AuthUser } from "./schemas/auth.ts";
 import type { AgentTree } from "./schemas/protocol.ts";
 import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
 import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
 import { factsOf } from "./services/facts.ts";
+import { guardedServices } from "./services/guarded/services.ts";
 import { sweepKeys } from "./services/idempotency.ts";
-import { Commands } from "./services/protocol/commands.ts";
+import { Commands, findThread } from "./services/protocol/commands.ts";
 import { Protocol } from "./services/protocol/service.ts";
 import { agentTree } from "./services/protocol/tree.ts";
 import { Runs } from "./services/runs.ts";
@@ -119,7 +126,10 @@ async function assemble(
 
   // The slow part first: executor threads load the graphs while the database opens.
   let onStorage: StorageHandler | undefined;
-  const pool = makePool(project, settings, logger, (requests) => {
+  const serverKey = randomBytes(32).toString("base64url");
+  const authLoading = loadProjectAuth(project);
+  authLoading.catch(() => undefined);
+  const pool = makePool(project, settings, serverKey, logger, (requests) => {
     if (onStorage === undefined) throw new Error("storage is not open yet");
     return onStorage(requests);
   });
@@ -322,6 +332,7 @@ async function assemble(
     agentTree({ storage: database, load: (id, after) => shelf.load(id, after) }, thread_id, run_id);
   const commands: Commands = new Commands({
     storage: database,
+    find: (thread_id) => findThread(database, thread_id),
     runs: runService,
     threads: threadService,
     logger,
@@ -338,7 +349,7 @@ async function assemble(
     onError: (error) => onError(error, "a stream of events"),
     command: (thread_id, command, from) => commands.run(thread_id, command, from),
   });
-  const services: Services = {
+  const services = {
     assistants,
     threads: threadService,
     runs: runService,
@@ -361,6 +372,23 @@ async function assemble(
     }),
     ui: new Ui(bundles, assistants),
   };
+  const handlers = await authLoading;
+  const auth =
+    handlers === null
+      ? null
+      : authOf(project, settings, logger, {
+          handlers,
+          serverKey,
+          services,
+          servicesFor: guardedServices({
+            handlers,
+            services,
+            storage: database,
+            logger,
+            tree,
+            ui: (found) => new Ui(bundles, found),
+          }),
+        });
 
   const observe = (answered: Answered): void => {
     const { route, method, status, ms } = answered;
@@ -371,6 +399,7 @@ async function assemble(
   const custom = await customising;
   const doors: Doors = new Doors({
     services,
+    ...(auth ?? {}),
     settings: {
       maxBodyBytes: settings.maxBodyBytes,
       version: VERSION,
@@ -380,6 +409,7 @@ async function assemble(
       mountPrefix: project.http.mountPrefix,
       configurable: headerChooser(project.http.configurableHeaders),
       logged: headerChooser(project.http.loggingHeaders),
+      auth: project.auth?.openapi ?? null,
     },
     logger,
     observe,
@@ -499,11 +529,16 @@ async function assemble(
   };
 }
 
-/** The project's own app; its module runs in this thread, and so sees the project's variables here. */
+/** Modules of the project that run in this thread look for its variables where they always do. */
+function showVariables(project: Project): void {
+  for (const [name, value] of Object.entries(graphEnv(project))) if (value !== undefined) process.env[name] ??= value;
+}
+
+/** The project's own app. */
 async function customApp(project: Project): Promise<Custom | null> {
   const { app } = project.http;
   if (app === null) return null;
-  for (const [name, value] of Object.entries(graphEnv(project))) if (value !== undefined) process.env[name] ??= value;
+  showVariables(project);
   return { app: await loadApp(app, project.dir), order: app.order, authenticated: app.authenticated };
 }
 
@@ -599,7 +634,59 @@ function graphEnv({ env }: Project): NodeJS.ProcessEnv {
   return seen;
 }
 
-function makePool(project: Project, settings: Settings, logger: Logger, onStorage: StorageHandler): ExecutorPool {
+/** Null: nobody has to log in. */
+async function loadProjectAuth(project: Project): Promise<Handlers | null> {
+  const { auth, dir } = project;
+  if (auth === null) return null;
+  showVariables(project);
+  return loadAuth(auth, dir);
+}
+
+interface AuthParts {
+  readonly handlers: Handlers;
+  readonly serverKey: string;
+  readonly services: Services;
+  readonly servicesFor: (user: AuthUser) => Services;
+}
+
+type ServerAuth = Required<Pick<DoorsOptions, "authenticate" | "servicesFor" | "protocolFor">>;
+
+function authOf(project: Project, { mode }: Settings, logger: Logger, parts: AuthParts): ServerAuth {
+  const { handlers, serverKey, servicesFor, services } = parts;
+  warnOfUncovered(handlers, logger);
+  const identify = identifier({
+    authenticate: authenticator(handlers, logger, project.auth?.cache ?? null),
+    serverKey,
+    studio: mode === "dev" && project.auth?.disableStudio === false,
+  });
+  return {
+    authenticate: authenticate(identify),
+    servicesFor,
+    protocolFor: async (...from) => {
+      const user = await identify(...from);
+      return (user === null ? services : servicesFor(user)).protocol;
+    },
+  };
+}
+
+const DENY_ALL = 'auth.on("*", () => false)';
+
+function warnOfUncovered({ callbacks }: Handlers, logger: Logger): void {
+  const open = uncovered(callbacks);
+  if (open.length === 0) return;
+  logger.warn(
+    { uncovered: open },
+    `auth has no handler for ${open.join(", ")}: every user may do this to everything. A handler for what has none of its own refuses it: ${DENY_ALL}`,
+  );
+}
+
+function makePool(
+  project: Project,
+  settings: Settings,
+  server_key: string,
+  logger: Logger,
+  onStorage: StorageHandler,
+): ExecutorPool {
   return new ExecutorPool({
     size: settings.threads,
     limit: settings.threads + SPARE_THREADS,
@@ -608,6 +695,7 @@ function makePool(project: Project, settings: Settings, logger: Logger, onStorag
       store_index: project.store.index,
       project_dir: project.dir,
       server_url: "",
+      ...(project.auth === null ? {} : { server_key }),
     },
     tracesToLangsmith: settings.langsmithProject !== null,
     thread: {

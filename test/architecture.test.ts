@@ -16,7 +16,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["http"],
   ["services"],
   ["engine"],
-  ["streaming", "graphs", "ui"],
+  ["streaming", "graphs", "ui", "auth"],
   ["storage"],
   ["observability"],
   ["config"],

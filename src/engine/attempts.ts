@@ -473,6 +473,7 @@ const isCutOff = (end: AttemptEnd): boolean => end.kind === "lost" || end.kind =
 function jobOf({ run, committed, span }: Attempt, latest: NonNullable<RunJob["latest"]> | null): RunJob {
   const { run_id, thread_id, assistant_id, graph_id, attempt, metadata } = run;
   const kwargs = kwargsShown(run);
+  const { user } = run.kwargs;
   return {
     run_id,
     thread_id,
@@ -483,6 +484,7 @@ function jobOf({ run, committed, span }: Attempt, latest: NonNullable<RunJob["la
     kwargs,
     metadata,
     latest,
+    ...(user === undefined ? {} : { user }),
     ...(committed === undefined ? {} : { waits: true }),
     ...(span === undefined ? {} : { traced: true }),
   };

@@ -16,10 +16,14 @@ import * as crons from "../storage/tables/crons.ts";
 import { nextTick } from "./schedule.ts";
 
 /** A run that a cron asks for. */
-export type DueRun =
-  /** On a thread of its own. */
-  | { readonly cron_id: string; readonly thread_id: null; readonly request: RunCreateStateless }
-  | { readonly cron_id: string; readonly thread_id: string; readonly request: RunCreateStateful };
+export type DueRun = (
+  | { readonly thread_id: null; readonly request: RunCreateStateless }
+  | { readonly thread_id: string; readonly request: RunCreateStateful }
+) & {
+  readonly cron_id: string;
+  /** Who made the cron, where users log in: its runs are made in that name. */
+  readonly by: CronRecord["made_by"];
+};
 
 /** Takes a tick in the transaction and says what to run; throws when there is nothing to take. */
 export type TakeTick = (tx: Tx) => Promise<DueRun>;
@@ -201,8 +205,9 @@ export class Scheduler {
 const isRefusal = (error: unknown): error is SkeinError =>
   error instanceof SkeinError && ["not_found", "conflict", "invalid"].includes(error.kind);
 
-function runOf({ cron_id, thread_id, assistant_id, on_run_completed, metadata, payload }: CronRecord): DueRun {
-  const request = { ...payload, assistant_id, metadata: { ...metadata, cron_id } };
-  if (thread_id !== null) return { cron_id, thread_id, request };
-  return { cron_id, thread_id, request: { ...request, on_completion: on_run_completed ?? "delete" } };
+function runOf(cron: CronRecord): DueRun {
+  const { cron_id, thread_id, assistant_id, on_run_completed, metadata, payload, made_by: by } = cron;
+  const request = { ...payload, assistant_id, metadata: { ...by?.stamp, ...metadata, cron_id } };
+  if (thread_id !== null) return { cron_id, thread_id, request, by };
+  return { cron_id, thread_id, request: { ...request, on_completion: on_run_completed ?? "delete" }, by };
 }

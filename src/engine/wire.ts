@@ -11,9 +11,8 @@ function configurableOf({ kwargs, run_id, thread_id, graph_id, assistant_id }: N
 
 /** As clients see it, and the graph: without what only the server and its notifications need. */
 export function kwargsShown({ kwargs }: Pick<NewRun, "kwargs">): RunKwargs {
-  if (kwargs.task === undefined && kwargs.trace === undefined) return kwargs;
-  const { task: _task, trace: _trace, ...shown } = kwargs;
-  return shown;
+  const { task, trace, user, ...shown } = kwargs;
+  return task === undefined && trace === undefined && user === undefined ? kwargs : shown;
 }
 
 export function runToWire(run: NewRun): Run {

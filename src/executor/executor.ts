@@ -40,7 +40,7 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
   const begin = paced(BEGIN_PER_TURN);
   let draining = false;
   let index: StoreIndex | null = null;
-  setServerUrl(settings.server_url);
+  setServerUrl(settings.server_url, settings.server_key);
   let loading = true;
   const loaded = loadAll(settings, graphs, port, send).then((loadedIndex) => {
     index = loadedIndex;
@@ -117,7 +117,7 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
           runs.get(message.run_id)?.taken(message.bytes);
           return;
         case "listening":
-          setServerUrl(message.server_url);
+          setServerUrl(message.server_url, settings.server_key);
           return;
         case "flush_traces":
           void flushTraces(graphs.values()).then(() => port.post({ type: "traces_flushed" }));

@@ -6,6 +6,7 @@
  * stores and sends that text and never parses it (`Json`).
  */
 import type { ErrorBody } from "../errors.ts";
+import type { AuthUser } from "../schemas/auth.ts";
 import type { GraphTypes } from "../schemas/graphs.ts";
 import type { Command, Durability, RunKwargs } from "../schemas/runs.ts";
 
@@ -44,6 +45,8 @@ export interface ExecutorSettings {
   readonly project_dir: string;
   /** The server's own URL, for the loopback client of the SDK. Empty until the server listens. */
   readonly server_url: string;
+  /** What that client sends instead of a user's credentials; absent where nobody has to log in. */
+  readonly server_key?: string;
   /**
    * Shared memory, one number: the turn of the last run or question that was begun. The main thread takes back what waits
    * unread in a thread that does not answer by raising it; what finds its turn passed does not begin. Absent: all begin.
@@ -75,6 +78,8 @@ export interface RunJob {
   readonly traced?: true;
   /** Metadata of the assistant, then the run's, merged (run wins). */
   readonly metadata: Readonly<Record<string, unknown>>;
+  /** Who made the run; absent where nobody has to log in. */
+  readonly user?: AuthUser;
 }
 
 /** A question that user code answers. */

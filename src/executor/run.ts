@@ -462,6 +462,7 @@ export function runConfig(
       run_id: job.run_id,
       graph_id: job.graph_id,
       assistant_id: job.assistant_id,
+      ...(job.user === undefined ? {} : { langgraph_auth_user: job.user }),
       // LangGraph's own check; an earlier attempt may have passed it.
       ...(strict_resume === true && !job.resume ? { __pregel_strict_resume: true } : {}),
     },

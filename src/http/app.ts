@@ -3,6 +3,7 @@ import { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
 import type { AppSettings, Switch } from "../config/http.ts";
 import type { Tracing } from "../observability/tracing.ts";
+import type { AuthUser } from "../schemas/auth.ts";
 import type { Services } from "../services/contract.ts";
 import { cors } from "./cors.ts";
 import { before, type CustomApp } from "./custom-app.ts";
@@ -37,6 +38,10 @@ import {
 
 export interface AppOptions {
   readonly services: Services;
+  /** Says who sends a request, or refuses it. None: anybody may do anything. */
+  readonly authenticate?: MiddlewareHandler<HttpEnv> | null;
+  /** The services as this user may use them. None: whoever comes in may do anything. */
+  readonly servicesFor?: ((user: AuthUser) => Services) | null;
   readonly settings: HttpSettings;
   readonly logger: Logger;
   readonly observe: Observe;
@@ -44,8 +49,6 @@ export interface AppOptions {
   readonly tracing?: Tracing | null;
   /** `system`: health, identity and numbers only. */
   readonly rooms?: Rooms;
-  /** Says who sends a request, or refuses it. None: anybody may. */
-  readonly authenticate?: MiddlewareHandler<HttpEnv> | null;
   /** The project's own app, before our routes. */
   readonly custom?: Custom | null;
 }
@@ -61,7 +64,7 @@ const DEFAULT_HEARTBEAT_MS = 5000;
 
 /** Builds the app. Under @hono/node-server streams are written to Node's response. */
 export function createApp(options: AppOptions): App {
-  const { services, settings, logger, observe, tracing = null, rooms = "all" } = options;
+  const { services, servicesFor = null, settings, logger, observe, tracing = null, rooms = "all" } = options;
   const { maxBodyBytes, heartbeatMs = DEFAULT_HEARTBEAT_MS, configurable, mountPrefix } = settings;
   const getPath = pathFinder(mountPrefix);
   const app: App = new OpenAPIHono<HttpEnv>(getPath === undefined ? {} : { getPath });
@@ -70,12 +73,29 @@ export function createApp(options: AppOptions): App {
   if (mountPrefix !== "") app.use("*", onlyBelow(mountPrefix, notFound));
   if (rooms === "all") beforeOurs(app, mountPrefix, options);
   if (configurable !== undefined) app.use("*", choosing(configurable));
-  const room = { app, services, logger, maxBodyBytes, heartbeatMs };
+  const room: Room = {
+    app,
+    services: servicesFor === null ? () => services : (c) => servicesOf(c, services, servicesFor),
+    system: services.system,
+    logger,
+    maxBodyBytes,
+    heartbeatMs,
+  };
   if (rooms === "all") addRooms(room, settings);
   systemRoutes(room, settings);
 
   app.notFound((c) => unknownRoute(app, c));
   return app;
+}
+
+/** Who comes without a user has come past the authentication: that must never be taken for somebody who may do anything. */
+function servicesOf(c: HttpContext, services: Services, servicesFor: (user: AuthUser) => Services): Services {
+  const user: AuthUser | null | undefined = c.get("user");
+  if (user === undefined) throw new Error(`nobody was authenticated for ${c.req.method} ${c.req.path}`);
+  // One for the whole request: it knows which runs the request has made.
+  const own = c.get("services") ?? (user === null ? services : servicesFor(user));
+  c.set("services", own);
+  return own;
 }
 
 function addRooms(room: Room, settings: HttpSettings): void {

@@ -9,14 +9,17 @@ import { markEndedByServer } from "./connections.ts";
 import { refusalOf } from "./custom-app.ts";
 import { type Listening, listen } from "./listen.ts";
 import type { App } from "./types.ts";
-import { createUpgrades, type Upgrades } from "./upgrade.ts";
+import { createUpgrades, type Upgrades, type UpgradesOptions } from "./upgrade.ts";
 
 export interface At {
   readonly host: string;
   readonly port: number;
 }
 
-export type DoorsOptions = Omit<AppOptions, "rooms">;
+export interface DoorsOptions extends Omit<AppOptions, "rooms"> {
+  /** Sessions of WebSockets, as whoever asks for one may have them. */
+  readonly protocolFor?: UpgradesOptions["protocolFor"];
+}
 
 export class Doors {
   readonly #options: DoorsOptions;
@@ -51,7 +54,8 @@ export class Doors {
   async listenPrivately(isGuest: boolean): Promise<Listening> {
     const mountPrefix = `/${randomUUID()}`;
     const { settings } = this.#options;
-    const app = createApp({ ...this.#options, settings: { ...settings, mountPrefix }, authenticate: null });
+    // Where users log in graphs bring the server's own key.
+    const app = createApp({ ...this.#options, settings: { ...settings, mountPrefix } });
     const at = { host: "127.0.0.1", port: 0 };
     return this.#opened(await listen(app, at, this.#makeUpgrades(mountPrefix), { isGuest }), mountPrefix);
   }
@@ -88,6 +92,7 @@ export class Doors {
       ...this.#options,
       settings: { ...this.#options.settings, mountPrefix: "" },
       authenticate: null,
+      servicesFor: null,
       custom: null,
     });
     return this.#answer(this.#inner, request);
@@ -121,11 +126,12 @@ export class Doors {
 
   /** Undefined when what they carry is disabled. */
   #makeUpgrades(mountPrefix: string): Upgrades | undefined {
-    const { services, settings, logger, observe, tracing = null, custom = null } = this.#options;
+    const { services, protocolFor = null, settings, logger, observe, tracing = null, custom = null } = this.#options;
     if (settings.disabled.has("threads") || settings.disabled.has("runs")) return undefined;
     const { cors, configurable, logged, maxBodyBytes } = settings;
     const made = createUpgrades({
       protocol: services.protocol,
+      protocolFor,
       cors,
       mountPrefix,
       configurable,

@@ -1,6 +1,7 @@
 /** The one table that turns what went wrong into a status and a body: always `{"detail": "<sentence>"}`. */
 import { HTTPException } from "hono/http-exception";
-import { type ErrorBody, type ErrorKind, errorBody, SkeinError } from "../errors.ts";
+import type { ContentfulStatusCode } from "hono/utils/http-status";
+import { Denied, type ErrorBody, type ErrorKind, errorBody, SkeinError } from "../errors.ts";
 import { type HttpContext, type Logger, setHeader } from "./types.ts";
 
 const STATUS = {
@@ -9,10 +10,15 @@ const STATUS = {
   invalid: 422,
   too_large: 413,
   unavailable: 503,
+  forbidden: 403,
 } as const satisfies Record<ErrorKind, number>;
 
 /** Any thrown value as a response. What is not ours is logged in full and shown as a bare 500. */
 export function errorResponse(c: HttpContext, thrown: unknown, logger: Logger): Response {
+  if (thrown instanceof Denied) {
+    for (const [name, value] of Object.entries(thrown.headers)) setHeader(c, name, value);
+    return c.json({ detail: thrown.message }, thrown.status as ContentfulStatusCode);
+  }
   if (thrown instanceof SkeinError) {
     // The rest of an oversized body is not worth reading: do not keep its connection.
     if (thrown.kind === "too_large" && c.env.incoming !== undefined) setHeader(c, "connection", "close");

@@ -73,8 +73,8 @@ export async function createAndWait(room: Room, c: HttpContext, creation: Creati
   const place = { thread_id: creation.thread_id, run_id };
   // The run may be an old one, and gone.
   if (from.repeatable !== undefined) return joinAs(room, c, client, place, creation.cancelWithClient);
-  if (creation.cancelWithClient) cancelWith(room, client, place);
-  const output = room.services.runs.wait(place.thread_id, run_id, client.signal);
+  if (creation.cancelWithClient) cancelWith(room, c, client, place);
+  const output = room.services(c).runs.wait(place.thread_id, run_id, client.signal);
   return waitForJson(c, output, longAnswer(room, client, place, "join"));
 }
 
@@ -101,13 +101,15 @@ async function joinAs(
   place: Place,
   cancelWithClient: boolean,
 ): Promise<Response> {
-  const { runs } = room.services;
-  const output = runs.wait(place.thread_id, place.run_id, client.signal);
+  const output = room.services(c).runs.wait(place.thread_id, place.run_id, client.signal);
   // A 404 must be known before the headers go. `wait` may outlive the row (a deleted run whose output is kept),
   // so its answer decides where the row is missing.
-  const known = runs.get(place.thread_id, place.run_id).catch(() => output);
+  const known = room
+    .services(c)
+    .runs.get(place.thread_id, place.run_id)
+    .catch(() => output);
   await Promise.race([output, known]);
-  if (cancelWithClient) cancelWith(room, client, place);
+  if (cancelWithClient) cancelWith(room, c, client, place);
   return waitForJson(c, output, longAnswer(room, client, place, "join"));
 }
 
@@ -119,13 +121,14 @@ async function stream(
   { after, modes, cancelWithClient }: Following,
 ): Promise<Response> {
   const { signal } = client;
-  const events = await room.services.runs.follow(place.thread_id, place.run_id, { after, modes, signal });
-  if (cancelWithClient) cancelWith(room, client, place);
+  const events = await room.services(c).runs.follow(place.thread_id, place.run_id, { after, modes, signal });
+  if (cancelWithClient) cancelWith(room, c, client, place);
   return sse(c, events, longAnswer(room, client, place, "stream"));
 }
 
-function cancelWith(room: Room, client: Client, { run_id }: Place): void {
-  client.onLeft(() => room.services.runs.cancelOnDisconnect(run_id));
+function cancelWith(room: Room, c: HttpContext, client: Client, { run_id }: Place): void {
+  const { runs } = room.services(c);
+  client.onLeft(() => runs.cancelOnDisconnect(run_id));
 }
 
 /** `Location` is where a client that lost the connection asks again. */

@@ -5,8 +5,10 @@ import type { HttpBindings } from "@hono/node-server";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { CorsSettings, Switch } from "../config/http.ts";
+import type { AuthDocument } from "../config.ts";
 import type { RequestSpan, SpanIds } from "../observability/tracing.ts";
-import type { Services } from "../services/contract.ts";
+import type { AuthUser } from "../schemas/auth.ts";
+import type { Services, SystemService } from "../services/contract.ts";
 import type { OpenAnswers } from "./answers.ts";
 import type { ChooseHeaders, ChosenHeaders } from "./headers.ts";
 
@@ -50,6 +52,8 @@ export interface HttpSettings {
   readonly configurable?: ChooseHeaders | undefined;
   /** Headers that are written to the log. */
   readonly logged?: ChooseHeaders | undefined;
+  /** What the served document says of how clients log in. */
+  readonly auth?: AuthDocument | null;
 }
 
 export interface HttpEnv {
@@ -59,6 +63,9 @@ export interface HttpEnv {
     route: string;
     request_id: string;
     span: RequestSpan | undefined;
+    /** Null: the server itself. Not there where nobody has to log in, nor on public paths. */
+    user: AuthUser | null;
+    services: Services;
     /** Headers that become part of its runs' `configurable`. */
     chosen: ChosenHeaders | undefined;
     /** Code of the project gets to see the answer before it goes. */
@@ -74,7 +81,9 @@ export type HttpContext = Context<HttpEnv>;
 /** What every route file gets: the app to mount on, and what to call. */
 export interface Room {
   readonly app: App;
-  readonly services: Services;
+  /** What the one who sends this request may ask of the product. */
+  readonly services: (c: HttpContext) => Services;
+  readonly system: SystemService;
   readonly logger: Logger;
   readonly maxBodyBytes: number;
   readonly heartbeatMs: number;

@@ -6,19 +6,24 @@ import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
 import type { CorsSettings } from "../config/http.ts";
-import { SkeinError } from "../errors.ts";
+import { Denied, SkeinError } from "../errors.ts";
 import { type RequestFacts, requestIdFrom } from "../observability/request.ts";
 import type { Tracing } from "../observability/tracing.ts";
 import { Id } from "../schemas/ids.ts";
 import type { ProtocolService, ProtocolSocket } from "../services/contract.ts";
+import type { Identify } from "./authenticate.ts";
 import { allowsOrigin } from "./cors.ts";
 import type { ChooseHeaders } from "./headers.ts";
 import { langsmithConfigurable } from "./langsmith.ts";
 import { belowPrefix } from "./prefix.ts";
 import type { Logger, Observe } from "./types.ts";
 
+type Sessions = Pick<ProtocolService, "session">;
+
 export interface UpgradesOptions {
-  readonly protocol: Pick<ProtocolService, "session">;
+  readonly protocol: Sessions;
+  /** The sessions as whoever sends the request may have them; rejects when nobody may. Null or absent: all may. */
+  readonly protocolFor?: ((...from: Parameters<Identify>) => Promise<Sessions>) | null;
   readonly cors: CorsSettings;
   /** In front of every path, or nothing. */
   readonly mountPrefix: string;
@@ -60,19 +65,21 @@ const GOING_DOWN = ["503 Service Unavailable", "The server is going down"] as co
 const GOING = [1001, "the server is going down"] as const;
 const NO_BINARY = [1003, "only text frames are taken"] as const;
 
+interface Refusal {
+  readonly status: number;
+  readonly detail: string;
+}
 /** Where a connection leads, and from what request. */
 interface Admitted {
   readonly thread_id: string;
   readonly from: RequestFacts;
 }
-interface Refusal {
-  readonly status: number;
-  readonly detail: string;
-}
-type Admission = Admitted | Refusal;
+/** And as whose it may go there. */
+type Admission = (Admitted & { readonly protocol: Sessions }) | Refusal;
 
 export function createUpgrades({
   protocol,
+  protocolFor = null,
   cors,
   mountPrefix,
   configurable,
@@ -113,7 +120,8 @@ export function createUpgrades({
     }
     const client = { isAlive: true };
     open.set(webSocket, client);
-    const session = protocol.session(admission.thread_id, socketOf(webSocket, raw), admission.from);
+    const { thread_id, from } = admission;
+    const session = admission.protocol.session(thread_id, socketOf(webSocket, raw), from);
     webSocket.on("pong", () => {
       client.isAlive = true;
     });
@@ -127,16 +135,23 @@ export function createUpgrades({
     });
   };
 
+  /** Who may not come in is told so when the connection stands. */
   const admitted = async (request: IncomingMessage, given: string, facts: Facts): Promise<Admission> => {
     const found = admit(request, given, cors, facts);
-    if ("status" in found || (refusalOf === null && configurable === undefined)) return found;
+    if ("status" in found) return found;
+    if (protocolFor === null && refusalOf === null && configurable === undefined) return { ...found, protocol };
     try {
       const asked = webRequest(request);
       const refusal = (await refusalOf?.(asked)) ?? null;
       if (refusal !== null) return refusal;
       const { thread_id, from } = found;
-      return { thread_id, from: { ...from, configurable: { ...from.configurable, ...configurable?.(asked.headers) } } };
+      return {
+        thread_id,
+        from: { ...from, configurable: { ...from.configurable, ...configurable?.(asked.headers) } },
+        protocol: (await protocolFor?.(asked, request.socket.remoteAddress)) ?? protocol,
+      };
     } catch (err) {
+      if (err instanceof Denied) return { status: err.status, detail: err.message };
       logger.error({ err, path: request.url, request_id: facts.request_id }, "a request for a WebSocket failed");
       return { status: 500, detail: "Internal Server Error" };
     }
@@ -217,7 +232,7 @@ function webRequest({ url, headers, rawHeaders }: IncomingMessage): Request {
 }
 
 /** Who may open a connection, and to which thread. */
-function admit({ headers }: IncomingMessage, given: string, cors: CorsSettings, facts: Facts): Admission {
+function admit({ headers }: IncomingMessage, given: string, cors: CorsSettings, facts: Facts): Admitted | Refusal {
   const { origin } = headers;
   if (origin !== undefined && !allowsOrigin(cors, origin)) {
     return { status: 403, detail: `${origin} is not among the origins that may call` };

@@ -1,6 +1,8 @@
 /** The metrics of `/metrics`, as OTLP sends them: read off the same registry when they are sent, so that nothing is counted twice. */
 import type { Attributes, HrTime } from "@opentelemetry/api";
-import type { DataPoint, Histogram, IMetricReader, MetricData, PushMetricExporter } from "@opentelemetry/sdk-metrics";
+import type { ExportResult } from "@opentelemetry/core";
+import type { Resource } from "@opentelemetry/resources";
+import type { DataPoint, Histogram, MeterProvider, MetricData, PushMetricExporter } from "@opentelemetry/sdk-metrics";
 import type { MetricObjectWithValues, MetricValueWithName, Registry } from "prom-client";
 import type { OtlpProtocol, TelemetrySettings } from "../config.ts";
 import { VERSION } from "../version.ts";
@@ -8,30 +10,50 @@ import { VERSION } from "../version.ts";
 type Sdk = typeof import("@opentelemetry/sdk-metrics");
 type Metric = MetricObjectWithValues<MetricValueWithName<string>>;
 
-export async function metricReader(
-  { protocol, intervalMs, timeoutMs }: NonNullable<TelemetrySettings["metrics"]>,
-  registry: Registry,
-): Promise<IMetricReader> {
-  const [sdk, exporter, { emptyResource }] = await Promise.all([
-    import("@opentelemetry/sdk-metrics"),
-    exporterOf(protocol),
-    import("@opentelemetry/sdk-node").then(({ resources }) => resources),
-  ]);
+/** Hears what went wrong with sending. */
+export type Complain = (error: unknown) => void;
+
+interface Exporter<T> {
+  export(items: T, done: (result: ExportResult) => void): void;
+}
+
+/** The exporter, which tells of each time that it fails. */
+export function heard<T, E extends Exporter<T>>(exporter: E & Exporter<T>, complain: Complain): E {
+  const send = exporter.export.bind(exporter);
+  exporter.export = (items, done) =>
+    send(items, (result) => {
+      if (result.error !== undefined) complain(result.error);
+      done(result);
+    });
+  return exporter;
+}
+
+interface MetersOptions {
+  readonly metrics: NonNullable<TelemetrySettings["metrics"]>;
+  readonly registry: Registry;
+  readonly resource: Resource;
+  readonly complain: Complain;
+}
+
+export async function metersOf({ metrics, registry, resource, complain }: MetersOptions): Promise<MeterProvider> {
+  const { protocol, intervalMs, timeoutMs } = metrics;
+  const [sdk, exporter] = await Promise.all([import("@opentelemetry/sdk-metrics"), exporterOf(protocol)]);
   const since = hrTime(Date.now());
   const collect = async () => {
-    const metrics: readonly Metric[] = await registry.getMetricsAsJSON();
+    const found: readonly Metric[] = await registry.getMetricsAsJSON();
     const times = { startTime: since, endTime: hrTime(Date.now()) };
     const scope = { name: "skein", version: VERSION };
-    const known = metrics.map((metric) => dataOf(sdk, metric, times)).filter(({ dataPoints }) => dataPoints.length > 0);
+    const known = found.map((metric) => dataOf(sdk, metric, times)).filter(({ dataPoints }) => dataPoints.length > 0);
     const scopeMetrics = [{ scope, metrics: known }];
-    return { resourceMetrics: { resource: emptyResource(), scopeMetrics }, errors: [] };
+    return { resourceMetrics: { resource, scopeMetrics }, errors: [] };
   };
-  return new sdk.PeriodicExportingMetricReader({
-    exporter,
+  const reader = new sdk.PeriodicExportingMetricReader({
+    exporter: heard(exporter, complain),
     exportIntervalMillis: intervalMs,
     exportTimeoutMillis: timeoutMs,
     metricProducers: [{ collect }],
   });
+  return new sdk.MeterProvider({ resource, readers: [reader] });
 }
 
 async function exporterOf(protocol: OtlpProtocol): Promise<PushMetricExporter> {

@@ -7,14 +7,16 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import type { Context, Span, Tracer } from "@opentelemetry/api";
+import type { Resource } from "@opentelemetry/resources";
+import type { SpanExporter } from "@opentelemetry/sdk-trace-base";
 import type { Registry } from "prom-client";
-import type { TelemetrySettings } from "../config.ts";
+import type { OtlpProtocol, TelemetrySettings } from "../config.ts";
 import type { ErrorBody } from "../errors.ts";
 import type { NodeStep } from "../executor/protocol.ts";
 import type { TraceContext } from "../schemas/runs.ts";
 import { VERSION } from "../version.ts";
 import type { Logger } from "./logger.ts";
-import { metricReader } from "./otel-metrics.ts";
+import { type Complain, heard, metersOf } from "./otel-metrics.ts";
 import { REQUEST_ID } from "./request.ts";
 import type { AttemptSpan, IncomingRequest, RequestSpan, SpanIds, TickSpan, TracedRun, Tracing } from "./tracing.ts";
 
@@ -31,33 +33,70 @@ const FLUSH_MS = 3000;
 /** Between two complaints that the collector cannot be reached. */
 const QUIET_MS = 60_000;
 
+/** Has no part in what is global in the process: a host of this server may trace too, and in its own way. */
 export async function startTelemetry(
-  { env, traces, metrics }: TelemetrySettings,
+  { env, traces, metrics, detectors }: TelemetrySettings,
   registry: Registry,
   logger: Logger,
 ): Promise<Telemetry> {
   // The SDK reads the process's environment, where what the project's `env` says is not.
   for (const [name, value] of Object.entries(env)) process.env[name] ??= value;
-  const [api, { NodeSDK, resources, core }] = await Promise.all([
-    import("@opentelemetry/api"),
-    import("@opentelemetry/sdk-node"),
-  ]);
-  api.diag.setLogger(complaints(logger), { logLevel: api.DiagLogLevel.WARN });
-  const ids = new SpanIdsInHand();
-  const own = resources.resourceFromAttributes({ "service.name": "skein", "service.version": VERSION });
-  const sdk = new NodeSDK({
-    resource: resources.defaultResource().merge(own),
-    idGenerator: ids,
-    ...(traces ? {} : { spanProcessors: [] }),
-    metricReaders: metrics === null ? [] : [await metricReader(metrics, registry)],
-    logRecordProcessors: [],
-  });
-  sdk.start();
-  const tracing = traces ? new OtelTracing(api, new core.W3CTraceContextPropagator(), ids) : null;
-  return { tracing, stop: () => within(FLUSH_MS, sdk.shutdown()) };
+  const resource = await resourceOf(detectors);
+  const complain = complaints(logger);
+  const meters = metrics && (await metersOf({ metrics, registry, resource, complain }));
+  const tracers = traces && (await tracersOf(traces, resource, complain));
+  const stopped = async (): Promise<void> => {
+    await Promise.all([tracers?.provider.shutdown(), meters?.shutdown()]);
+  };
+  return { tracing: tracers?.tracing ?? null, stop: () => within(FLUSH_MS, stopped()) };
 }
 
-/** Resolves in time, whatever comes of the work: the SDK has told of it. */
+async function resourceOf(detectors: TelemetrySettings["detectors"]): Promise<Resource> {
+  const resources = await import("@opentelemetry/resources");
+  const known = {
+    env: resources.envDetector,
+    host: resources.hostDetector,
+    os: resources.osDetector,
+    process: resources.processDetector,
+    serviceinstance: resources.serviceInstanceIdDetector,
+  };
+  const own = resources.resourceFromAttributes({ "service.name": "skein", "service.version": VERSION });
+  const detected = resources.detectResources({ detectors: detectors.map((name) => known[name]) });
+  return resources.defaultResource().merge(own).merge(detected);
+}
+
+async function tracersOf(
+  { protocol, isW3c }: NonNullable<TelemetrySettings["traces"]>,
+  resource: Resource,
+  complain: Complain,
+) {
+  const [api, sdk, core, exporter] = await Promise.all([
+    import("@opentelemetry/api"),
+    import("@opentelemetry/sdk-trace-base"),
+    import("@opentelemetry/core"),
+    exporterOf(protocol),
+  ]);
+  const ids = new SpanIdsInHand();
+  const spanProcessors = [new sdk.BatchSpanProcessor(heard(exporter, complain))];
+  const provider = new sdk.BasicTracerProvider({ resource, idGenerator: ids, spanProcessors });
+  const tracer = provider.getTracer("skein", VERSION);
+  return { provider, tracing: new OtelTracing({ api, tracer, w3c: new core.W3CTraceContextPropagator(), ids, isW3c }) };
+}
+
+async function exporterOf(protocol: OtlpProtocol): Promise<SpanExporter> {
+  switch (protocol) {
+    case "grpc":
+      return new (await import("@opentelemetry/exporter-trace-otlp-grpc")).OTLPTraceExporter();
+    case "http/json":
+      return new (await import("@opentelemetry/exporter-trace-otlp-http")).OTLPTraceExporter();
+    case "http/protobuf":
+      return new (await import("@opentelemetry/exporter-trace-otlp-proto")).OTLPTraceExporter();
+    default:
+      return protocol satisfies never;
+  }
+}
+
+/** Resolves in time, whatever comes of the work: what goes wrong has been told. */
 async function within(ms: number, work: Promise<void>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<void>((resolve) => {
@@ -67,17 +106,15 @@ async function within(ms: number, work: Promise<void>): Promise<void> {
   clearTimeout(timer);
 }
 
-/** What the SDK has to say goes to the log, and not with every batch. */
-function complaints(logger: Logger) {
+/** A collector that cannot be reached goes to the log, and not with every batch. */
+function complaints(logger: Logger): Complain {
   let last = Number.NEGATIVE_INFINITY;
-  const complain = (message: string, ...details: unknown[]): void => {
+  return (err) => {
     const now = performance.now();
     if (now - last < QUIET_MS) return;
     last = now;
-    logger.warn({ details: details.map(String) }, `OpenTelemetry: ${message}`);
+    logger.warn({ err }, "OpenTelemetry: what was to be sent is lost");
   };
-  const quiet = (): void => undefined;
-  return { error: complain, warn: complain, info: quiet, debug: quiet, verbose: quiet };
 }
 
 /** Random ids, but for a span whose id is known before. */
@@ -107,21 +144,33 @@ interface Propagator {
   extract(context: Context, carrier: unknown, getter: Api["defaultTextMapGetter"]): Context;
 }
 
+interface TracingParts {
+  readonly api: Api;
+  readonly tracer: Tracer;
+  readonly w3c: Propagator;
+  readonly ids: SpanIdsInHand;
+  /** Whether traces of callers go on here. */
+  readonly isW3c: boolean;
+}
+
 class OtelTracing implements Tracing {
   readonly #api: Api;
   readonly #tracer: Tracer;
   readonly #w3c: Propagator;
   readonly #ids: SpanIdsInHand;
+  readonly #isW3c: boolean;
 
-  constructor(api: Api, w3c: Propagator, ids: SpanIdsInHand) {
+  constructor({ api, tracer, w3c, ids, isW3c }: TracingParts) {
     this.#api = api;
-    this.#tracer = api.trace.getTracer("skein", VERSION);
+    this.#tracer = tracer;
     this.#w3c = w3c;
     this.#ids = ids;
+    this.#isW3c = isW3c;
   }
 
   beginRequest({ method, path, headers, client, httpVersion, request_id }: IncomingRequest): RequestSpan {
-    const { SpanKind, SpanStatusCode, propagation, ROOT_CONTEXT } = this.#api;
+    const { SpanKind, SpanStatusCode, ROOT_CONTEXT, defaultTextMapGetter } = this.#api;
+    const parent = this.#isW3c ? this.#w3c.extract(ROOT_CONTEXT, headers, defaultTextMapGetter) : ROOT_CONTEXT;
     const attributes = {
       "http.request.method": method,
       "url.path": path,
@@ -132,11 +181,7 @@ class OtelTracing implements Tracing {
       ...(headers["user-agent"] === undefined ? {} : { "user_agent.original": headers["user-agent"] }),
       ...serverOf(headers.host),
     };
-    const span = this.#tracer.startSpan(
-      method,
-      { kind: SpanKind.SERVER, attributes },
-      propagation.extract(ROOT_CONTEXT, headers),
-    );
+    const span = this.#tracer.startSpan(method, { kind: SpanKind.SERVER, attributes }, parent);
     return {
       ids: idsOf(span),
       context: this.#stored(span),

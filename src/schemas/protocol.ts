@@ -65,6 +65,20 @@ export type EventStreamRequest = z.infer<typeof EventStreamRequest>;
 
 /* ---------------------------------------------------------------------------------- commands */
 
+export const COMMANDS = [
+  "run.start",
+  "input.respond",
+  "input.inject",
+  "state.get",
+  "state.listCheckpoints",
+  "state.fork",
+  "agent.getTree",
+  "subscription.subscribe",
+  "subscription.unsubscribe",
+  "subscription.reconnect",
+] as const;
+export type CommandName = (typeof COMMANDS)[number];
+
 const CommandId = z.int().min(0);
 
 export const ProtocolCommand = z

@@ -3,6 +3,7 @@
  * Source: contract schemas RunCreateStateless, RunCreateStateful, Run, Command, Send.
  */
 import { z } from "@hono/zod-openapi";
+import type { AuthUser } from "./auth.ts";
 import { CheckpointConfig, Config, JsonObject, OwnMetadata, orDefault } from "./common.ts";
 import { Id } from "./ids.ts";
 
@@ -177,6 +178,8 @@ export interface RunKwargs {
    * streaming v2 has to do with, has them beside those of its stream modes.
    */
   readonly protocol?: "native" | "beside";
+  /** Who made it, where users log in. Never shown: it holds whatever the project keeps of its users. */
+  readonly user?: AuthUser;
   /** Where it is traced by LangSmith; absent when the server did not trace when it was made. */
   readonly langsmith?: LangsmithOfRun;
   /** Where the request that made the run is in a trace. Never shown. */

@@ -21,6 +21,7 @@ import * as assistants from "../storage/tables/assistants.ts";
 import * as crons from "../storage/tables/crons.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
+import type { Admit, Visible } from "./access.ts";
 import { isDefault, MADE_BY_SERVER, newAssistant, patched, restored } from "./assistant-versions.ts";
 import type { AssistantsService } from "./contract.ts";
 
@@ -108,7 +109,8 @@ export class Assistants implements AssistantsService {
     this.#options = options;
   }
 
-  async create(request: AssistantCreate): Promise<Assistant> {
+  /** `admit`: of one that has the id already. */
+  async create(request: AssistantCreate, admit?: Admit): Promise<Assistant> {
     this.#requireGraph(request.graph_id);
     const { storage } = this.#options;
     const record = newAssistant(request.assistant_id ?? uuid7(), request, storage.now());
@@ -116,15 +118,17 @@ export class Assistants implements AssistantsService {
       lockAssistant(tx, record.assistant_id);
       if (await assistants.insert(tx, record)) return toWire(record);
       if (request.if_exists !== "do_nothing") throw conflict(`Assistant ${record.assistant_id} already exists`);
+      await admit?.(tx);
       return toWire(await found(tx, record.assistant_id));
     });
   }
 
-  async patch(id: string, request: AssistantPatch): Promise<Assistant> {
+  async patch(id: string, request: AssistantPatch, admit?: Admit): Promise<Assistant> {
     if (request.graph_id != null) this.#requireGraph(request.graph_id);
     const { storage } = this.#options;
     return storage.write(async (tx) => {
       lockAssistant(tx, assistantIdOf(id));
+      await admit?.(tx);
       const record = await found(tx, id);
       if (isDefault(record) && request.graph_id != null && request.graph_id !== record.graph_id) {
         throw invalid("graph_id", `this is the default assistant of graph "${record.graph_id}" and stays with it`);
@@ -149,10 +153,11 @@ export class Assistants implements AssistantsService {
     });
   }
 
-  async setLatest(id: string, version: number): Promise<Assistant> {
+  async setLatest(id: string, version: number, admit?: Admit): Promise<Assistant> {
     const { storage } = this.#options;
     return storage.write(async (tx) => {
       lockAssistant(tx, assistantIdOf(id));
+      await admit?.(tx);
       const record = await found(tx, id);
       const wanted = await assistants.findVersion(tx, record.assistant_id, version);
       if (wanted === undefined) throw notFound(`Version ${version} of assistant "${id}" not found`);
@@ -162,13 +167,15 @@ export class Assistants implements AssistantsService {
     });
   }
 
-  async delete(id: string, delete_threads: boolean): Promise<string> {
+  /** `visible`: the threads that may go with it. */
+  async delete(id: string, delete_threads: boolean, admit?: Admit, visible: Visible = null): Promise<string> {
     const now = this.#options.storage.now();
     const { assistant_id, effects, removed } = await this.#options.storage.write(async (tx) => {
       lockAssistant(tx, assistantIdOf(id));
+      await admit?.(tx);
       const { assistant_id } = await found(tx, id);
       await lockThreadsOf(tx, assistant_id, delete_threads);
-      const removed = delete_threads ? await removeThreads(tx, assistant_id) : [];
+      const removed = delete_threads ? await removeThreads(tx, assistant_id, visible) : [];
       const effects = await stopAll(tx, await runs.inFlightOfAssistant(tx, assistant_id), now);
       await crons.removeOfAssistant(tx, assistant_id);
       await assistants.remove(tx, assistant_id);
@@ -186,16 +193,20 @@ export class Assistants implements AssistantsService {
     return toWire(await this.#find(id));
   }
 
-  async search(request: AssistantSearch): Promise<{ items: readonly Partial<Assistant>[]; total: number }> {
+  async search(
+    request: AssistantSearch,
+    visible: Visible = null,
+  ): Promise<{ items: readonly Partial<Assistant>[]; total: number }> {
+    const query = { ...request, visible };
     const { items, total } = await this.#options.storage.read(async (db) => ({
-      items: await assistants.search(db, request),
-      total: await assistants.count(db, request),
+      items: await assistants.search(db, query),
+      total: await assistants.count(db, query),
     }));
     return { items: items.map((record) => pick(toWire(record), request.select)), total };
   }
 
-  async count(filter: AssistantFilter): Promise<number> {
-    return this.#options.storage.read((db) => assistants.count(db, filter));
+  async count(filter: AssistantFilter, visible: Visible = null): Promise<number> {
+    return this.#options.storage.read((db) => assistants.count(db, { ...filter, visible }));
   }
 
   async graph(id: string, xray: boolean | number): Promise<Json> {
@@ -253,9 +264,9 @@ async function lockThreadsOf(tx: Tx, assistant_id: string, delete_threads: boole
 }
 
 /** The threads of an assistant, with whatever runs there; the events of those runs stay for who is reading them. */
-async function removeThreads(tx: Tx, assistant_id: string): Promise<RemovedRuns[]> {
+async function removeThreads(tx: Tx, assistant_id: string, visible: Visible): Promise<RemovedRuns[]> {
   const removed: RemovedRuns[] = [];
-  for (const thread_id of await threads.idsOfAssistant(tx, assistant_id)) {
+  for (const thread_id of await threads.idsOfAssistant(tx, assistant_id, visible)) {
     const gone = await removeThread(tx, thread_id);
     if (gone !== undefined) removed.push(gone);
   }

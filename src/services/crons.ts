@@ -17,6 +17,7 @@ import type { CronRecord, Storage, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
 import * as crons from "../storage/tables/crons.ts";
 import * as threads from "../storage/tables/threads.ts";
+import type { Admit, MadeBy, Visible } from "./access.ts";
 import { assistantIdOf } from "./assistants.ts";
 import type { CronsService } from "./contract.ts";
 
@@ -35,22 +36,23 @@ export class Crons implements CronsService {
     this.#options = options;
   }
 
-  async create(request: CronCreate): Promise<Cron> {
-    return this.#create(null, request.on_run_completed ?? "delete", request);
+  async create(request: CronCreate, by?: MadeBy): Promise<Cron> {
+    return this.#create(null, request.on_run_completed ?? "delete", request, by);
   }
 
-  async createOnThread(thread_id: string, request: ThreadCronCreate): Promise<Cron> {
-    return this.#create(thread_id, null, request);
+  async createOnThread(thread_id: string, request: ThreadCronCreate, by?: MadeBy): Promise<Cron> {
+    return this.#create(thread_id, null, request, by);
   }
 
   async get(cron_id: string): Promise<Cron> {
     return toWire(found(await this.#options.storage.read((db) => crons.find(db, cron_id)), cron_id));
   }
 
-  async patch(cron_id: string, change: CronPatch): Promise<Cron> {
+  async patch(cron_id: string, change: CronPatch, admit?: Admit): Promise<Cron> {
     this.#checkWebhook(change.webhook);
     const { storage } = this.#options;
     const record = await storage.write(async (tx) => {
+      await admit?.(tx);
       const changed = patched(found(await crons.findLocked(tx, cron_id), cron_id), change, storage.now());
       await crons.update(tx, changed);
       return changed;
@@ -59,13 +61,19 @@ export class Crons implements CronsService {
     return toWire(record);
   }
 
-  async delete(cron_id: string): Promise<void> {
-    const deleted = await this.#options.storage.write((tx) => crons.remove(tx, cron_id));
+  async delete(cron_id: string, admit?: Admit): Promise<void> {
+    const deleted = await this.#options.storage.write(async (tx) => {
+      await admit?.(tx);
+      return crons.remove(tx, cron_id);
+    });
     if (!deleted) throw notFound(`Cron ${cron_id} not found`);
   }
 
-  async search(request: CronSearch): Promise<{ items: readonly Partial<Cron>[]; total: number }> {
-    const query = { ...request, ...byAssistantId(request) };
+  async search(
+    request: CronSearch,
+    visible: Visible = null,
+  ): Promise<{ items: readonly Partial<Cron>[]; total: number }> {
+    const query = { ...request, ...byAssistantId(request), visible };
     const { items, total } = await this.#options.storage.read(async (db) => ({
       items: await crons.search(db, query),
       total: await crons.count(db, query),
@@ -73,14 +81,15 @@ export class Crons implements CronsService {
     return { items: items.map((record) => pick(toWire(record), request.select)), total };
   }
 
-  async count(filter: CronFilter): Promise<number> {
-    return this.#options.storage.read((db) => crons.count(db, { ...filter, ...byAssistantId(filter) }));
+  async count(filter: CronFilter, visible: Visible = null): Promise<number> {
+    return this.#options.storage.read((db) => crons.count(db, { ...filter, ...byAssistantId(filter), visible }));
   }
 
   async #create(
     thread_id: string | null,
     on_run_completed: CronRecord["on_run_completed"],
     request: CronCreate | ThreadCronCreate,
+    by: MadeBy | undefined,
   ): Promise<Cron> {
     const now = this.#options.storage.now();
     const timing = timingOf(request);
@@ -88,7 +97,7 @@ export class Crons implements CronsService {
     this.#checkWebhook(request.webhook);
     const enabled = request.enabled ?? true;
     const record: CronRecord = {
-      cron_id: uuid7(),
+      cron_id: by?.id ?? uuid7(),
       assistant_id: assistantIdOf(request.assistant_id),
       thread_id,
       on_run_completed,
@@ -99,10 +108,12 @@ export class Crons implements CronsService {
       updated_at: now,
       metadata: request.metadata ?? {},
       payload: payloadOf(request),
+      made_by: by && { user: by.user, stamp: by.stamp },
     };
     await this.#options.storage.write(async (tx) => {
       shareAssistant(tx, record.assistant_id);
       if (thread_id !== null) lockThread(tx, thread_id);
+      await by?.admit?.(tx);
       await requireTargets(tx, record, request.assistant_id);
       await crons.insert(tx, record);
     });
@@ -168,15 +179,15 @@ function found(record: CronRecord | undefined, cron_id: string): CronRecord {
 const byAssistantId = ({ assistant_id }: CronFilter): Pick<CronFilter, "assistant_id"> =>
   assistant_id == null ? {} : { assistant_id: assistantIdOf(assistant_id) };
 
-function toWire(record: CronRecord): Cron {
+function toWire({ made_by, ...record }: CronRecord): Cron {
   const { end_time, next_run_date, assistant_id } = record;
   return {
     ...record,
     end_time: end_time === null ? null : isoTime(end_time),
     next_run_date: next_run_date === null ? null : isoTime(next_run_date),
     payload: { assistant_id, ...record.payload },
-    // Runs belong to nobody as long as nobody logs in.
-    user_id: null,
+    // Whoever made it, where users log in.
+    user_id: made_by?.user.identity ?? null,
     created_at: isoTime(record.created_at),
     updated_at: isoTime(record.updated_at),
   };

@@ -12,6 +12,7 @@ import {
   type TaskOfRun,
 } from "../schemas/runs.ts";
 import type { AssistantRecord, NewRun } from "../storage/storage.ts";
+import type { MadeBy } from "./access.ts";
 
 export interface NewRunOptions {
   readonly assistant: AssistantRecord;
@@ -25,6 +26,7 @@ export interface NewRunOptions {
   readonly waiting?: readonly string[];
   readonly task?: TaskOfRun | undefined;
   readonly now: number;
+  readonly by?: MadeBy | undefined;
   readonly protocol?: RunKwargs["protocol"] | undefined;
 }
 
@@ -39,8 +41,8 @@ const OWN_KEYS = new Set(["thread_id", "run_id", "graph_id", "assistant_id", REQ
 const OWN_PREFIXES = ["__pregel_", "langgraph_auth_"];
 
 export function newRun(options: NewRunOptions): NewRun {
-  const { assistant, thread_id, request, from, langsmith, temporary, waiting = [], task, now, protocol } = options;
-  const run_id = uuid7();
+  const { assistant, thread_id, request, from, langsmith, temporary, waiting = [], task, now, protocol, by } = options;
+  const run_id = by?.id ?? uuid7();
   const { assistant_id, graph_id } = assistant;
   const metadata = {
     ...assistant.metadata,
@@ -57,7 +59,7 @@ export function newRun(options: NewRunOptions): NewRun {
     status: "pending",
     metadata,
     kwargs: {
-      ...kwargsOf(assistant, request, from, temporary),
+      ...withUser(kwargsOf(assistant, request, from, temporary), by),
       ...answersOf(request, waiting),
       ...(protocol === "native" ? NATIVE : {}),
       // What a stream of the thread shows can be asked for again.
@@ -80,6 +82,15 @@ export function newRun(options: NewRunOptions): NewRun {
     started_at: null,
     ended_at: null,
   };
+}
+
+/** The graph gets the whole user; whoever sees the run sees who it is and no more. */
+function withUser(kwargs: RunKwargs, by: MadeBy | undefined): RunKwargs {
+  if (by === undefined) return kwargs;
+  const { user } = by;
+  const { config } = kwargs;
+  const shown = { langgraph_auth_user_id: user.identity, langgraph_auth_permissions: user.permissions };
+  return { ...kwargs, user, config: { ...config, configurable: { ...config.configurable, ...shown } } };
 }
 
 function langsmithOf(

@@ -32,6 +32,7 @@ import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
 import { followModes } from "../streaming/protocol/as-modes.ts";
 import { lackingEvents, type RunLog, type RunOutput } from "../streaming/run-log.ts";
+import type { Admit, MadeBy, Visible } from "./access.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
 import type { FollowOptions, FollowThreadOptions, RunOrigin, RunRequest, RunsPage, RunsService } from "./contract.ts";
@@ -83,46 +84,53 @@ export class Runs implements RunsService {
     this.#options = options;
   }
 
-  async create(thread_id: string, asked: RunCreateStateful, from: RunRequest, origin?: RunOrigin): Promise<Run> {
+  async create(
+    thread_id: string,
+    asked: RunCreateStateful,
+    from: RunRequest,
+    origin?: RunOrigin,
+    by?: MadeBy,
+  ): Promise<Run> {
     const request = this.#allowed(asked);
-    const asking = { thread_id, request, from, origin };
+    const asking = { thread_id, request, from, origin, by };
     const work: Creation = (tx, now, slot) => this.#createOnThread(tx, asking, slot, now);
-    return only(await this.#commit(work, origin?.door === "command" ? origin.asked : request, from.repeatable));
+    const fingerprinted = origin?.door === "command" ? origin.asked : (by?.asked ?? request);
+    return only(await this.#commit(work, fingerprinted, from.repeatable));
   }
 
-  async createStateless(asked: RunCreateStateless, from: RunRequest): Promise<Run> {
+  async createStateless(asked: RunCreateStateless, from: RunRequest, by?: MadeBy): Promise<Run> {
     const request = this.#allowed(asked);
     const { storage } = this.#options;
-    const planned = await storage.read((db) => planWithThread(db, { request, from }, storage.now(), this.#options));
+    const planned = await storage.read((db) => planWithThread(db, { request, from, by }, storage.now(), this.#options));
     const work: Creation = (tx, _now, slot) => insertPlanned(tx, planned, slot);
-    return only(await this.#commit(work, request, from.repeatable, planned));
+    return only(await this.#commit(work, by?.asked ?? request, from.repeatable, planned));
   }
 
-  async createBatch(asked: readonly RunCreateStateless[], from: RunRequest): Promise<readonly Run[]> {
+  /** `by`: one for each request. */
+  async createBatch(
+    asked: readonly RunCreateStateless[],
+    from: RunRequest,
+    by?: readonly MadeBy[],
+  ): Promise<readonly Run[]> {
     const requests = asked.map((request) => this.#allowed(request));
     const work: Creation = async (tx, now) => {
       const made: RunRecord[] = [];
-      for (const request of requests) {
-        made.push(
-          ...(await insertPlanned(tx, await planWithThread(tx, { request, from }, now, this.#options), undefined)).made,
-        );
+      for (const [i, request] of requests.entries()) {
+        const planned = await planWithThread(tx, { request, from, by: by?.[i] }, now, this.#options);
+        made.push(...(await insertPlanned(tx, planned, undefined)).made);
       }
       return { made, effects: [] };
     };
-    return this.#commit(work, requests, from.repeatable);
+    return this.#commit(work, by?.map((each) => each.asked) ?? requests, from.repeatable);
   }
 
   /** A cron's run. `take` opens the transaction and says what to run; when it throws, nothing is written. */
   async createDue(take: TakeTick, from: RequestFacts): Promise<Run> {
     const work: Creation = async (tx, now, slot) => {
-      const { cron_id, thread_id, request } = await take(tx);
-      const allowed = this.#allowed(request);
-      if (thread_id !== null) return this.#createOnThread(tx, { thread_id, request: allowed, from }, slot, now);
-      return insertPlanned(
-        tx,
-        await planWithThread(tx, { request: allowed, from }, now, this.#options, { cron_id }),
-        slot,
-      );
+      const { cron_id, thread_id, request, by } = await take(tx);
+      const asking = { request: this.#allowed(request), from, by };
+      if (thread_id !== null) return this.#createOnThread(tx, { ...asking, thread_id }, slot, now);
+      return insertPlanned(tx, await planWithThread(tx, asking, now, this.#options, { cron_id }), slot);
     };
     return only(await this.#commit(work, null, undefined));
   }
@@ -141,11 +149,12 @@ export class Runs implements RunsService {
     return select === null ? all : all.map((run) => selected(run, select));
   }
 
-  async delete(thread_id: string, run_id: string): Promise<void> {
+  async delete(thread_id: string, run_id: string, admit?: Admit): Promise<void> {
     const { storage, logs, signalGone } = this.#options;
     const log = await this.#log(thread_id, run_id);
     const remove = async (tx: Tx): Promise<CancelEffect | "newest" | "other"> => {
       lockThread(tx, thread_id);
+      await admit?.(tx);
       const run = await runs.findLocked(tx, run_id);
       if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`, "run");
       if (isInFlight(run)) return cancelFound(tx, run, "rollback", storage.now());
@@ -162,7 +171,7 @@ export class Runs implements RunsService {
     if (removed.kind === "ended") return;
     await untilEnd(log, new AbortController().signal);
     // It may have come to another end first, such as its time limit.
-    if ((await storage.read((db) => runs.find(db, run_id))) !== undefined) await this.delete(thread_id, run_id);
+    if ((await storage.read((db) => runs.find(db, run_id))) !== undefined) await this.delete(thread_id, run_id, admit);
   }
 
   async follow(
@@ -195,25 +204,41 @@ export class Runs implements RunsService {
     return this.#options.storage.read((db) => threadValues.valuesAt(db, { thread_id, checkpoint_id }, members));
   }
 
-  async cancel(thread_id: string, run_id: string, action: CancelAction, wait: boolean): Promise<void> {
+  async cancel(thread_id: string, run_id: string, action: CancelAction, wait: boolean, admit?: Admit): Promise<void> {
     const log = wait ? await this.#log(thread_id, run_id) : undefined;
     const { storage } = this.#options;
-    const effect = await storage.write((tx) => cancelRun(tx, thread_id, run_id, action, storage.now()));
+    const effect = await storage.write(async (tx) => {
+      lockThread(tx, thread_id);
+      await admit?.(tx);
+      return cancelRun(tx, thread_id, run_id, action, storage.now());
+    });
     await this.act([effect]);
     if (log === undefined || effect.kind === "ended") return;
     await untilEnd(log, new AbortController().signal);
   }
 
-  async cancelMany({ status, thread_id, run_ids }: RunsCancel, action: CancelAction): Promise<void> {
-    if (thread_id != null && run_ids != null) await this.#cancelNamed(thread_id, new Set(run_ids), action);
-    else await this.#cancelAll(status === "pending" || status === "running" ? [status] : IN_FLIGHT, action);
+  /** `visible`: the threads on which runs may be cancelled. */
+  async cancelMany(
+    { status, thread_id, run_ids }: RunsCancel,
+    action: CancelAction,
+    visible: Visible = null,
+    admit?: Admit,
+  ): Promise<void> {
+    if (thread_id != null && run_ids != null) await this.#cancelNamed(thread_id, new Set(run_ids), action, admit);
+    else await this.#cancelAll(status === "pending" || status === "running" ? [status] : IN_FLIGHT, action, visible);
   }
 
-  async #cancelNamed(thread_id: string, run_ids: ReadonlySet<string>, action: CancelAction): Promise<void> {
+  async #cancelNamed(
+    thread_id: string,
+    run_ids: ReadonlySet<string>,
+    action: CancelAction,
+    admit: Admit | undefined,
+  ): Promise<void> {
     const { storage } = this.#options;
     const effects = await storage.write(async (tx) => {
       const effects: CancelEffect[] = [];
       lockThread(tx, thread_id);
+      await admit?.(tx);
       for (const run_id of run_ids) {
         const run = await runs.findLocked(tx, run_id);
         if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`, "run");
@@ -225,12 +250,12 @@ export class Runs implements RunsService {
   }
 
   /** In lots, so that others get their turn between; runs made meanwhile are not meant. */
-  async #cancelAll(statuses: typeof IN_FLIGHT, action: CancelAction): Promise<void> {
+  async #cancelAll(statuses: typeof IN_FLIGHT, action: CancelAction, visible: Visible): Promise<void> {
     const { storage } = this.#options;
     const last = await storage.read((db) => runs.newest(db));
     for (let after = 0; ; ) {
       const lot = await storage.write(async (tx) => {
-        const found = await runs.lockInFlightAnywhere(tx, { statuses, after, last, limit: CANCEL_LOT });
+        const found = await runs.lockInFlightAnywhere(tx, { statuses, after, last, limit: CANCEL_LOT, visible });
         const effects: CancelEffect[] = [];
         for (const run of found) effects.push(await cancelFound(tx, run, action, storage.now()));
         return { effects, newest: found.at(-1)?.seq };
@@ -375,18 +400,19 @@ export class Runs implements RunsService {
 
   async #createOnThread(
     tx: Tx,
-    { thread_id, request: asked, from, origin }: AskedOnThread,
+    { thread_id, request: asked, from, origin, by }: AskedOnThread,
     slot: Slot | undefined,
     now: number,
   ): ReturnType<Creation> {
     shareAssistant(tx, assistantIdOf(asked.assistant_id));
     lockThread(tx, thread_id);
+    await by?.admit?.(tx);
     const [assistant, found, busyWith] = await together(tx, [
       () => assistantFor(tx, asked.assistant_id),
       () => threads.findBare(tx, thread_id),
       () => runs.busyWith(tx, thread_id),
     ]);
-    const thread = found ?? (await makeThread(tx, thread_id, asked, now, this.#options.ttl));
+    const thread = found ?? (await makeThread(tx, thread_id, asked, now, this.#options.ttl, by?.stamp));
     const command = origin?.door === "command" ? origin : undefined;
     const waiting = asked.command?.resume === undefined && command === undefined ? [] : waitingOn(thread);
     const request = command?.inputMayResume === true ? resumedByInput(asked, waiting, busyWith) : asked;
@@ -404,6 +430,7 @@ export class Runs implements RunsService {
       temporary: false,
       waiting,
       now,
+      by,
       task: origin?.door === "message" ? origin.task : undefined,
       protocol: command !== undefined ? "native" : this.#isSeenByProtocol(thread) ? "beside" : undefined,
     });
@@ -466,11 +493,11 @@ export class Runs implements RunsService {
     }
   }
 
-  async cancelMarked(mark: Readonly<Record<string, string>>): Promise<void> {
+  async cancelMarked(mark: Readonly<Record<string, string>>, visible: Visible = null): Promise<void> {
     const { storage } = this.#options;
     const effects = await storage.write(async (tx) => {
       const effects: CancelEffect[] = [];
-      for (const { run_id } of await runs.inFlightMarked(tx, mark)) {
+      for (const { run_id } of await runs.inFlightMarked(tx, mark, visible)) {
         const run = await runs.findLockingThread(tx, run_id);
         if (run !== undefined && isInFlight(run)) effects.push(await cancelFound(tx, run, "interrupt", storage.now()));
       }
@@ -594,6 +621,7 @@ interface AskedOnThread {
   readonly request: RunCreateStateful;
   readonly from: RequestFacts;
   readonly origin?: RunOrigin | undefined;
+  readonly by?: MadeBy | undefined;
 }
 
 /** What a creation does in its transaction. */
@@ -683,18 +711,19 @@ interface PlannedRun {
 
 async function planWithThread(
   db: Tx,
-  { request, from }: { readonly request: RunCreateStateless; readonly from: RequestFacts },
+  { request, from, by }: Omit<AskedOnThread, "thread_id" | "request"> & { readonly request: RunCreateStateless },
   now: number,
   { ttl, langsmith }: Pick<RunsOptions, "ttl" | "langsmith">,
   stamp: Readonly<Record<string, unknown>> = {},
 ): Promise<PlannedRun> {
   shareAssistant(db, assistantIdOf(request.assistant_id));
+  await by?.admit?.(db);
   const assistant = await assistantFor(db, request.assistant_id);
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
-  const run = newRun({ assistant, thread_id, request, from, langsmith, temporary, now });
+  const run = newRun({ assistant, thread_id, request, from, langsmith, temporary, now, by });
   const options = temporary ? { temporary } : { ttl: ttlWithRun(request.config?.configurable ?? {}, ttl, now) };
-  return { run, thread: newThread(thread_id, "busy", { ...runStamp(run), ...stamp }, now, options) };
+  return { run, thread: newThread(thread_id, "busy", { ...by?.stamp, ...runStamp(run), ...stamp }, now, options) };
 }
 
 async function insertPlanned(tx: Tx, { run, thread }: PlannedRun, slot: Slot | undefined): ReturnType<Creation> {
@@ -761,9 +790,10 @@ async function makeThread(
   { if_not_exists, config }: RunCreateStateful,
   now: number,
   ttl: TtlDefaults,
+  stamp: Readonly<Record<string, unknown>> = {},
 ): Promise<threads.BareThread> {
   if (if_not_exists !== "create") throw notFound(`Thread ${thread_id} not found`, "thread");
-  const record = newThread(thread_id, "idle", {}, now, { ttl: ttlWithRun(config?.configurable ?? {}, ttl, now) });
+  const record = newThread(thread_id, "idle", stamp, now, { ttl: ttlWithRun(config?.configurable ?? {}, ttl, now) });
   await threads.insert(tx, record);
   return record;
 }

@@ -14,6 +14,7 @@ import type { RunRecord, Storage, Tx } from "../storage/storage.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
+import type { Visible } from "./access.ts";
 import { assistantIdOf } from "./assistants.ts";
 import type { TaskPage, TaskState, TasksService, TaskView } from "./contract.ts";
 
@@ -52,13 +53,15 @@ export class Tasks implements TasksService {
     return this.#options.storage.read(async (db) => viewOf(db, await newestRun(db, assistant_id, run_id)));
   }
 
-  async list(assistant_id: string, page: TaskPage): ReturnType<TasksService["list"]> {
+  /** `visible`: the threads on which tasks are shown. */
+  async list(assistant_id: string, page: TaskPage, visible: Visible = null): ReturnType<TasksService["list"]> {
     const { state, updated_since, thread_id, limit } = page;
     const filter = {
       assistant_id: assistantIdOf(assistant_id),
       thread_id,
       statuses: state === null ? ALL : STATUSES[state],
       updated_since: updated_since === null ? null : Date.parse(updated_since),
+      visible,
     };
     return this.#options.storage.read(async (db) => {
       const found: RunRecord[] = [];

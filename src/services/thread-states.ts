@@ -10,9 +10,11 @@ import type {
   ThreadStateUpdate,
   ThreadStateUpdateResponse,
 } from "../schemas/thread-states.ts";
+import { lockThread } from "../storage/locks.ts";
 import type { Storage, Tx } from "../storage/storage.ts";
 import * as assistants from "../storage/tables/assistants.ts";
 import * as threads from "../storage/tables/threads.ts";
+import type { Admit } from "./access.ts";
 import { assistantIdOf, type ConfiguredGraph, graphOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
 
@@ -77,8 +79,8 @@ export class ThreadStates {
     });
   }
 
-  update(thread_id: string, request: ThreadStateUpdate): Promise<ThreadStateUpdateResponse> {
-    return this.#inTurn(thread_id, () => this.#update(thread_id, request));
+  update(thread_id: string, request: ThreadStateUpdate, admit?: Admit): Promise<ThreadStateUpdateResponse> {
+    return this.#inTurn(thread_id, () => this.#update(thread_id, request, admit));
   }
 
   /** What a thread that is about to be made begins with. */
@@ -107,14 +109,22 @@ export class ThreadStates {
     }
   }
 
-  async #update(thread_id: string, request: ThreadStateUpdate): Promise<ThreadStateUpdateResponse> {
+  async #update(
+    thread_id: string,
+    request: ThreadStateUpdate,
+    admit: Admit | undefined,
+  ): Promise<ThreadStateUpdateResponse> {
     const ref = baseOf(thread_id, request);
     const question = { supersteps: [[updateOf(request)]], thread_id, checkpoint: ref, ask: "update" } as const;
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
       const { found, reader } = await this.#resting(thread_id, ref);
       const change = await this.#options.workOut({ ...question, ...reader, metadata: stampOf(found.metadata) });
       const { storage } = this.#options;
-      const stored = await storage.write((tx) => applyChange(tx, thread_id, found, change, storage.now()));
+      const stored = await storage.write(async (tx) => {
+        lockThread(tx, thread_id);
+        await admit?.(tx);
+        return applyChange(tx, thread_id, found, change, storage.now());
+      });
       if (stored) return shapesOf(change);
     }
     throw conflict(`Thread ${thread_id} keeps changing while its state is updated`);

@@ -18,6 +18,7 @@ import {
   type ThreadSearch,
   type TtlStrategy,
 } from "../schemas/threads.ts";
+import { keysIn } from "../storage/filter.ts";
 import { lockThread, lockThreads } from "../storage/locks.ts";
 import type { Storage, ThreadRecord, ThreadTtl, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
@@ -25,6 +26,7 @@ import * as runs from "../storage/tables/runs.ts";
 import * as threadSearch from "../storage/tables/thread-search.ts";
 import * as threadValues from "../storage/tables/thread-values.ts";
 import * as threads from "../storage/tables/threads.ts";
+import type { Admit, Visible } from "./access.ts";
 import type { ThreadsService } from "./contract.ts";
 import { valueAt } from "./extract.ts";
 import { newThread } from "./runs.ts";
@@ -39,6 +41,9 @@ export interface ThreadsOptions {
   readonly onRemoved: (runs: RemovedRuns) => void;
 }
 
+type VisibleThread = (tx: Tx, thread_id: string) => Promise<boolean>;
+const ALL: VisibleThread = async () => true;
+
 /** Threads that one write removes. */
 const REMOVED_AT_ONCE = 20;
 
@@ -50,7 +55,8 @@ export class Threads implements ThreadsService {
     this.#options = options;
   }
 
-  async create(request: ThreadCreate): Promise<Thread> {
+  /** `admit`: of one that has the id already. */
+  async create(request: ThreadCreate, admit?: Admit): Promise<Thread> {
     const thread_id = request.thread_id ?? uuid7();
     const seed = await this.#seed(thread_id, request);
     const now = this.#options.storage.now();
@@ -63,6 +69,7 @@ export class Threads implements ThreadsService {
         if (seed !== undefined) await storeSeed(tx, thread_id, seed);
         return toWire(record);
       }
+      await admit?.(tx);
       const existing = await threads.find(tx, thread_id);
       if (existing !== undefined && request.if_exists === "do_nothing") return toWire(existing);
       throw conflict(`Thread ${thread_id} already exists`);
@@ -81,11 +88,12 @@ export class Threads implements ThreadsService {
     return include.includes("ttl") ? { ...toWire(record), ttl: ttlToWire(record.ttl) } : toWire(record);
   }
 
-  async update(thread_id: string, { metadata, ttl }: ThreadPatch): Promise<Thread> {
+  async update(thread_id: string, { metadata, ttl }: ThreadPatch, admit?: Admit): Promise<Thread> {
     const now = this.#options.storage.now();
     const change = ttl == null ? {} : { ttl: askedTtl(ttl, this.#options.ttl, now) };
     return this.#options.storage.write(async (tx) => {
       lockThread(tx, thread_id);
+      await admit?.(tx);
       const record = await threads.find(tx, thread_id);
       if (record === undefined) throw unknownThread(thread_id);
       const merged = { ...record.metadata, ...metadata };
@@ -94,36 +102,54 @@ export class Threads implements ThreadsService {
     });
   }
 
-  async delete(thread_id: string): Promise<void> {
-    const removed = await this.#options.storage.write((tx) => removeThread(tx, thread_id));
+  async delete(thread_id: string, admit?: Admit): Promise<void> {
+    const removed = await this.#options.storage.write(async (tx) => {
+      lockThread(tx, thread_id);
+      await admit?.(tx);
+      return removeThread(tx, thread_id);
+    });
     if (removed === undefined) throw unknownThread(thread_id);
     this.#options.onRemoved(removed);
   }
 
-  async search(request: ThreadSearch): Promise<{ items: readonly Partial<Thread>[]; total: number }> {
+  async search(
+    request: ThreadSearch,
+    visible: Visible = null,
+  ): Promise<{ items: readonly Partial<Thread>[]; total: number }> {
     const fields = request.select ?? THREAD_FIELDS;
     const paths = Object.entries(request.extract ?? {});
     const values = fields.includes("values") || paths.some(([, path]) => path.startsWith("values"));
-    this.#options.storage.checkSearch(request);
+    this.#checkSearch(request, visible);
     const options = { values, totals: this.#totals };
-    const { items, total } = await this.#options.storage.read((db) => threadSearch.search(db, request, options));
+    const { items, total } = await this.#options.storage.read((db) =>
+      threadSearch.search(db, { ...request, visible }, options),
+    );
     return { items: items.map((record) => view(toWire(record), fields, paths)), total };
   }
 
-  async count(filter: ThreadFilter): Promise<number> {
-    this.#options.storage.checkSearch(filter);
-    return this.#options.storage.read((db) => threadSearch.count(db, filter, this.#totals));
+  async count(filter: ThreadFilter, visible: Visible = null): Promise<number> {
+    this.#checkSearch(filter, visible);
+    return this.#options.storage.read((db) => threadSearch.count(db, { ...filter, visible }, this.#totals));
   }
 
-  async copy(thread_id: string): Promise<Thread> {
+  #checkSearch({ metadata, values }: ThreadFilter, visible: Visible): void {
+    const looked = visible === null ? [] : keysIn(visible).map((key) => [key, true]);
+    this.#options.storage.checkSearch({ metadata: { ...metadata, ...Object.fromEntries(looked) }, values });
+  }
+
+  /** `changed`: members of the copy's metadata that are not as the source has them. */
+  async copy(thread_id: string, changed: Readonly<Record<string, unknown>> = {}, admit?: Admit): Promise<Thread> {
     const now = this.#options.storage.now();
     const copy_id = uuid7();
     return this.#options.storage.write(async (tx) => {
       lockThread(tx, thread_id);
+      await admit?.(tx);
       const source = await threads.findBare(tx, thread_id);
       if (source === undefined) throw unknownThread(thread_id);
       const { metadata, config, interrupts } = source;
-      const copy = newThread(copy_id, restingStatus(source), metadata, now, { ttl: this.#defaultTtl(now) });
+      const copy = newThread(copy_id, restingStatus(source), { ...metadata, ...changed }, now, {
+        ttl: this.#defaultTtl(now),
+      });
       await threads.insert(tx, { ...copy, config, interrupts });
       await threadValues.copy(tx, thread_id, copy_id);
       await checkpoints.copyThread(tx, thread_id, copy_id);
@@ -133,23 +159,24 @@ export class Threads implements ThreadsService {
     });
   }
 
-  async prune({ thread_ids, strategy }: ThreadPrune): Promise<number> {
+  /** `visible`: which of them there are for the caller, as the transaction finds them. */
+  async prune({ thread_ids, strategy }: ThreadPrune, visible: VisibleThread = ALL): Promise<number> {
     const ids = [...new Set(thread_ids)];
     const prune: Readonly<Record<TtlStrategy, () => Promise<number>>> = {
-      delete: () => this.#removeAll(ids),
-      keep_latest: () => this.#cutAll(ids),
+      delete: () => this.#removeAll(ids, visible),
+      keep_latest: () => this.#cutAll(ids, visible),
     };
     return prune[strategy ?? "delete"]();
   }
 
-  async #removeAll(thread_ids: readonly string[]): Promise<number> {
+  async #removeAll(thread_ids: readonly string[], visible: VisibleThread): Promise<number> {
     let pruned = 0;
     for (let start = 0; start < thread_ids.length; start += REMOVED_AT_ONCE) {
       const removed = await this.#options.storage.write(async (tx) => {
         const gone: (RemovedRuns | undefined)[] = [];
         const ids = thread_ids.slice(start, start + REMOVED_AT_ONCE);
         lockThreads(tx, ids);
-        for (const id of ids) gone.push(await removeThread(tx, id));
+        for (const id of ids) if (await visible(tx, id)) gone.push(await removeThread(tx, id));
         return gone.filter((each) => each !== undefined);
       });
       removed.forEach(this.#options.onRemoved);
@@ -158,20 +185,21 @@ export class Threads implements ThreadsService {
     return pruned;
   }
 
-  async #cutAll(thread_ids: readonly string[]): Promise<number> {
+  async #cutAll(thread_ids: readonly string[], visible: VisibleThread): Promise<number> {
     let pruned = 0;
     for (const thread_id of thread_ids) {
-      let result = await this.#cut(thread_id);
-      while (result === "more") result = await this.#cut(thread_id);
+      let result = await this.#cut(thread_id, visible);
+      while (result === "more") result = await this.#cut(thread_id, visible);
       if (result === "done") pruned += 1;
     }
     return pruned;
   }
 
   /** A thread with runs in flight stays as it is: they may have begun at any of its checkpoints. */
-  #cut(thread_id: string): Promise<"done" | "more" | "skipped"> {
+  #cut(thread_id: string, visible: VisibleThread): Promise<"done" | "more" | "skipped"> {
     return this.#options.storage.write(async (tx) => {
       lockThread(tx, thread_id);
+      if (!(await visible(tx, thread_id))) return "skipped";
       if ((await threads.findBare(tx, thread_id)) === undefined) return "skipped";
       if ((await runs.inFlight(tx, thread_id)).length > 0) return "skipped";
       return (await cutHistory(tx, thread_id)) ? "done" : "more";
@@ -191,8 +219,8 @@ export class Threads implements ThreadsService {
     return this.#options.states.history(thread_id, search);
   }
 
-  updateState(thread_id: string, request: ThreadStateUpdate): Promise<ThreadStateUpdateResponse> {
-    return this.#options.states.update(thread_id, request);
+  updateState(thread_id: string, request: ThreadStateUpdate, admit?: Admit): Promise<ThreadStateUpdateResponse> {
+    return this.#options.states.update(thread_id, request, admit);
   }
 
   async #find(thread_id: string): Promise<ThreadRecord> {

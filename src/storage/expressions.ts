@@ -14,6 +14,7 @@ import {
   sql,
 } from "kysely";
 import { invalid } from "../errors.ts";
+import type { Atom, MetadataFilter } from "./filter.ts";
 
 /** An expression that is another one on PostgreSQL. */
 export function perDialect<T>(sqlite: RawBuilder<T>, postgres: RawBuilder<T>): RawBuilder<T> {
@@ -154,10 +155,11 @@ function matches(column: JsonColumn, key: string, operator: keyof typeof COMPARE
     where member.key = ${key} and member.type in ${listed(types)} and member.value ${test} ${atom})`,
     inJsonb(column, key, operator, value),
   );
-  const node: RawNode & MemberTest = {
-    ...RawNode.create(["", ""], [comparison.toOperationNode()]),
-    members: [key, ...namesIn(value)],
-  };
+  return memberTest(comparison, [key, ...namesIn(value)]);
+}
+
+function memberTest(test: RawBuilder<SqlBool>, members: readonly string[]): RawBuilder<SqlBool> {
+  const node: RawNode & MemberTest = { ...RawNode.create(["", ""], [test.toOperationNode()]), members };
   return sql<SqlBool>`${new ExpressionWrapper(node)}`;
 }
 
@@ -196,6 +198,41 @@ export const jsonEquals = (column: JsonColumn, key: string, value: unknown): Raw
 /** As `jsonEquals`, for all members of `filter`. */
 export const jsonEqualsAll = (column: JsonColumn, filter: Readonly<Record<string, unknown>>): RawBuilder<SqlBool>[] =>
   Object.entries(filter).flatMap(([key, value]) => (value === undefined ? [] : [jsonEquals(column, key, value)]));
+
+/** Whether metadata is as a filter wants it. Never null, so that it can be negated. */
+export function passes(column: JsonColumn, filter: MetadataFilter): RawBuilder<SqlBool> {
+  switch (filter.kind) {
+    case "equals":
+      return jsonEquals(column, filter.key, filter.value);
+    case "contains":
+      return sql<SqlBool>`(${sql.join(
+        filter.values.map((value) => listHas(column, filter.key, value)),
+        sql` and `,
+      )})`;
+    case "all":
+    case "any": {
+      const tests = filter.of.map((each) => passes(column, each));
+      return sql<SqlBool>`(${sql.join(tests, filter.kind === "all" ? sql` and ` : sql` or `)})`;
+    }
+    default:
+      return filter satisfies never;
+  }
+}
+
+/** The member is a list with this element. */
+function listHas(column: JsonColumn, key: string, value: Atom): RawBuilder<SqlBool> {
+  const { types, atom } = atomOf(value);
+  const member = sql`skein_json(${column}) -> ${text(key)}`;
+  const test = perDialect(
+    // What is no list must not be read as JSON.
+    sql<SqlBool>`exists (select 1 from json_each(${column}) as member,
+      json_each(case member.type when 'array' then member.value else '[]' end) as element
+      where member.key = ${key} and element.type in ${listed(types)} and element.value is ${atom})`,
+    sql<SqlBool>`coalesce(case when jsonb_typeof(${member}) = 'array'
+      then ${member} @> skein_json(${text(JSON.stringify([value]))}) end, false)`,
+  );
+  return memberTest(test, [key]);
+}
 
 /** One member of a store filter: a value to equal, or an object of operators (`{"$gt": 3, "$lte": 9}`). */
 export function jsonFilter(column: JsonColumn, key: string, wanted: unknown): RawBuilder<SqlBool>[] {

@@ -13,6 +13,7 @@
 import type { Kysely } from "kysely";
 import type { ErrorBody } from "../errors.ts";
 import type { CancelAction, Json } from "../executor/protocol.ts";
+import type { AuthUser } from "../schemas/auth.ts";
 import type { CronPayload, OnRunCompleted } from "../schemas/crons.ts";
 import type { MultitaskStrategy, RunKwargs, RunStatus } from "../schemas/runs.ts";
 import type { ThreadStatus, TtlStrategy } from "../schemas/threads.ts";
@@ -157,6 +158,8 @@ export interface CronRecord {
   readonly updated_at: number;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly payload: CronPayload;
+  /** Who made it, where users log in, and the metadata of threads that its runs make. */
+  readonly made_by?: { readonly user: AuthUser; readonly stamp: Readonly<Record<string, unknown>> } | undefined;
 }
 
 /** A webhook call that must be made; it leaves the table when delivered or given up. */

@@ -1,6 +1,6 @@
 /**
  * What `useStream` of the React, Svelte, Vue and Angular packages is a shell of: `StreamController` of the SDK, without a page.
- * Each package brings a copy of the SDK of its own; those that the registry has are driven here.
+ * Each package brings a copy of the SDK of its own: the newest and the oldest are driven here, and in pages those of React and Svelte.
  */
 import { existsSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -37,7 +37,6 @@ const webSocket: Partial<StreamControllerOptions> = {
 const KINDS: readonly [string, string | null, Partial<StreamControllerOptions>][] = [
   ["SDK 1.15 over SSE", null, {}],
   ["SDK 1.15 over WebSocket", null, webSocket],
-  ["@langchain/react 1.1", "@langchain/react", {}],
   ["@langchain/svelte 1.0", "@langchain/svelte", {}],
 ];
 

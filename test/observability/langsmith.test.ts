@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { expect, test } from "vitest";
 import { type Any, Api } from "../runs/support.ts";
 import { ok } from "../support/http.ts";
-import { startServer } from "../support/server.ts";
+import { eventually, startServer } from "../support/server.ts";
 
 /** What a client of LangSmith posts, as text: bodies are JSON or parts of JSON. */
 class FakeLangsmith implements AsyncDisposable {
@@ -119,6 +119,7 @@ test("services that are away harm nobody: neither this one, nor a collector of O
   };
   await using server = await startServer({ env });
   expect(await new Api(server).wait(plain)).toMatchObject({ value: 4 });
+  await eventually(() => server.logs().some(({ msg }) => msg === "OpenTelemetry: what was to be sent is lost"));
   expect(await server.stop()).toMatchObject({ code: 0 });
 });
 

@@ -253,7 +253,7 @@ test("the settings of the project's env count, and those of the SDK: protobuf, a
   const metrics = await eventually(() => collector.others.find(({ path }) => path === "/v1/metrics"));
   expect(metrics.body.includes("skein_runs_created_total")).toBe(true);
   // What is not seen above can be seen.
-  expect(server.output).toContain("LOADED @opentelemetry/sdk-node");
+  expect(server.output).toContain("LOADED @opentelemetry/sdk-trace-base");
 });
 
 const PLAIN = `
@@ -320,9 +320,13 @@ test("what switches it on, and off", () => {
   expect(telemetry({ ...ENDPOINT, OTEL_SDK_DISABLED: "true" })).toBeNull();
   expect(telemetry({ ...ENDPOINT, OTEL_TRACES_EXPORTER: "none", OTEL_METRICS_EXPORTER: "none" })).toBeNull();
   const metrics = { protocol: "http/protobuf", intervalMs: 60_000, timeoutMs: 30_000 };
-  expect(telemetry(ENDPOINT)).toEqual({ env: ENDPOINT, traces: true, metrics });
-  expect(telemetry({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "http://x" })).toMatchObject({ traces: true, metrics: null });
-  expect(telemetry({ OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: "http://x" })).toMatchObject({ traces: false, metrics });
+  const traces = { protocol: "http/protobuf", isW3c: true };
+  const detectors = ["env", "host", "process"];
+  expect(telemetry(ENDPOINT)).toEqual({ env: ENDPOINT, traces, metrics, detectors });
+  expect(telemetry({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "http://x" })).toMatchObject({ traces, metrics: null });
+  expect(telemetry({ OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: "http://x" })).toMatchObject({ traces: null, metrics });
+  expect(telemetry({ ...ENDPOINT, OTEL_PROPAGATORS: "none" })?.traces?.isW3c).toBe(false);
+  expect(telemetry({ ...ENDPOINT, OTEL_NODE_RESOURCE_DETECTORS: "all" })?.detectors).toHaveLength(5);
 });
 
 test.each([
@@ -336,6 +340,8 @@ test.each([
     { OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: "delta" },
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE must be cumulative",
   ],
+  [{ OTEL_PROPAGATORS: "b3" }, 'OTEL_PROPAGATORS may have tracecontext, baggage, none, not "b3"'],
+  [{ OTEL_NODE_RESOURCE_DETECTORS: "cloud" }, "OTEL_NODE_RESOURCE_DETECTORS may have"],
   [{ OTEL_SDK_DISABLED: "maybe" }, "OTEL_SDK_DISABLED must be true or false"],
 ])("%j is refused", (env, why) => {
   expect(() => telemetry({ ...ENDPOINT, ...env })).toThrow(why);

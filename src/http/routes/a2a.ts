@@ -2,6 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import { SkeinError } from "../../errors.ts";
 import { JsonObject } from "../../schemas/common.ts";
+import type { Services } from "../../services/contract.ts";
 import { watchClient } from "../connections.ts";
 import { requestOf } from "../request.ts";
 import { sseData, whenReady } from "../respond.ts";
@@ -90,14 +91,14 @@ export function a2aRoutes(room: Room, settings: HttpSettings): void {
 }
 
 async function answerCard(
-  { services }: Room,
+  room: Room,
   { version, mountPrefix }: HttpSettings,
   c: HttpContext,
   assistant_id: string,
 ): Promise<Response> {
   const { cardOf } = await import("../../services/a2a/answer.ts");
   const url = `${publicBase(c, mountPrefix)}/a2a/${encodeURIComponent(assistant_id)}`;
-  return c.json(await cardOf(services, assistant_id, { url, version }), 200, { "cache-control": "no-cache" });
+  return c.json(await cardOf(room.services(c), assistant_id, { url, version }), 200, { "cache-control": "no-cache" });
 }
 
 async function post(room: Room, settings: HttpSettings, c: HttpContext, assistant_id: string): Promise<Response> {
@@ -109,8 +110,9 @@ async function post(room: Room, settings: HttpSettings, c: HttpContext, assistan
   const { answerA2a, isStream, streams } = await import("../../services/a2a/answer.ts");
   const type = streams(request.method) ? "text/event-stream" : "application/json";
   if (!accepts(c, type)) return rpcError(c, 400, INVALID_REQUEST, `Accept: must include ${type} for ${request.method}`);
-  const { services, logger, heartbeatMs } = room;
-  if (!(await isThere(room, assistant_id))) {
+  const { logger, heartbeatMs } = room;
+  const services = room.services(c);
+  if (!(await isThere(services, assistant_id))) {
     return rpcError(c, 404, INVALID_PARAMS, `Assistant "${assistant_id}" not found`);
   }
   const { signal } = client;
@@ -139,7 +141,7 @@ async function* texts(envelopes: AsyncIterable<object>): AsyncGenerator<string, 
   for await (const envelope of envelopes) yield JSON.stringify(envelope);
 }
 
-async function isThere({ services }: Room, assistant_id: string): Promise<boolean> {
+async function isThere(services: Services, assistant_id: string): Promise<boolean> {
   try {
     await services.assistants.get(assistant_id);
     return true;

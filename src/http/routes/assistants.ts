@@ -25,8 +25,6 @@ const params = z.object({
 });
 
 export function assistantRoutes(room: Room): void {
-  const { assistants } = room.services;
-
   mount(
     room,
     {
@@ -39,7 +37,7 @@ export function assistantRoutes(room: Room): void {
       answer: { description: "The assistant, at version 1.", schema: Assistant },
       errors: [404, 409, 422],
     },
-    async ({ body }, c) => c.json(await assistants.create(body)),
+    async ({ body }, c) => c.json(await room.services(c).assistants.create(body)),
   );
 
   mount(
@@ -59,7 +57,7 @@ export function assistantRoutes(room: Room): void {
       errors: [422],
     },
     async ({ body }, c) => {
-      const { items, total } = await assistants.search(body);
+      const { items, total } = await room.services(c).assistants.search(body);
       paginate(c, body, total);
       return c.json(items);
     },
@@ -77,7 +75,7 @@ export function assistantRoutes(room: Room): void {
       answer: { description: "How many match.", schema: z.int() },
       errors: [422],
     },
-    async ({ body }, c) => c.json(await assistants.count(body)),
+    async ({ body }, c) => c.json(await room.services(c).assistants.count(body)),
   );
 
   mount(
@@ -92,7 +90,7 @@ export function assistantRoutes(room: Room): void {
       answer: { description: "The assistant.", schema: Assistant },
       errors: [404],
     },
-    async ({ params: { assistant_id } }, c) => c.json(await assistants.get(assistant_id)),
+    async ({ params: { assistant_id } }, c) => c.json(await room.services(c).assistants.get(assistant_id)),
   );
 
   mount(
@@ -109,7 +107,8 @@ export function assistantRoutes(room: Room): void {
       answer: { description: "The assistant, at its new version.", schema: Assistant },
       errors: [404, 422],
     },
-    async ({ params: { assistant_id }, body }, c) => c.json(await assistants.patch(assistant_id, body)),
+    async ({ params: { assistant_id }, body }, c) =>
+      c.json(await room.services(c).assistants.patch(assistant_id, body)),
   );
 
   mount(
@@ -130,7 +129,7 @@ export function assistantRoutes(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { assistant_id }, query }, c) =>
-      c.json([await assistants.delete(assistant_id, query.delete_threads)]),
+      c.json([await room.services(c).assistants.delete(assistant_id, query.delete_threads)]),
   );
 
   mount(
@@ -147,7 +146,7 @@ export function assistantRoutes(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { assistant_id }, body }, c) => {
-      const { items, total } = await assistants.versions(assistant_id, body);
+      const { items, total } = await room.services(c).assistants.versions(assistant_id, body);
       paginate(c, body, total);
       return c.json(items);
     },
@@ -169,7 +168,7 @@ export function assistantRoutes(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { assistant_id }, query, body }, c) =>
-      c.json(await assistants.setLatest(assistant_id, wantedVersion(query.version, body.version))),
+      c.json(await room.services(c).assistants.setLatest(assistant_id, wantedVersion(query.version, body.version))),
   );
 
   mount(
@@ -185,7 +184,8 @@ export function assistantRoutes(room: Room): void {
       answer: { description: "Nodes and edges.", schema: GraphDrawing },
       errors: [404, 422],
     },
-    async ({ params: { assistant_id }, query }, c) => jsonText(c, await assistants.graph(assistant_id, query.xray)),
+    async ({ params: { assistant_id }, query }, c) =>
+      jsonText(c, await room.services(c).assistants.graph(assistant_id, query.xray)),
   );
 
   const recurse = z.object({ recurse: QueryBoolean });
@@ -205,7 +205,7 @@ export function assistantRoutes(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { assistant_id }, query }, c) =>
-      jsonText(c, await assistants.subgraphs(assistant_id, null, query.recurse)),
+      jsonText(c, await room.services(c).assistants.subgraphs(assistant_id, null, query.recurse)),
   );
 
   mount(
@@ -222,7 +222,7 @@ export function assistantRoutes(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { assistant_id, namespace }, query }, c) =>
-      jsonText(c, await assistants.subgraphs(assistant_id, namespace, query.recurse)),
+      jsonText(c, await room.services(c).assistants.subgraphs(assistant_id, namespace, query.recurse)),
   );
 
   mount(
@@ -237,7 +237,7 @@ export function assistantRoutes(room: Room): void {
       answer: { description: "What the graph takes, gives and keeps.", schema: GraphSchema },
       errors: [404, 422],
     },
-    async ({ params: { assistant_id } }, c) => jsonText(c, await assistants.schemas(assistant_id)),
+    async ({ params: { assistant_id } }, c) => jsonText(c, await room.services(c).assistants.schemas(assistant_id)),
   );
 }
 

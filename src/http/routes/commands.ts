@@ -28,6 +28,6 @@ export function commandRoutes(room: Room): void {
       errors: [422],
     },
     async ({ params: { thread_id }, body }, c) =>
-      c.json(await room.services.protocol.command(thread_id, body, requestOf(c))),
+      c.json(await room.services(c).protocol.command(thread_id, body, requestOf(c))),
   );
 }

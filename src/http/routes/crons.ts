@@ -17,8 +17,6 @@ export function cronRoutes(room: Room): void {
 }
 
 function creating(room: Room): void {
-  const { crons } = room.services;
-
   mount(
     room,
     {
@@ -31,7 +29,7 @@ function creating(room: Room): void {
       answer,
       errors: [404, 413, 422],
     },
-    async ({ body }, c) => c.json(await crons.create(body)),
+    async ({ body }, c) => c.json(await room.services(c).crons.create(body)),
   );
 
   mount(
@@ -47,13 +45,11 @@ function creating(room: Room): void {
       answer,
       errors: [404, 413, 422],
     },
-    async ({ params: { thread_id }, body }, c) => c.json(await crons.createOnThread(thread_id, body)),
+    async ({ params: { thread_id }, body }, c) => c.json(await room.services(c).crons.createOnThread(thread_id, body)),
   );
 }
 
 function finding(room: Room): void {
-  const { crons } = room.services;
-
   mount(
     room,
     {
@@ -67,7 +63,7 @@ function finding(room: Room): void {
       errors: [422],
     },
     async ({ body }, c) => {
-      const { items, total } = await crons.search(body);
+      const { items, total } = await room.services(c).crons.search(body);
       paginate(c, body, total);
       return c.json(items);
     },
@@ -85,7 +81,7 @@ function finding(room: Room): void {
       answer: { description: "How many match.", schema: z.int() },
       errors: [422],
     },
-    async ({ body }, c) => c.json(await crons.count(body)),
+    async ({ body }, c) => c.json(await room.services(c).crons.count(body)),
   );
 
   mount(
@@ -100,13 +96,11 @@ function finding(room: Room): void {
       answer,
       errors: [404, 422],
     },
-    async ({ params: { cron_id } }, c) => c.json(await crons.get(cron_id)),
+    async ({ params: { cron_id } }, c) => c.json(await room.services(c).crons.get(cron_id)),
   );
 }
 
 function changing(room: Room): void {
-  const { crons } = room.services;
-
   mount(
     room,
     {
@@ -121,7 +115,7 @@ function changing(room: Room): void {
       answer,
       errors: [404, 413, 422],
     },
-    async ({ params: { cron_id }, body }, c) => c.json(await crons.patch(cron_id, body)),
+    async ({ params: { cron_id }, body }, c) => c.json(await room.services(c).crons.patch(cron_id, body)),
   );
 
   mount(
@@ -138,7 +132,7 @@ function changing(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { cron_id } }, c) => {
-      await crons.delete(cron_id);
+      await room.services(c).crons.delete(cron_id);
       return c.json({});
     },
   );

@@ -72,11 +72,11 @@ async function post(room: Room, settings: HttpSettings, c: HttpContext): Promise
   const read = await readRpc(c, room);
   if ("refusal" in read) return read.refusal;
   const { answerMcp, isInitialize } = await import("../../services/mcp/answer.ts");
-  const { services, logger, heartbeatMs } = room;
+  const { logger, heartbeatMs } = room;
   const { body } = read;
   if (isInitialize(body)) setHeader(c, SESSION, newSession());
   const caller = {
-    services,
+    services: room.services(c),
     logger,
     version: settings.version,
     session: sessionOf(c),

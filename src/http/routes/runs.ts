@@ -64,8 +64,6 @@ export function runRoutes(room: Room): void {
 }
 
 function creating(room: Room): void {
-  const { runs } = room.services;
-
   mount(
     room,
     {
@@ -81,7 +79,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     async ({ params: { thread_id }, body }, c) => {
-      const run = await runs.create(thread_id, body, requestOf(c));
+      const run = await room.services(c).runs.create(thread_id, body, requestOf(c));
       return answerRun(c, { thread_id, run_id: run.run_id }, run);
     },
   );
@@ -102,7 +100,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     ({ params: { thread_id }, query, body }, c) => {
-      const create = (from: RunRequest) => runs.create(thread_id, body, from);
+      const create = (from: RunRequest) => room.services(c).runs.create(thread_id, body, from);
       return createAndStream(room, c, { thread_id, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -123,15 +121,13 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     ({ params: { thread_id }, query, body }, c) => {
-      const create = (from: RunRequest) => runs.create(thread_id, body, from);
+      const create = (from: RunRequest) => room.services(c).runs.create(thread_id, body, from);
       return createAndWait(room, c, { thread_id, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
 }
 
 function reading(room: Room): void {
-  const { runs } = room.services;
-
   mount(
     room,
     {
@@ -151,7 +147,7 @@ function reading(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { thread_id }, query: { limit, offset, status = null, select = null } }, c) =>
-      c.json(await runs.list(thread_id, { limit, offset, status, select })),
+      c.json(await room.services(c).runs.list(thread_id, { limit, offset, status, select })),
   );
 
   mount(
@@ -166,7 +162,7 @@ function reading(room: Room): void {
       answer: { description: "The run.", schema: Run },
       errors: [404, 422],
     },
-    async ({ params: { thread_id, run_id } }, c) => c.json(await runs.get(thread_id, run_id)),
+    async ({ params: { thread_id, run_id } }, c) => c.json(await room.services(c).runs.get(thread_id, run_id)),
   );
 }
 
@@ -229,7 +225,7 @@ function cancelling(room: Room): void {
       errors: [404, 409, 422],
     },
     async ({ params: { thread_id, run_id }, query: { wait, action = "interrupt" } }, c) => {
-      await room.services.runs.cancel(thread_id, run_id, action, wait);
+      await room.services(c).runs.cancel(thread_id, run_id, action, wait);
       return c.json({});
     },
   );
@@ -251,7 +247,7 @@ function cancelling(room: Room): void {
       errors: [404, 422],
     },
     async ({ query: { action = "interrupt" }, body }, c) => {
-      await room.services.runs.cancelMany(body, action);
+      await room.services(c).runs.cancelMany(body, action);
       return c.body(null, 204);
     },
   );
@@ -270,7 +266,7 @@ function cancelling(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { thread_id, run_id } }, c) => {
-      await room.services.runs.delete(thread_id, run_id);
+      await room.services(c).runs.delete(thread_id, run_id);
       return c.json({});
     },
   );

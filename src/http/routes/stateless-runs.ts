@@ -33,8 +33,6 @@ export function statelessRunRoutes(room: Room): void {
 }
 
 function creating(room: Room): void {
-  const { runs } = room.services;
-
   mount(
     room,
     {
@@ -49,7 +47,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     async ({ body }, c) => {
-      const run = await runs.createStateless(body, requestOf(c));
+      const run = await room.services(c).runs.createStateless(body, requestOf(c));
       return answerRun(c, { thread_id: null, run_id: run.run_id }, run);
     },
   );
@@ -69,7 +67,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     ({ query, body }, c) => {
-      const create = (from: RunRequest) => runs.createStateless(body, from);
+      const create = (from: RunRequest) => room.services(c).runs.createStateless(body, from);
       return createAndStream(room, c, { thread_id: null, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -89,7 +87,7 @@ function creating(room: Room): void {
       errors: [404, 409, 413, 422],
     },
     ({ query, body }, c) => {
-      const create = (from: RunRequest) => runs.createStateless(body, from);
+      const create = (from: RunRequest) => room.services(c).runs.createStateless(body, from);
       return createAndWait(room, c, { thread_id: null, create, cancelWithClient: cancelsWithClient(body, query) });
     },
   );
@@ -107,7 +105,7 @@ function creating(room: Room): void {
       answer: { description: "The runs, in order.", schema: z.array(Run) },
       errors: [404, 409, 413, 422],
     },
-    async ({ body }, c) => c.json(await runs.createBatch(body, requestOf(c))),
+    async ({ body }, c) => c.json(await room.services(c).runs.createBatch(body, requestOf(c))),
   );
 }
 

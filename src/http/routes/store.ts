@@ -19,8 +19,6 @@ const tag = "Store";
 const done = { description: "Done.", schema: z.null() };
 
 export function storeRoutes(room: Room): void {
-  const { store } = room.services;
-
   mount(
     room,
     {
@@ -35,7 +33,7 @@ export function storeRoutes(room: Room): void {
       errors: [413, 422, 503],
     },
     async ({ body }, c) => {
-      await store.put(body);
+      await room.services(c).store.put(body);
       return c.body(null, 204);
     },
   );
@@ -56,7 +54,8 @@ export function storeRoutes(room: Room): void {
       answer: { description: "The item; null when there is none.", schema: Item.nullable() },
       errors: [422],
     },
-    async ({ query: { namespace, key, refresh_ttl } }, c) => jsonText(c, await store.get(namespace, key, refresh_ttl)),
+    async ({ query: { namespace, key, refresh_ttl } }, c) =>
+      jsonText(c, await room.services(c).store.get(namespace, key, refresh_ttl)),
   );
 
   mount(
@@ -73,7 +72,7 @@ export function storeRoutes(room: Room): void {
       errors: [422],
     },
     async ({ body }, c) => {
-      await store.delete(body);
+      await room.services(c).store.delete(body);
       return c.body(null, 204);
     },
   );
@@ -91,7 +90,7 @@ export function storeRoutes(room: Room): void {
       answer: { description: "A page of items.", schema: SearchItemsResponse },
       errors: [422, 503],
     },
-    async ({ body }, c) => jsonText(c, `{"items":${await store.search(body)}}`),
+    async ({ body }, c) => jsonText(c, `{"items":${await room.services(c).store.search(body)}}`),
   );
 
   mount(
@@ -106,6 +105,6 @@ export function storeRoutes(room: Room): void {
       answer: { description: "Namespaces in use.", schema: ListNamespaceResponse },
       errors: [422],
     },
-    async ({ body }, c) => c.json({ namespaces: await store.namespaces(body) }),
+    async ({ body }, c) => c.json({ namespaces: await room.services(c).store.namespaces(body) }),
   );
 }

@@ -6,6 +6,7 @@ import { DOCS_PAGE } from "../docs-page.ts";
 import { jsonText } from "../respond.ts";
 import { mount } from "../route.ts";
 import type { App, HttpSettings, Room } from "../types.ts";
+import { withAuth } from "../with-auth.ts";
 
 const tag = "System";
 /** Takes `true` and `false` as well as the numbers that clients know. */
@@ -28,7 +29,7 @@ const Ok = z
   .openapi("Ok");
 
 export function systemRoutes(room: Room, settings: HttpSettings): void {
-  const { logger, services } = room;
+  const { logger, system } = room;
 
   mount(
     room,
@@ -45,8 +46,8 @@ export function systemRoutes(room: Room, settings: HttpSettings): void {
     async ({ query: { check_db } }, c) => {
       if (!check_db) return c.json({ ok: true });
       try {
-        await services.system.checkDatabase();
-        return c.json({ ok: true, ...services.system.broker() });
+        await system.checkDatabase();
+        return c.json({ ok: true, ...system.broker() });
       } catch (err) {
         logger.error({ err }, "the database does not answer");
         return c.json({ detail: "The database does not answer" }, 500);
@@ -59,7 +60,7 @@ export function systemRoutes(room: Room, settings: HttpSettings): void {
 
 /** What the server is and does; `/ok` is there in any case. */
 function metaRoutes(room: Room, settings: HttpSettings): void {
-  const { app, services } = room;
+  const { app, system } = room;
 
   mount(
     room,
@@ -72,7 +73,7 @@ function metaRoutes(room: Room, settings: HttpSettings): void {
       answer: { description: "About this server.", schema: JsonObject },
       errors: [],
     },
-    (_, c) => c.json(services.system.info()),
+    (_, c) => c.json(system.info()),
   );
 
   mount(
@@ -88,8 +89,8 @@ function metaRoutes(room: Room, settings: HttpSettings): void {
       errors: [422],
     },
     async ({ query: { format } }, c) => {
-      if (format === "json") return c.json(await services.system.metricsJson());
-      const text = await services.system.metricsText();
+      if (format === "json") return c.json(await system.metricsJson());
+      const text = await system.metricsText();
       return c.body(text, 200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
     },
   );
@@ -127,10 +128,11 @@ function unlisted(app: App, settings: HttpSettings): void {
   });
 }
 
-function openApiDocument(app: App, { version, mode, mountPrefix }: HttpSettings) {
-  return app.getOpenAPI31Document({
+function openApiDocument(app: App, { version, mode, mountPrefix, auth }: HttpSettings) {
+  const document = app.getOpenAPI31Document({
     openapi: "3.1.0",
     ...(mountPrefix === "" ? {} : { servers: [{ url: mountPrefix }] }),
     info: { title: "Skein", version, description: `An open Agent Server for LangGraph.js (${mode}).` },
   });
+  return auth == null ? document : withAuth(document, auth);
 }

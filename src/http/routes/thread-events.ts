@@ -32,7 +32,7 @@ export function threadEventRoutes(room: Room): void {
     },
     async ({ params: { thread_id }, body }, c) => {
       const { signal } = watchClient(c);
-      const events = await room.services.protocol.events(thread_id, body, signal);
+      const events = await room.services(c).protocol.events(thread_id, body, signal);
       return sseFrames(c, events, { headers: {}, heartbeatMs: room.heartbeatMs, signal, logger: room.logger });
     },
   );

@@ -22,8 +22,6 @@ const state = { description: "The state.", schema: ThreadState };
 const states = { description: "States, newest first.", schema: z.array(ThreadState) };
 
 export function threadStateRoutes(room: Room): void {
-  const { threads } = room.services;
-
   mount(
     room,
     {
@@ -38,7 +36,7 @@ export function threadStateRoutes(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { thread_id }, query: { subgraphs, select, ...checkpoint } }, c) =>
-      jsonText(c, await threads.state(thread_id, checkpoint, subgraphs, select)),
+      jsonText(c, await room.services(c).threads.state(thread_id, checkpoint, subgraphs, select)),
   );
 
   mount(
@@ -55,7 +53,7 @@ export function threadStateRoutes(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { thread_id, checkpoint_id }, query: { subgraphs, select, checkpoint_ns } }, c) =>
-      jsonText(c, await threads.state(thread_id, { checkpoint_id, checkpoint_ns }, subgraphs, select)),
+      jsonText(c, await room.services(c).threads.state(thread_id, { checkpoint_id, checkpoint_ns }, subgraphs, select)),
   );
 
   mount(
@@ -72,7 +70,10 @@ export function threadStateRoutes(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { thread_id }, body }, c) =>
-      jsonText(c, await threads.state(thread_id, body.checkpoint, body.subgraphs ?? false, body.select)),
+      jsonText(
+        c,
+        await room.services(c).threads.state(thread_id, body.checkpoint, body.subgraphs ?? false, body.select),
+      ),
   );
 
   mount(
@@ -91,7 +92,7 @@ export function threadStateRoutes(room: Room): void {
       answer: { description: "The new checkpoint.", schema: ThreadStateUpdateResponse },
       errors: [404, 409, 422],
     },
-    async ({ params: { thread_id }, body }, c) => c.json(await threads.updateState(thread_id, body)),
+    async ({ params: { thread_id }, body }, c) => c.json(await room.services(c).threads.updateState(thread_id, body)),
   );
 
   mount(
@@ -111,7 +112,8 @@ export function threadStateRoutes(room: Room): void {
       answer: states,
       errors: [404, 422],
     },
-    async ({ params: { thread_id }, query }, c) => jsonText(c, await threads.history(thread_id, query)),
+    async ({ params: { thread_id }, query }, c) =>
+      jsonText(c, await room.services(c).threads.history(thread_id, query)),
   );
 
   mount(
@@ -127,6 +129,6 @@ export function threadStateRoutes(room: Room): void {
       answer: states,
       errors: [404, 422],
     },
-    async ({ params: { thread_id }, body }, c) => jsonText(c, await threads.history(thread_id, body)),
+    async ({ params: { thread_id }, body }, c) => jsonText(c, await room.services(c).threads.history(thread_id, body)),
   );
 }

@@ -40,7 +40,7 @@ export function threadStreamRoutes(room: Room): void {
     async ({ params: { thread_id }, query }, c) => {
       const client = watchClient(c);
       const modes = [...new Set([...(query.stream_modes ?? []), ...(query.stream_mode ?? [])])];
-      const events = await room.services.runs.followThread(thread_id, {
+      const events = await room.services(c).runs.followThread(thread_id, {
         after: startOf(c, query.last_event_id),
         modes: modes.length === 0 ? DEFAULT_MODES : modes,
         signal: client.signal,

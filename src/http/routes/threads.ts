@@ -24,8 +24,6 @@ const wantsNothing = (header: string | undefined): boolean =>
   /(^|[,\s])return\s*=\s*"?minimal"?\s*([,;]|$)/i.test(header ?? "");
 
 export function threadRoutes(room: Room): void {
-  const { threads } = room.services;
-
   mount(
     room,
     {
@@ -38,7 +36,7 @@ export function threadRoutes(room: Room): void {
       answer: { description: "The thread.", schema: Thread },
       errors: [409, 422],
     },
-    async ({ body }, c) => c.json(await threads.create(body)),
+    async ({ body }, c) => c.json(await room.services(c).threads.create(body)),
   );
 
   mount(
@@ -54,7 +52,8 @@ export function threadRoutes(room: Room): void {
       answer: { description: "The thread.", schema: Thread },
       errors: [404, 422],
     },
-    async ({ params: { thread_id }, query: { include } }, c) => c.json(await threads.get(thread_id, include ?? [])),
+    async ({ params: { thread_id }, query: { include } }, c) =>
+      c.json(await room.services(c).threads.get(thread_id, include ?? [])),
   );
 
   mount(
@@ -73,7 +72,7 @@ export function threadRoutes(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { thread_id }, body }, c) => {
-      const thread = await threads.update(thread_id, body);
+      const thread = await room.services(c).threads.update(thread_id, body);
       return wantsNothing(c.req.header("prefer")) ? c.body(null, 204) : c.json(thread);
     },
   );
@@ -92,7 +91,7 @@ export function threadRoutes(room: Room): void {
       errors: [404, 422],
     },
     async ({ params: { thread_id } }, c) => {
-      await threads.delete(thread_id);
+      await room.services(c).threads.delete(thread_id);
       return c.json({});
     },
   );
@@ -110,7 +109,7 @@ export function threadRoutes(room: Room): void {
       errors: [422],
     },
     async ({ body }, c) => {
-      const { items, total } = await threads.search(body);
+      const { items, total } = await room.services(c).threads.search(body);
       paginate(c, body, total);
       return c.json(items);
     },
@@ -128,7 +127,7 @@ export function threadRoutes(room: Room): void {
       answer: { description: "How many match.", schema: z.int() },
       errors: [422],
     },
-    async ({ body }, c) => c.json(await threads.count(body)),
+    async ({ body }, c) => c.json(await room.services(c).threads.count(body)),
   );
 
   mount(
@@ -145,7 +144,7 @@ export function threadRoutes(room: Room): void {
       answer: { description: "How many threads were pruned.", schema: ThreadPruned },
       errors: [422],
     },
-    async ({ body }, c) => c.json({ pruned_count: await threads.prune(body) }),
+    async ({ body }, c) => c.json({ pruned_count: await room.services(c).threads.prune(body) }),
   );
 
   mount(
@@ -161,6 +160,6 @@ export function threadRoutes(room: Room): void {
       answer: { description: "The copy.", schema: Thread },
       errors: [404, 409, 422],
     },
-    async ({ params: { thread_id } }, c) => c.json(await threads.copy(thread_id)),
+    async ({ params: { thread_id } }, c) => c.json(await room.services(c).threads.copy(thread_id)),
   );
 }

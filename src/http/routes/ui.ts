@@ -10,8 +10,6 @@ const UiComponent = z.object({ name: z.string().min(1).describe("Name of the com
 const FOR_EVER = "public, max-age=31536000, immutable";
 
 export function uiRoutes(room: Room, { mountPrefix }: HttpSettings): void {
-  const { ui } = room.services;
-
   mount(
     room,
     {
@@ -26,7 +24,7 @@ export function uiRoutes(room: Room, { mountPrefix }: HttpSettings): void {
       errors: [404, 422],
     },
     async ({ params: { assistant_id }, body: { name } }, c) =>
-      c.html(fragment(await ui.find(assistant_id), name, `${hostOf(c)}${mountPrefix}`)),
+      c.html(fragment(await room.services(c).ui.find(assistant_id), name, `${hostOf(c)}${mountPrefix}`)),
   );
 
   mount(
@@ -42,7 +40,7 @@ export function uiRoutes(room: Room, { mountPrefix }: HttpSettings): void {
       errors: [404],
     },
     ({ params: { assistant_id, file } }, c) => {
-      const { type, contents } = ui.file(assistant_id, file);
+      const { type, contents } = room.services(c).ui.file(assistant_id, file);
       return c.body(Uint8Array.from(contents), 200, { "content-type": type, "cache-control": FOR_EVER });
     },
   );

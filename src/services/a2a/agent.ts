@@ -403,5 +403,6 @@ const ERRORS: Readonly<Record<SkeinError["kind"], (message: string) => A2AError>
   not_found: malformed,
   too_large: malformed,
   conflict: (message) => new UnsupportedOperationError(message),
+  forbidden: (message) => new UnsupportedOperationError(message),
   unavailable: () => new A2AError("The server cannot do this now"),
 };

@@ -128,6 +128,7 @@ const CODES = {
   not_found: ErrorCode.InvalidParams,
   too_large: ErrorCode.InvalidParams,
   conflict: ErrorCode.InvalidRequest,
+  forbidden: ErrorCode.InvalidRequest,
   unavailable: ErrorCode.InternalError,
 } as const satisfies Record<SkeinError["kind"], ErrorCode>;
 
@@ -188,6 +189,7 @@ async function schemasOf(
   try {
     return JSON.parse(await services.assistants.schemas(assistant_id)) as GraphSchemas;
   } catch (error) {
+    if (error instanceof SkeinError && error.kind === "forbidden") throw error;
     logger.warn({ err: error, assistant_id, request_id }, "the schemas of a tool were not read");
     return { input_schema: { type: "object" } };
   }

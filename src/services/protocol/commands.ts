@@ -8,6 +8,7 @@ import type { JsonObject } from "../../schemas/common.ts";
 import { invalidInput } from "../../schemas/issues.ts";
 import {
   type AgentTree,
+  type CommandName,
   type ErrorCode,
   GetTreeParams,
   InputInjectParams,
@@ -27,6 +28,8 @@ import type { CommandOrigin, RunRequest, RunsService, ThreadsService } from "../
 
 export interface CommandsOptions {
   readonly storage: Storage;
+  /** Not found when the thread is not there for the caller. */
+  readonly find: (thread_id: string) => Promise<threads.BareThread>;
   readonly runs: RunsService;
   readonly threads: ThreadsService;
   readonly logger: Logger;
@@ -70,18 +73,19 @@ export class Commands {
 
   constructor(options: CommandsOptions) {
     this.#options = options;
-    this.#methods = new Map<string, Method>([
-      ["run.start", taking(RunStartParams, (params, call) => this.#start(params, call))],
-      ["input.respond", taking(InputRespondParams, (params, call) => this.#respond(params, call))],
-      ["input.inject", taking(InputInjectParams, (params, call) => this.#inject(params, call))],
-      ["state.get", taking(StateGetParams, (params, call) => this.#state(params, call))],
-      ["state.listCheckpoints", taking(ListCheckpointsParams, (params, call) => this.#list(params, call))],
-      ["state.fork", taking(StateForkParams, (params, call) => this.#fork(params, call))],
-      ["agent.getTree", taking(GetTreeParams, (params, call) => this.#tree(params, call))],
-      ["subscription.subscribe", streamsOnly],
-      ["subscription.unsubscribe", streamsOnly],
-      ["subscription.reconnect", streamsOnly],
-    ]);
+    const methods: Readonly<Record<CommandName, Method>> = {
+      "run.start": taking(RunStartParams, (params, call) => this.#start(params, call)),
+      "input.respond": taking(InputRespondParams, (params, call) => this.#respond(params, call)),
+      "input.inject": taking(InputInjectParams, (params, call) => this.#inject(params, call)),
+      "state.get": taking(StateGetParams, (params, call) => this.#state(params, call)),
+      "state.listCheckpoints": taking(ListCheckpointsParams, (params, call) => this.#list(params, call)),
+      "state.fork": taking(StateForkParams, (params, call) => this.#fork(params, call)),
+      "agent.getTree": taking(GetTreeParams, (params, call) => this.#tree(params, call)),
+      "subscription.subscribe": streamsOnly,
+      "subscription.unsubscribe": streamsOnly,
+      "subscription.reconnect": streamsOnly,
+    };
+    this.#methods = new Map(Object.entries(methods));
   }
 
   /** Carries out a command. Never rejects: what goes wrong is in the answer, and logged when it is our fault. */
@@ -174,7 +178,7 @@ export class Commands {
     call: Call,
     origin: Omit<CommandOrigin, "door">,
   ): Promise<Run> {
-    const { assistant_id, graph_id } = (await this.#thread(call.thread_id)).metadata;
+    const { assistant_id, graph_id } = (await this.#options.find(call.thread_id)).metadata;
     const named = assistant_id ?? graph_id;
     if (typeof named !== "string") throw notFound(`No run has been on thread ${call.thread_id}`, "run");
     return this.#make({ ...request, assistant_id: named }, call, origin);
@@ -182,12 +186,6 @@ export class Commands {
 
   #make(request: RunCreateStateful, call: Call, origin: Omit<CommandOrigin, "door">): Promise<Run> {
     return this.#options.runs.create(call.thread_id, request, call.from, { ...origin, door: "command" });
-  }
-
-  async #thread(thread_id: string): Promise<threads.BareThread> {
-    const thread = await this.#options.storage.read((db) => threads.findBare(db, thread_id));
-    if (thread === undefined) throw notFound(`Thread ${thread_id} not found`, "thread");
-    return thread;
   }
 
   async #state({ namespace, keys }: StateGetParams, { thread_id }: Call): Promise<JsonObject> {
@@ -223,7 +221,7 @@ export class Commands {
 
   /** The root is there from the beginning; what is below it comes to be with its first checkpoint. */
   async #requireNamespace(thread_id: string, checkpoint_ns: string): Promise<void> {
-    await this.#thread(thread_id);
+    await this.#options.find(thread_id);
     if (checkpoint_ns === "") return;
     const newest = await this.#options.storage.read((db) => checkpoints.latestOf(db, thread_id, checkpoint_ns));
     if (newest === null) {
@@ -241,6 +239,13 @@ export class Commands {
   async #tree({ run_id }: GetTreeParams, { thread_id }: Call): Promise<JsonObject> {
     return { tree: await this.#options.tree(thread_id, run_id ?? undefined) };
   }
+}
+
+/** The thread; not found when there is none. */
+export async function findThread(storage: Storage, thread_id: string): Promise<threads.BareThread> {
+  const thread = await storage.read((db) => threads.findBare(db, thread_id));
+  if (thread === undefined) throw notFound(`Thread ${thread_id} not found`, "thread");
+  return thread;
 }
 
 interface StateShown {
@@ -278,6 +283,7 @@ const CODE_OF_MISSING = {
 function codeOf(thrown: unknown): ErrorCode {
   if (thrown instanceof Refusal) return thrown.code;
   if (!(thrown instanceof SkeinError)) return "unknown_error";
+  if (thrown.kind === "forbidden") return "permission_denied";
   if (thrown.kind === "not_found" && thrown.missing !== undefined) return CODE_OF_MISSING[thrown.missing];
   return thrown.kind === "invalid" || thrown.kind === "conflict" || thrown.kind === "not_found"
     ? "invalid_argument"

@@ -1,4 +1,5 @@
 /** Streaming v2: what readers of a thread's events and its commands ask of runs, logs and storage. */
+import { once } from "node:events";
 import type { RequestFacts } from "../../observability/request.ts";
 import type { CheckpointConfig } from "../../schemas/common.ts";
 import type { AgentTree, EventStreamRequest, ProtocolCommand, ProtocolResponse } from "../../schemas/protocol.ts";
@@ -27,6 +28,14 @@ export interface ProtocolOptions {
   readonly metrics: { readonly protocolGaps: { inc(labels: { readonly reason: string }): void } };
 }
 
+/** What a connection may do that not everybody may. */
+export interface SessionRights extends Partial<Pick<ProtocolOptions, "tree" | "command">> {
+  readonly gate?: Gate;
+}
+
+/** Whether the thread is there for a reader; null: it is for all. Throws when the reader may not even ask. */
+export type Gate = (() => Promise<boolean>) | null;
+
 /** More runs than anybody is away for; of older ones it does not matter that they are missing too. */
 const LOOKED_BACK = 1000;
 
@@ -47,23 +56,24 @@ export class Protocol implements ProtocolService {
     thread_id: string,
     ask: EventStreamRequest,
     signal: AbortSignal,
+    gate: Gate = null,
   ): Promise<AsyncIterable<readonly ProtocolFrame[]>> {
-    await this.#mark(thread_id);
-    return this.#counted(
-      this.#follow(thread_id, { wants: wantsName(filterOf(ask)), since: ask.since ?? null, signal }),
-    );
+    await this.#open(thread_id, gate);
+    const reader = { wants: wantsName(filterOf(ask)), since: ask.since ?? null, signal };
+    return this.#counted(this.#follow(thread_id, reader, gate));
   }
 
-  session(thread_id: string, socket: ProtocolSocket, from: RequestFacts): ProtocolSession {
-    const { tree, onError } = this.#options;
+  session(thread_id: string, socket: ProtocolSocket, from: RequestFacts, rights: SessionRights = {}): ProtocolSession {
+    const { onError } = this.#options;
+    const { gate = null, tree = this.#options.tree, command = this.#options.command } = rights;
     return new Session({
       thread_id,
       socket,
-      opened: () => this.#mark(thread_id),
-      follow: (reader) => this.#follow(thread_id, reader),
-      applied: () => this.appliedThrough(thread_id),
+      opened: () => this.#open(thread_id, gate),
+      follow: (reader) => this.#follow(thread_id, reader, gate),
+      applied: () => this.appliedThrough(thread_id, gate),
       tree: (run_id) => tree(thread_id, run_id),
-      command: (command) => this.command(thread_id, command, from),
+      command: (given) => command(thread_id, given, from),
       onError,
     });
   }
@@ -73,8 +83,9 @@ export class Protocol implements ProtocolService {
   }
 
   /** The number up to which events were there now; to be asked before a run is made. Never 0. */
-  async appliedThrough(thread_id: string): Promise<number> {
+  async appliedThrough(thread_id: string, gate: Gate = null): Promise<number> {
     const { logs, storage } = this.#options;
+    if (gate !== null && !(await gate())) return this.#nothingApplied();
     const here = logs.appliedThrough(thread_id);
     if (here !== undefined && !logs.isShared) return here;
     const there = await storage.read(async (db) => {
@@ -86,8 +97,17 @@ export class Protocol implements ProtocolService {
       return (run.ended_at ?? run.started_at ?? 0) * 1000;
     });
     if (here !== undefined || there !== undefined) return Math.max(here ?? 0, there ?? 0);
-    // By the clock that places go by. The first run of the thread is not made yet.
+    return this.#nothingApplied();
+  }
+
+  /** By the clock that places go by. The first run of the thread is not made yet. */
+  #nothingApplied(): number {
+    const { logs, storage } = this.#options;
     return (logs.isShared ? storage.now() : Date.now()) * 1000 - 1;
+  }
+
+  async #open(thread_id: string, gate: Gate): Promise<void> {
+    if (gate === null || (await gate())) await this.#mark(thread_id);
   }
 
   /** Runs that are made on the thread from now on are made to be seen by readers of streaming v2. */
@@ -108,6 +128,17 @@ export class Protocol implements ProtocolService {
   }
 
   #follow(
+    thread_id: string,
+    reader: Pick<FollowProtocolOptions, "wants" | "since" | "through" | "signal">,
+    gate: Gate,
+  ): AsyncGenerator<readonly ProtocolFrame[], void> {
+    const frames = this.#frames(thread_id, reader);
+    return gate === null
+      ? frames
+      : behind(gate, frames, { isBounded: reader.through !== undefined, signal: reader.signal });
+  }
+
+  #frames(
     thread_id: string,
     reader: Pick<FollowProtocolOptions, "wants" | "since" | "through" | "signal">,
   ): AsyncGenerator<readonly ProtocolFrame[], void> {
@@ -171,6 +202,26 @@ export class Protocol implements ProtocolService {
       at: created_at === null ? thread.state_updated_at : Date.parse(created_at),
     };
   }
+}
+
+/**
+ * Nothing until the thread is there for the reader: one that is somebody else's is as one that does not exist yet. With its first
+ * events it shows whose it is: then it is shown, or the stream stays silent. What is bounded, and so answers by its end, must not
+ * take longer for what is hidden.
+ */
+async function* behind<T>(
+  gate: () => Promise<boolean>,
+  frames: AsyncGenerator<T, void>,
+  { isBounded, signal }: { readonly isBounded: boolean; readonly signal: AbortSignal },
+): AsyncGenerator<T, void> {
+  let isThere = await gate();
+  if (!isThere && isBounded) return;
+  for await (const batch of frames) {
+    isThere ||= await gate();
+    if (!isThere) break;
+    yield batch;
+  }
+  if (!isThere && !signal.aborted) await once(signal, "abort");
 }
 
 interface StateShown {

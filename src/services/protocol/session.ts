@@ -5,6 +5,7 @@
  * it; so everything on the connection is in the order of numbers, but for what a subscription gets of the time before it. That comes
  * between two batches of the pump, behind the answer to the subscription.
  */
+import { SkeinError } from "../../errors.ts";
 import type { Json } from "../../executor/protocol.ts";
 import { invalidInput } from "../../schemas/issues.ts";
 import {
@@ -187,6 +188,7 @@ export class Session implements ProtocolSession {
       return this.#refuse(id, "invalid_argument", `there may be ${MOST_SUBSCRIPTIONS} subscriptions on a connection`);
     }
     const tree = await this.#options.tree(run_id).catch((error: unknown) => error as Error);
+    if (isForbidden(tree)) throw tree;
     if (tree instanceof Error) return this.#refuse(id, "no_such_run", tree.message);
     const since = last_event_id == null ? null : seqOfEventId(last_event_id);
     const begun: Beginning = {
@@ -247,6 +249,7 @@ export class Session implements ProtocolSession {
   }
 
   async #failed({ id }: ProtocolCommand, error: unknown): Promise<void> {
+    if (isForbidden(error)) return this.#refuse(id, "permission_denied", error.message);
     this.#options.onError(error);
     this.#refuse(id, "unknown_error", "Internal Server Error");
   }
@@ -339,6 +342,8 @@ export class Session implements ProtocolSession {
     this.#options.socket.close(code, reason);
   }
 }
+
+const isForbidden = (error: unknown): error is SkeinError => error instanceof SkeinError && error.kind === "forbidden";
 
 async function lengthOf(replay: AsyncIterable<readonly ProtocolFrame[]>): Promise<number> {
   let length = 0;

@@ -3,8 +3,10 @@ import type { ExpressionBuilder, Selectable } from "kysely";
 import type { AssistantFilter, AssistantSearch } from "../../schemas/assistants.ts";
 import type { Database } from "../database.ts";
 import { foldCase, includes, jsonEquals, jsonEqualsAll } from "../expressions.ts";
+import type { MetadataFilter } from "../filter.ts";
 import { prepared } from "../prepared.ts";
 import type { AssistantRecord, AssistantVersionRecord, Tx } from "../storage.ts";
+import { readable } from "./visible.ts";
 
 type Row = Selectable<Database["assistants"]>;
 type VersionRow = Selectable<Database["assistant_versions"]>;
@@ -14,8 +16,11 @@ type Large = (typeof LARGE)[number];
 const SMALL = ["assistant_id", "graph_id", "name", "description", "version", "created_at", "updated_at"] as const;
 type Read = Omit<Row, Large | "name_folded"> & Partial<Row>;
 
+/** What to search for among what may be seen; `visible` null or absent: all. */
+export type VisibleAssistants = AssistantFilter & { readonly visible?: MetadataFilter | null };
+
 /** What to search for, and which part of it to return. Limit 10, newest first, when the caller does not say. */
-export type AssistantQuery = AssistantFilter &
+export type AssistantQuery = VisibleAssistants &
   Pick<AssistantSearch, "limit" | "offset" | "sort_by" | "sort_order" | "select">;
 
 export interface VersionQuery {
@@ -189,7 +194,7 @@ export async function search(db: Tx, query: AssistantQuery): Promise<AssistantRe
 }
 
 /** How many assistants match. */
-export async function count(db: Tx, filter: AssistantFilter): Promise<number> {
+export async function count(db: Tx, filter: VisibleAssistants): Promise<number> {
   const row = await db
     .selectFrom("assistants")
     .select((eb) => eb.fn.countAll<number>().as("total"))
@@ -199,11 +204,12 @@ export async function count(db: Tx, filter: AssistantFilter): Promise<number> {
 }
 
 /** The name matches as a substring whatever its case; metadata by top-level members. */
-function matching(eb: ExpressionBuilder<Database, "assistants">, filter: AssistantFilter) {
+function matching(eb: ExpressionBuilder<Database, "assistants">, filter: VisibleAssistants) {
   return eb.and([
     ...(filter.graph_id == null ? [] : [eb("graph_id", "=", filter.graph_id)]),
     ...(filter.name == null ? [] : [includes(eb.ref("name_folded"), foldCase(filter.name))]),
     ...jsonEqualsAll(eb.ref("metadata"), filter.metadata ?? {}),
+    ...(filter.visible == null ? [] : [readable(filter.visible)]),
   ]);
 }
 

@@ -2,7 +2,8 @@
 import type { ExpressionBuilder, Selectable } from "kysely";
 import type { CronFilter, CronSearch, OnRunCompleted } from "../../schemas/crons.ts";
 import type { Database } from "../database.ts";
-import { jsonEqualsAll, lockRows } from "../expressions.ts";
+import { jsonEqualsAll, lockRows, passes } from "../expressions.ts";
+import type { MetadataFilter } from "../filter.ts";
 import { isShared, lockThread, shareAssistant } from "../locks.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { CronRecord, Tx } from "../storage.ts";
@@ -25,8 +26,11 @@ const COLUMNS = [
   "payload",
 ] as const;
 
+/** What to search for among what may be seen; `visible` null or absent: all. */
+export type VisibleCrons = CronFilter & { readonly visible?: MetadataFilter | null };
+
 /** What to search for, and which part of it to return. Limit 10, newest first, when the caller does not say. */
-export type CronQuery = CronFilter & Pick<CronSearch, "limit" | "offset" | "sort_by" | "sort_order">;
+export type CronQuery = VisibleCrons & Pick<CronSearch, "limit" | "offset" | "sort_by" | "sort_order">;
 
 const insertRow = insertRows("crons", COLUMNS);
 
@@ -96,7 +100,7 @@ export async function search(db: Tx, query: CronQuery): Promise<CronRecord[]> {
 }
 
 /** How many crons match. */
-export async function count(db: Tx, filter: CronFilter): Promise<number> {
+export async function count(db: Tx, filter: VisibleCrons): Promise<number> {
   const row = await db
     .selectFrom("crons")
     .select((eb) => eb.fn.countAll<number>().as("total"))
@@ -105,12 +109,13 @@ export async function count(db: Tx, filter: CronFilter): Promise<number> {
   return Number(row.total);
 }
 
-function matching(eb: ExpressionBuilder<Database, "crons">, filter: CronFilter) {
+function matching(eb: ExpressionBuilder<Database, "crons">, filter: VisibleCrons) {
   return eb.and([
     ...(filter.assistant_id == null ? [] : [eb("assistant_id", "=", filter.assistant_id)]),
     ...(filter.thread_id == null ? [] : [eb("thread_id", "=", filter.thread_id)]),
     ...(filter.enabled == null ? [] : [eb("enabled", "=", filter.enabled ? 1 : 0)]),
     ...jsonEqualsAll(eb.ref("metadata"), filter.metadata ?? {}),
+    ...(filter.visible == null ? [] : [passes(eb.ref("crons.metadata"), filter.visible)]),
   ]);
 }
 
@@ -154,17 +159,22 @@ export async function advance(tx: Tx, tick: DueTick, next_run_date: number | nul
   return result.numUpdatedRows > 0n;
 }
 
-const toRow = (record: CronRecord): Row => ({
+/** Who made it is kept with what its runs are asked to do, and like that encrypted at rest. */
+const toRow = ({ made_by, ...record }: CronRecord): Row => ({
   ...record,
   enabled: record.enabled ? 1 : 0,
   metadata: JSON.stringify(record.metadata),
-  payload: JSON.stringify(record.payload),
+  payload: JSON.stringify({ ...record.payload, made_by }),
 });
 
-const toRecord = (row: Row): CronRecord => ({
-  ...row,
-  on_run_completed: row.on_run_completed as OnRunCompleted | null,
-  enabled: row.enabled !== 0,
-  metadata: JSON.parse(row.metadata),
-  payload: JSON.parse(row.payload),
-});
+function toRecord(row: Row): CronRecord {
+  const { made_by, ...payload } = JSON.parse(row.payload);
+  return {
+    ...row,
+    on_run_completed: row.on_run_completed as OnRunCompleted | null,
+    enabled: row.enabled !== 0,
+    metadata: JSON.parse(row.metadata),
+    payload,
+    made_by,
+  };
+}

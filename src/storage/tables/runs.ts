@@ -21,9 +21,11 @@ import {
   numberAt,
   perDialect,
 } from "../expressions.ts";
+import type { MetadataFilter } from "../filter.ts";
 import { isShared, lockThread, lockThreads } from "../locks.ts";
 import { prepared } from "../prepared.ts";
 import type { NewRun, RunRecord, Tx } from "../storage.ts";
+import { onThread } from "./visible.ts";
 
 type Row = Omit<Selectable<Database["runs"]>, "behind" | "told_to">;
 
@@ -207,15 +209,20 @@ export async function inFlightOfAssistant(tx: Tx, assistant_id: string): Promise
   return rows.map(toRecord).sort((a, b) => a.seq - b.seq);
 }
 
+/** Nothing where all threads may be seen. */
+const seen = (visible: MetadataFilter | null | undefined) => (visible == null ? [] : [onThread(visible)]);
+
 /** Pending and running runs whose metadata has all of these members. */
 export async function inFlightMarked(
   db: Tx,
   mark: Readonly<Record<string, string>>,
+  visible: MetadataFilter | null = null,
 ): Promise<Pick<RunRecord, "run_id">[]> {
   const found: Pick<RunRecord, "run_id">[] = [];
   for (const status of [PENDING, RUNNING]) {
     const query = db.selectFrom("runs").select("run_id").where("status", "=", status);
-    found.push(...(await query.where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), mark))).execute()));
+    const marked = query.where((eb) => eb.and([...jsonEqualsAll(eb.ref("metadata"), mark), ...seen(visible)]));
+    found.push(...(await marked.execute()));
   }
   return found;
 }
@@ -230,6 +237,8 @@ export interface AssistantPage {
   /** Only runs behind this one in the list; null for all. */
   readonly before: Pick<RunRecord, "updated_at" | "seq"> | null;
   readonly limit: number;
+  /** Only on threads that pass; null or absent: on all. */
+  readonly visible?: MetadataFilter | null;
 }
 
 /** Runs of an assistant, those that changed last first. Walks the runs, or those of the thread. */
@@ -273,10 +282,8 @@ export async function countOfAssistant(db: Tx, filter: Omit<AssistantPage, "befo
   return Number(total);
 }
 
-function ofAssistant(
-  db: Tx,
-  { assistant_id, thread_id, statuses, updated_since, before }: Omit<AssistantPage, "limit">,
-) {
+function ofAssistant(db: Tx, page: Omit<AssistantPage, "limit">) {
+  const { assistant_id, thread_id, statuses, updated_since, before, visible } = page;
   return db
     .selectFrom("runs")
     .where("assistant_id", "=", assistant_id)
@@ -290,7 +297,8 @@ function ofAssistant(
           eb.and([eb("updated_at", "=", before?.updated_at ?? 0), eb("seq", "<", before?.seq ?? 0)]),
         ]),
       ),
-    );
+    )
+    .where((eb) => eb.and(seen(visible)));
 }
 
 const latestSeqOf = prepared<{ thread_id: string }, { seq: number | null }>((db, slots) =>
@@ -750,6 +758,8 @@ export async function inFlightAnywhere(
     readonly after: number;
     readonly last: number;
     readonly limit: number;
+    /** Only on threads that pass; null or absent: on all. */
+    readonly visible?: MetadataFilter | null;
   },
 ): Promise<RunRecord[]> {
   const rows = await db
@@ -758,6 +768,7 @@ export async function inFlightAnywhere(
     .where("status", "in", page.statuses)
     .where("seq", ">", page.after)
     .where("seq", "<=", page.last)
+    .where((eb) => eb.and(seen(page.visible)))
     .orderBy("seq")
     .limit(page.limit)
     .execute();

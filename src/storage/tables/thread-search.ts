@@ -8,14 +8,18 @@
  */
 import { type RawBuilder, type SqlBool, sql } from "kysely";
 import type { ThreadFilter, ThreadSearch, ThreadStatus } from "../../schemas/threads.ts";
-import { asList, DRIVES, eachOf, hasMembers, jsonEquals, listed, numberOf, pairValue } from "../expressions.ts";
+import { asList, DRIVES, eachOf, hasMembers, jsonEquals, listed, numberOf, pairValue, passes } from "../expressions.ts";
+import { type MetadataFilter, split } from "../filter.ts";
 import { isShared } from "../locks.ts";
 import type { ThreadRecord, Tx } from "../storage.ts";
 import { valueEquals } from "./thread-values.ts";
 import { COLUMNS, withValues } from "./threads.ts";
 
+/** What to search for among what may be seen; `visible` null or absent: all. */
+export type VisibleThreads = ThreadFilter & { readonly visible?: MetadataFilter | null };
+
 /** What to search for. Limit 10, last updated first, when the caller does not say. */
-export type ThreadQuery = ThreadFilter & Pick<ThreadSearch, "ids" | "limit" | "offset" | "sort_by" | "sort_order">;
+export type ThreadQuery = VisibleThreads & Pick<ThreadSearch, "ids" | "limit" | "offset" | "sort_by" | "sort_order">;
 
 export interface ThreadPage {
   readonly items: ThreadRecord[];
@@ -43,7 +47,7 @@ export async function search(db: Tx, query: ThreadQuery, { totals, values }: Sea
 }
 
 /** How many threads match. */
-export async function count(db: Tx, filter: ThreadFilter, totals: KnownTotals): Promise<number> {
+export async function count(db: Tx, filter: VisibleThreads, totals: KnownTotals): Promise<number> {
   const plan = await planFor(db, filter);
   if (plan === null) return 0;
   if (plan.checks.length === 0) return countCandidates(db, plan, totals);
@@ -78,8 +82,14 @@ const PAIR_TEXT = 200;
 const PORTION = 200;
 
 /** Null when nothing can match. */
-async function planFor(db: Tx, { metadata, values, status, ids }: ThreadQuery): Promise<Plan | null> {
-  const wanted = metadata ?? {};
+async function planFor(db: Tx, { metadata, values, status, ids, visible }: ThreadQuery): Promise<Plan | null> {
+  const hidden = visible == null ? { equal: [], rest: null } : split(visible);
+  const wanted: Record<string, unknown> = { ...metadata };
+  // What must be equal is found by the same indexes. It is looked at beside what was asked for, never in its place.
+  for (const [key, value] of hidden.equal) {
+    if (Object.hasOwn(wanted, key) && wanted[key] !== value) return null;
+    wanted[key] = value;
+  }
   const indexed = isShared(db);
   const pairs = indexed ? [] : await pairsOf(db, wanted);
   if (pairs === null) return null;
@@ -92,6 +102,7 @@ async function planFor(db: Tx, { metadata, values, status, ids }: ThreadQuery): 
     ids: ids ?? null,
     status: status ?? null,
     checks: [
+      ...(hidden.rest === null ? [] : [passes(sql.ref("t.metadata"), hidden.rest)]),
       ...unsure.map(([key, value]) => jsonEquals(sql.ref("t.metadata"), key, value)),
       ...Object.entries(values ?? {}).flatMap(([key, value]) => (value === undefined ? [] : [valueEquals(key, value)])),
     ],

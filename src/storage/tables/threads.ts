@@ -2,7 +2,8 @@ import { type Selectable, type SqlBool, sql } from "kysely";
 import type { GrownValues, Json } from "../../executor/protocol.ts";
 import type { ThreadStatus, TtlStrategy } from "../../schemas/threads.ts";
 import type { Database } from "../database.ts";
-import { hasMembers, integer, perDialect, text } from "../expressions.ts";
+import { hasMembers, integer, passes, perDialect, text } from "../expressions.ts";
+import type { MetadataFilter } from "../filter.ts";
 import { insertRows, prepared } from "../prepared.ts";
 import type { ThreadRecord, ThreadTtl, Tx } from "../storage.ts";
 import { together } from "../together.ts";
@@ -61,14 +62,23 @@ export async function withValues(db: Tx, rows: readonly (Row & shown.FoundValues
   return rows.map(({ seq: _, lists: __, ...row }, i) => toRecord({ ...row, values: values[i] ?? null }));
 }
 
-/** Ids of threads whose metadata names the assistant. */
-export async function idsOfAssistant(db: Tx, assistant_id: string): Promise<string[]> {
+/** Ids of threads whose metadata names the assistant, of those that may be seen. */
+export async function idsOfAssistant(
+  db: Tx,
+  assistant_id: string,
+  visible: MetadataFilter | null = null,
+): Promise<string[]> {
   const having = perDialect(
     sql<SqlBool>`seq in (select owner.seq from metadata_pairs as pair join thread_pairs as owner on owner.pair_id = pair.pair_id
       where pair.key = 'assistant_id' and pair.value = ${`"${assistant_id}`})`,
     sql<SqlBool>`temporary = 0 and ${hasMembers(sql.ref("metadata"), { assistant_id })}`,
   );
-  const rows = await db.selectFrom("threads").select("thread_id").where(having).execute();
+  const rows = await db
+    .selectFrom("threads")
+    .select("thread_id")
+    .where(having)
+    .where((eb) => eb.and(visible === null ? [] : [passes(eb.ref("threads.metadata"), visible)]))
+    .execute();
   return rows.map((row) => row.thread_id);
 }
 
