@@ -3,6 +3,7 @@ import { Annotation, Command, isGraphInterrupt, MemorySaver, START, StateGraph }
 import { RemoteGraph } from "@langchain/langgraph/remote";
 import { describe, expect, test } from "vitest";
 import { type Any, useServer } from "../runs/support.ts";
+import { eventually } from "../support/server.ts";
 
 const api = useServer();
 const remote = (graphId: string): RemoteGraph => new RemoteGraph({ graphId, url: api.url });
@@ -75,8 +76,12 @@ test("several questions at once are answered by their ids", async () => {
   const config = await onThread();
   const graph = remote("hitl2");
   await expect(graph.invoke({}, config)).rejects.toThrow("Go on?");
-  const { tasks } = await graph.getState(config);
-  const asked = tasks.flatMap(({ interrupts }) => interrupts as Any[]);
+  // RemoteGraph throws when the questions come by; the run that asks them is about to end.
+  const asked = await eventually(async () => {
+    const { tasks } = await graph.getState(config);
+    const interrupts = tasks.flatMap((task) => task.interrupts as Any[]);
+    return interrupts.length > 0 ? interrupts : undefined;
+  });
   expect(asked.map(({ value }) => value.ask)).toEqual(["left", "right"]);
   const resume = Object.fromEntries(asked.map(({ interrupt_id, value }) => [interrupt_id, `to ${value.ask}`]));
   const answers = { left: "to left", right: "to right" };
