@@ -1,33 +1,22 @@
 /** A client that never reads its stream: the server's memory stays, the run is not slowed, others flow. */
 import { readFileSync } from "node:fs";
-import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { http } from "../support/http.ts";
-import { eventually, project, startServer, type TempDir, type TestServer } from "../support/server.ts";
-import { openSse, parseFrame } from "../support/sse.ts";
+import { project, startServer, type TestServer } from "../support/server.ts";
+import { openSse } from "../support/sse.ts";
+import { deafClient, readIds } from "./deaf-client.ts";
 import { TALKER } from "./graphs.ts";
 import { ended, idsOf, linesOf, newThread, startRun, upTo } from "./support.ts";
 
 const COUNT = 2000;
 const SIZE = 100_000;
-const SLEEPER_COUNT = 400;
 const MB = 1024 * 1024;
 
 const rssOf = ({ pid }: TestServer): number => {
   const [, kb] = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
   return Number(kb) * 1024;
 };
-
-/** Asks for a stream and reads nothing of the answer until `resume`. */
-async function deafClient(server: TestServer, path: string): Promise<Socket> {
-  const { hostname, port } = new URL(server.url);
-  const socket = connect({ host: hostname, port: Number(port) });
-  socket.pause();
-  await new Promise((resolve) => socket.once("connect", resolve));
-  socket.write(`GET ${path} HTTP/1.1\r\nhost: ${hostname}\r\nconnection: close\r\n\r\n`);
-  return socket;
-}
 
 test.runIf(process.platform === "linux").each([false, true])(
   "200 MB that nobody reads (stream_resumable: %s)",
@@ -93,46 +82,3 @@ test.runIf(process.platform === "linux").each([false, true])(
     expect(idsOf(await again.rest())).toEqual(upTo(5).map((index) => COUNT - 4 + index));
   },
 );
-
-/** Begun first and read last: its run has long ended by then. */
-let sleeper: { server: TestServer; talker: TempDir; deaf: Socket; endedAt: number };
-
-beforeAll(async () => {
-  const talker = await project({ "talk.mjs": TALKER });
-  const server = await startServer({ project: talker, args: ["--threads", "1"] });
-  const body = { assistant_id: "talk", input: { count: SLEEPER_COUNT, size: SIZE }, stream_mode: ["custom"] };
-  const run = await startRun(server, await newThread(server), body);
-  const deaf = await deafClient(server, `/threads/${run.thread_id}/runs/${run.run_id}/stream`);
-  await ended(server, run);
-  sleeper = { server, talker, deaf, endedAt: performance.now() };
-});
-
-afterAll(async () => {
-  await sleeper.server[Symbol.asyncDispose]();
-  await sleeper.talker[Symbol.asyncDispose]();
-});
-
-test("a client that wakes up long after the run has ended still gets all of its stream", async () => {
-  const { deaf, endedAt } = sleeper;
-  // Ended logs leave memory after 30 s; what somebody still reads must not.
-  await eventually(() => performance.now() - endedAt > 33_000, { ms: 40_000, every: 500 });
-  expect(await readIds(deaf)).toEqual(upTo(SLEEPER_COUNT + 1));
-});
-
-/** Reads to the end and returns the ids of the frames. */
-async function readIds(socket: Socket): Promise<number[]> {
-  const ids: number[] = [];
-  let text = "";
-  socket.setEncoding("latin1").resume();
-  for await (const chunk of socket) {
-    // Frames end with their id: of the rest only what may hold one is kept.
-    text += (chunk as string).replaceAll(/x{100,}/g, "x");
-    const frames = text.split("\n\n");
-    text = frames.pop() ?? "";
-    for (const frame of frames) {
-      const { id } = parseFrame(frame.replace(/^[\s\S]*?\r\n\r\n/, ""));
-      if (id !== undefined) ids.push(Number(id));
-    }
-  }
-  return ids;
-}
