@@ -61,3 +61,27 @@ test("each value is sealed under the new key and none is lost, whoever does it",
   expect(lines.length).toBeGreaterThan(0);
   for (const storage of processes) await storage.close();
 });
+
+test("rows that others write in part, between two looks, are met all the same", async () => {
+  const uri = await tempPostgres();
+  const before = await openTempPostgres({ uri, sealing: { cipher: new Cipher({ key: OLD, old: [] }), jsonKeys: [] } });
+  for (const index of Array.from({ length: 60 }).keys()) {
+    await before.write((tx) => runs.insert(tx, newRun({ thread_id: `${index}` })));
+  }
+  await before.close();
+  const storage = await openTempPostgres({
+    uri,
+    sealing: { cipher: new Cipher({ key: NEW, old: [OLD] }), jsonKeys: [] },
+  });
+  let place: encryption.Place | undefined = encryption.START;
+  while (place !== undefined) {
+    const from: encryption.Place = place;
+    place = await storage.write((tx) => encryption.resealSome(tx, from, 20));
+    // Each row comes to lie elsewhere, and its sealed values are not written.
+    await onPostgres(uri, "update runs set updated_at = updated_at + 1");
+  }
+  const alone = new Cipher({ key: NEW, old: [] });
+  const rows = await onPostgres<{ kwargs: string }>(uri, "select kwargs from runs");
+  expect(rows.map(({ kwargs }) => alone.openText(kwargs)).filter((text) => text === undefined)).toEqual([]);
+  await storage.close();
+});

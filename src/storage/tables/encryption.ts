@@ -33,13 +33,13 @@ export async function finish(tx: Tx, key_id: string, now: number): Promise<void>
 /** A place in the walk over all rows that hold sealed values. */
 export interface Place {
   readonly table: number;
-  /** The last row that is done; on PostgreSQL the last page of the table. */
-  readonly row: number;
-  /** Where the table ended when the walk came to it: what is written behind is sealed under the key of now. */
-  readonly end?: number;
+  /** Of the last row that is done: its rowid, on PostgreSQL the values of its primary key. Undefined: none is. */
+  readonly row?: number | readonly unknown[];
+  /** The second of two walks, on PostgreSQL. */
+  readonly again?: boolean;
 }
 
-export const START: Place = { table: 0, row: -1 };
+export const START: Place = { table: 0 };
 
 const SEALED_TABLES = Object.entries(KEEPING).flatMap(([table, columns]) => {
   const sealed = Object.entries(columns).flatMap(([column, keeping]) => (keeping === "plain" ? [] : [column]));
@@ -51,10 +51,11 @@ type AnyTable = Kysely<Record<string, Record<string, unknown>>>;
 
 /** Writes some rows as they are read, which seals them under the key of now. Where to go on; undefined at the end. */
 export async function resealSome(tx: Tx, from: Place, limit: number): Promise<Place | undefined> {
-  const next = SEALED_TABLES[from.table];
-  if (next === undefined) return undefined;
   const db = tx as unknown as AnyTable;
-  return isShared(tx) ? resealPages(db, next, from) : resealRows(db, next, from, limit);
+  const next = SEALED_TABLES[from.table];
+  if (next !== undefined) return isShared(tx) ? resealByKey(db, next, from, limit) : resealRows(db, next, from, limit);
+  // Copies of threads are made by the database, as sealed as their source is: one may have come to lie behind the first walk.
+  return isShared(tx) && from.again !== true ? { ...START, again: true } : undefined;
 }
 
 interface SealedTable {
@@ -67,7 +68,7 @@ async function resealRows(db: AnyTable, { table, columns }: SealedTable, from: P
   const rows = await db
     .selectFrom(table)
     .select([...columns, rowid.as("row_number")])
-    .where(rowid, ">", from.row)
+    .where(rowid, ">", typeof from.row === "number" ? from.row : -1)
     .orderBy(rowid)
     .limit(limit)
     .execute();
@@ -79,37 +80,45 @@ async function resealRows(db: AnyTable, { table, columns }: SealedTable, from: P
       .execute();
   }
   const last = rows.at(-1)?.row_number as number | undefined;
-  return last === undefined ? { table: from.table + 1, row: -1 } : { table: from.table, row: last };
+  return last === undefined ? { table: from.table + 1 } : { table: from.table, row: last };
 }
-
-/** Pages of a table that are read in one go, each a few dozen rows at most. */
-const PAGES = 1;
 
 /**
- * Along the pages of the table. A row that is written comes to lie on its page again, or on one behind, so one look at each page
- * that was there at the beginning meets all that was written before. A row that somebody else has written meanwhile has
- * moved, and is sealed.
+ * Along the primary key, which a row keeps while others write it. What they do not write of it stays sealed as it was, and
+ * the row comes to lie anywhere in the table: so not along the pages.
  */
-async function resealPages(db: AnyTable, { table, columns }: SealedTable, from: Place): Promise<Place> {
-  const first = from.row + 1;
-  const end = from.end ?? (await pagesOf(db, table));
-  if (first >= end) return { table: from.table + 1, row: -1 };
-  const ctid = sql.ref<string>("ctid");
+async function resealByKey(db: AnyTable, { table, columns }: SealedTable, from: Place, limit: number): Promise<Place> {
+  const key = await primaryKeyOf(db, table);
+  const columnsOfKey = sql.join(key.map((column) => sql.ref(column)));
+  const place = sql`(${columnsOfKey})`;
+  const after = Array.isArray(from.row) ? sql<boolean>`${place} > (${sql.join(from.row)})` : sql<boolean>`true`;
   const rows = await db
     .selectFrom(table)
-    .select([...columns, sql<string>`cast(ctid as text)`.as("row_place")])
-    .where(ctid, ">=", sql<string>`cast(${`(${first},0)`} as tid)`)
-    .where(ctid, "<", sql<string>`cast(${`(${first + PAGES},0)`} as tid)`)
+    .select([...new Set([...key, ...columns])])
+    .where(after)
+    .orderBy(sql`${columnsOfKey}`)
+    .limit(limit)
     .modifyEnd(lockRows("update"))
     .execute();
-  for (const { row_place, ...values } of rows) {
-    await db.updateTable(table).set(values).where(ctid, "=", sql<string>`cast(${row_place} as tid)`).execute();
+  const keyOf = (row: Readonly<Record<string, unknown>>): unknown[] => key.map((column) => row[column]);
+  for (const row of rows) {
+    const values = Object.fromEntries(columns.map((column) => [column, row[column]]));
+    await db
+      .updateTable(table)
+      .set(values)
+      .where(sql<boolean>`${place} = (${sql.join(keyOf(row))})`)
+      .execute();
   }
-  return { table: from.table, row: from.row + PAGES, end };
+  const last = rows.at(-1);
+  const { table: index, again = false } = from;
+  return last === undefined ? { table: index + 1, again } : { table: index, row: keyOf(last), again };
 }
 
-async function pagesOf(db: AnyTable, table: string): Promise<number> {
-  const { rows } = await sql<{ pages: number }>`select pg_relation_size(${table}::regclass)
-    / current_setting('block_size')::bigint as pages`.execute(db);
-  return rows[0]?.pages ?? 0;
+/** Columns of a table's primary key, in its order. */
+async function primaryKeyOf(db: AnyTable, table: string): Promise<readonly string[]> {
+  const { rows } = await sql<{ column: string }>`select a.attname as column from pg_index i
+    cross join lateral unnest(i.indkey::int2[]) with ordinality as k (attnum, place)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = ${table}::regclass and i.indisprimary order by k.place`.execute(db);
+  return rows.map(({ column }) => column);
 }
