@@ -58,7 +58,8 @@ export async function execute(data: string, sql: string): Promise<void> {
   const uri = databaseUri(data);
   if (uri !== undefined) return void (await onPostgres(uri, sql));
   const db = new Libsql(join(data, "skein.db"));
-  db.pragma("busy_timeout = 5000");
+  // Not by `pragma`, whose statement would be left open, and with it the log that `close` else puts into the file.
+  db.exec("pragma busy_timeout = 5000");
   db.exec(sql);
   db.close();
 }

@@ -11,6 +11,9 @@ import { useServices } from "./kit/services.ts";
 const services = useServices(async (all) => ({ ...all, [Symbol.asyncDispose]: async () => undefined }), {
   wal_writer_delay: "10s",
   autovacuum: "off",
+  // Or the background writer tells now and then which transactions run.
+  wal_level: "minimal",
+  max_wal_senders: "0",
 });
 
 test("a crash at COMMIT, after which the number of the transaction lies in the future: the work is done again, and is there once", async () => {
