@@ -54,7 +54,13 @@ const onPostgres = [
     },
   },
   {
-    test: { ...alone, name: "alone on postgres", include: ALONE, exclude: ONE_DIALECT, env: postgres },
+    test: {
+      ...alone,
+      name: "alone on postgres",
+      include: ALONE,
+      exclude: [...ONE_DIALECT, "test/faults/slow-watcher.test.ts"],
+      env: postgres,
+    },
   },
 ];
 
