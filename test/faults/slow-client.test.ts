@@ -1,22 +1,16 @@
 /** A client that never reads its stream: the server's memory stays, the run is not slowed, others flow. */
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { http } from "../support/http.ts";
-import { project, startServer, type TestServer } from "../support/server.ts";
+import { project, startServer } from "../support/server.ts";
 import { openSse } from "../support/sse.ts";
 import { deafClient, readIds } from "./deaf-client.ts";
 import { TALKER } from "./graphs.ts";
-import { ended, idsOf, linesOf, newThread, startRun, upTo } from "./support.ts";
+import { ended, idsOf, linesOf, newThread, rssOf, startRun, upTo } from "./support.ts";
 
 const COUNT = 2000;
 const SIZE = 100_000;
 const MB = 1024 * 1024;
-
-const rssOf = ({ pid }: TestServer): number => {
-  const [, kb] = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
-  return Number(kb) * 1024;
-};
 
 test.runIf(process.platform === "linux").each([false, true])(
   "200 MB that nobody reads (stream_resumable: %s)",

@@ -1,7 +1,6 @@
 /** Watchers of a thread's events that read nothing: the server's memory stays, runs go on, and what they missed comes or is told. */
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
 import { expect, onTestFinished, test } from "vitest";
 import { WebSocket } from "ws";
@@ -9,7 +8,7 @@ import { http, ok } from "../support/http.ts";
 import { eventually, ON_POSTGRES, project, startServer, type TestServer } from "../support/server.ts";
 import { parseFrame } from "../support/sse.ts";
 import { TALKER } from "./graphs.ts";
-import { ended, upTo } from "./support.ts";
+import { ended, rssOf, upTo } from "./support.ts";
 
 const SIZE = 100_000;
 const MB = 1024 * 1024;
@@ -28,9 +27,6 @@ interface Watcher {
   /** The code of the close, or 0 where there is none. */
   readonly closed: Promise<number>;
 }
-
-const rssOf = ({ pid }: TestServer): number =>
-  Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024;
 
 async function say(server: TestServer, thread_id: string, count: number): Promise<void> {
   const params = { assistant_id: "talk", input: { count, size: SIZE } };

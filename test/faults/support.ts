@@ -129,3 +129,7 @@ export class Listener implements AsyncDisposable {
     await new Promise((resolve) => this.#server.close(resolve));
   }
 }
+
+/** Resident memory of a server's process, in bytes; Linux only. */
+export const rssOf = ({ pid }: TestServer): number =>
+  Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024;
