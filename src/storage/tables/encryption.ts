@@ -35,6 +35,8 @@ export interface Place {
   readonly table: number;
   /** Of the last row that is done: its rowid, on PostgreSQL the values of its primary key. Undefined: none is. */
   readonly row?: number | readonly unknown[];
+  /** Columns of that key, looked up once for each table. */
+  readonly key?: readonly string[];
   /** The second of two walks, on PostgreSQL. */
   readonly again?: boolean;
 }
@@ -88,7 +90,7 @@ async function resealRows(db: AnyTable, { table, columns }: SealedTable, from: P
  * the row comes to lie anywhere in the table: so not along the pages.
  */
 async function resealByKey(db: AnyTable, { table, columns }: SealedTable, from: Place, limit: number): Promise<Place> {
-  const key = await primaryKeyOf(db, table);
+  const key = from.key ?? (await primaryKeyOf(db, table));
   const columnsOfKey = sql.join(key.map((column) => sql.ref(column)));
   const place = sql`(${columnsOfKey})`;
   const after = Array.isArray(from.row) ? sql<boolean>`${place} > (${sql.join(from.row)})` : sql<boolean>`true`;
@@ -111,7 +113,7 @@ async function resealByKey(db: AnyTable, { table, columns }: SealedTable, from: 
   }
   const last = rows.at(-1);
   const { table: index, again = false } = from;
-  return last === undefined ? { table: index + 1, again } : { table: index, row: keyOf(last), again };
+  return last === undefined ? { table: index + 1, again } : { table: index, key, row: keyOf(last), again };
 }
 
 /** Columns of a table's primary key, in its order. */
