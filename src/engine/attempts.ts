@@ -415,7 +415,17 @@ export class Attempts {
   }
 
   #announce({ run, span }: Attempt, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
-    const { logs, metrics, logger, tracing } = this.#options;
+    const { logs } = this.#options;
+    if (next.kind === "erase") logs.erase(log);
+    else logs.end(log, finalOutput(next.ending));
+    if (run.kwargs.temporary) logs.closeThread(run.thread_id);
+    // Who waits for the run goes first.
+    setImmediate(() => this.#note(run, span, next));
+  }
+
+  /** For who watches the server. */
+  #note(run: NewRun, span: Attempt["span"], next: Exclude<NextStep, { kind: "requeue" }>): void {
+    const { metrics, logger, tracing } = this.#options;
     const status = next.kind === "erase" ? "rollback" : next.ending.status;
     const error = next.kind === "erase" ? null : next.ending.error;
     const { thread_id, graph_id, attempt } = run;
@@ -425,9 +435,6 @@ export class Attempts {
     tracing?.endRun(run, status, error);
     metrics.runsEnded.inc({ status });
     metrics.runSeconds.observe((Date.now() - (run.started_at ?? Date.now())) / 1000);
-    if (next.kind === "erase") logs.erase(log);
-    else logs.end(log, finalOutput(next.ending));
-    if (run.kwargs.temporary) logs.closeThread(run.thread_id);
   }
 }
 

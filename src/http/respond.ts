@@ -206,8 +206,15 @@ async function nextText(
   }
 }
 
-/** Null when the socket takes more at once; else resolves when it does, or is gone. */
+/**
+ * Null when the socket takes more at once; else resolves when it does, or is gone. All that is written in a turn of the event loop,
+ * the end of the answer too, leaves as one packet: waking a client costs more than the bytes.
+ */
 function write(outgoing: ServerResponse, chunk: string): Promise<void> | null {
+  if (outgoing.writableCorked === 0) {
+    outgoing.cork();
+    setImmediate(() => outgoing.uncork());
+  }
   if (outgoing.destroyed || outgoing.write(chunk)) return null;
   return new Promise((resolve) => {
     const ready = (): void => {

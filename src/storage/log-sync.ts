@@ -54,12 +54,15 @@ export class LogSync {
   #start(): Promise<void> {
     this.#next = undefined;
     const synced = new Promise<void>((resolve, reject) => {
-      fs.fdatasync(this.#fd, (error) => {
-        if (this.#running === synced) this.#running = undefined;
-        if (error === null) resolve();
-        else reject(error);
-        this.#makeSpace();
-      });
+      // Waking a thread of the pool takes its time: what a commit lets go, such as a run, goes first.
+      process.nextTick(() =>
+        fs.fdatasync(this.#fd, (error) => {
+          if (this.#running === synced) this.#running = undefined;
+          if (error === null) resolve();
+          else reject(error);
+          this.#makeSpace();
+        }),
+      );
     });
     this.#running = synced;
     return synced;
