@@ -66,6 +66,8 @@ export interface HttpEnv {
     /** Null: the server itself. Not there where nobody has to log in, nor on public paths. */
     user: AuthUser | null;
     services: Services;
+    /** As the client asked for it; not there where nothing has changed the request since. */
+    url: string | undefined;
     /** Headers that become part of its runs' `configurable`. */
     chosen: ChosenHeaders | undefined;
     /** Code of the project gets to see the answer before it goes. */
