@@ -33,9 +33,9 @@ export interface CustomApp {
 /** Answers the request as the app hands it on. */
 type Ours = (request: Request) => Promise<Response>;
 
-/** Loads the app, and makes it ready to stand before our routes. */
-export async function loadApp(settings: AppSettings, project_dir: string): Promise<CustomApp> {
-  const { exported, namespace } = await loadExport(settings, project_dir).catch((error: unknown) => {
+/** Loads the app, and makes it ready to stand before our routes. `edition`: as `loadExport` has it. */
+export async function loadApp(settings: AppSettings, project_dir: string, edition = 0): Promise<CustomApp> {
+  const { exported, namespace } = await loadExport(settings, project_dir, edition).catch((error: unknown) => {
     throw new AppError(`http.app: ${settings.path} does not load: ${messageOf(error)}`, { cause: error });
   });
   const lifespan = lifespanOf(namespace.lifespan, settings.path);
@@ -44,6 +44,24 @@ export async function loadApp(settings: AppSettings, project_dir: string): Promi
   throw new AppError(
     `http.app: ${settings.path} is no Hono app and nothing else with a function fetch. ${exportsOf(namespace)}`,
   );
+}
+
+/** An app in whose place another can be put; `put` returns the one that was there. */
+export function replaceable(first: CustomApp): CustomApp & { put(app: CustomApp): CustomApp } {
+  let current = first;
+  return {
+    get lifespan() {
+      return current.lifespan;
+    },
+    concerns: (...asked) => current.concerns(...asked),
+    hasRoute: (...asked) => current.hasRoute(...asked),
+    answer: (...asked) => current.answer(...asked),
+    put(app) {
+      const before = current;
+      current = app;
+      return before;
+    },
+  };
 }
 
 /* ------------------------------------------------------------------------------- in front of ours */
