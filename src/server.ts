@@ -402,7 +402,7 @@ async function assemble(
       mountPrefix: project.http.mountPrefix,
       configurable: headerChooser(project.http.configurableHeaders),
       logged: headerChooser(project.http.loggingHeaders),
-      auth: project.auth?.openapi ?? null,
+      auth: project.auth && (project.auth.openapi ?? {}),
     },
     logger,
     observe,

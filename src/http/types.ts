@@ -52,7 +52,7 @@ export interface HttpSettings {
   readonly configurable?: ChooseHeaders | undefined;
   /** Headers that are written to the log. */
   readonly logged?: ChooseHeaders | undefined;
-  /** What the served document says of how clients log in. */
+  /** What the served document and agent cards say of how clients log in; null: nobody has to. */
   readonly auth?: AuthDocument | null;
 }
 

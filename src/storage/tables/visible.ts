@@ -7,9 +7,8 @@ import { bit, jsonEquals, passes } from "../expressions.ts";
 import type { MetadataFilter } from "../filter.ts";
 import type { Tx } from "../storage.ts";
 
-type Table = "threads" | "crons" | "assistants";
+type Table = "threads" | "crons" | "assistants" | "departed_runs";
 
-/** Metadata of threads, crons and assistants. */
 const metadataOf = (table: Table) => sql.ref(`${table}.metadata`);
 
 /** Whether the row of this id is there and the test holds for it. */
@@ -32,9 +31,12 @@ export const thread = (db: Tx, thread_id: string, filter: MetadataFilter): Promi
 export const hiddenThread = (db: Tx, thread_id: string, filter: MetadataFilter): Promise<boolean> =>
   fits(db, "threads.thread_id", thread_id, sql`not (${passes(metadataOf("threads"), filter)})`);
 
-/** The thread that the run is on. */
-export const threadOfRun = (db: Tx, run_id: string, filter: MetadataFilter): Promise<boolean> =>
-  fits(db, "runs.run_id", run_id, onThread(filter));
+/** The thread that the run is on, or was on when both went. */
+export async function threadOfRun(db: Tx, run_id: string, filter: MetadataFilter): Promise<boolean> {
+  const isOn = await fits(db, "runs.run_id", run_id, onThread(filter));
+  const wasOn = await fits(db, "departed_runs.run_id", run_id, passes(metadataOf("departed_runs"), filter));
+  return isOn || wasOn;
+}
 
 export const cron = (db: Tx, cron_id: string, filter: MetadataFilter): Promise<boolean> =>
   fits(db, "crons.cron_id", cron_id, passes(metadataOf("crons"), filter));
