@@ -238,7 +238,7 @@ async function assemble(
     slots: settings.jobs,
     maxAttempts: settings.maxAttempts,
     leaseMs: settings.leaseMs,
-    execute: (run, committed) => attempts.execute(run, committed),
+    execute: (run, write) => attempts.execute(run, write),
     onExpired: (run) => attempts.expire(run),
     onBeat: () => attempts.heartbeat(),
     pollMs: isShared ? POLL_MS : null,

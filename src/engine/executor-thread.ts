@@ -201,11 +201,6 @@ export class ExecutorThread {
     if (this.#runs.has(run_id)) this.#post({ type: "cancel", run_id, action });
   }
 
-  /** Lets a run go that waits to be written (`RunJob.waits`). */
-  proceed(run_id: string): void {
-    if (this.#runs.has(run_id)) this.#post({ type: "proceed", run_id });
-  }
-
   /** Gives up on a run that does not stop: its end is decided by the caller, what it still says is ignored. */
   abandon(run_id: string, end: AttemptEnd): void {
     this.#finish(run_id, end);
