@@ -13,7 +13,6 @@ import { Queue } from "./engine/queue.ts";
 import { Reconciler } from "./engine/reconciler.ts";
 import { resealer } from "./engine/reseal.ts";
 import { Scheduler, systemClock } from "./engine/scheduler.ts";
-import { leaveOutcome } from "./engine/settle.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
 import { Store } from "./engine/store.ts";
@@ -199,7 +198,6 @@ async function assemble(
       now: () => database.now(),
       tailLimit: TAIL_LIMIT,
       keepEndedMs: KEEP_ENDED_MS,
-      leaveOutcome: (log) => leaveOutcome(database, log),
       onError: (error) => onError(error, "following runs of other processes"),
     }),
   });
@@ -227,7 +225,6 @@ async function assemble(
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
-    tellsEnds: () => broker.state === "in_process" || broker.state === "connected",
     onWebhook: () => webhooks.nudge(),
     onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });

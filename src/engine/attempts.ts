@@ -48,8 +48,6 @@ export interface AttemptsOptions {
   readonly runTimeoutMs: number;
   /** How long a cancelled run may take to stop before it is settled without its executor, milliseconds. */
   readonly cancelGraceMs: number;
-  /** Whether other processes, if there are any, are told now when a run ends. */
-  readonly tellsEnds: () => boolean;
   /** A run was settled with a webhook in the outbox. */
   readonly onWebhook: () => void;
   /** A thread shows nothing of its state until somebody has read it. */
@@ -162,8 +160,7 @@ export class Attempts {
   }
 
   #hold(run: NewRun, span: AttemptSpan | undefined, write?: PendingWrite): Attempt {
-    const isTold = (): boolean => write !== undefined && this.#options.tellsEnds();
-    const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1, isTold };
+    const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1 };
     const cancel = run.cancel_action;
     const abandon = (): void => undefined;
     const attempt: Attempt = {

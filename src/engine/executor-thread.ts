@@ -36,8 +36,6 @@ export interface RunHold {
   away?: ErrorBody;
   /** The run may have checkpoints or writes in storage. */
   hasStored: boolean;
-  /** Nobody looks in the database for what came of a run that goes with its thread: who waits is here, or will be told. */
-  readonly isTold?: () => boolean;
   /** The writes on their way to a database that does not keep their order. Never rejects. */
   writing?: Promise<unknown>;
 }
