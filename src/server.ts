@@ -60,7 +60,6 @@ import * as runs from "./storage/tables/runs.ts";
 import { type Begun, type Broker, inProcess } from "./streaming/broker.ts";
 import { databaseOnly } from "./streaming/database-relay.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
-import { RedisBroker } from "./streaming/redis-broker.ts";
 import { UiBundles } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
@@ -576,6 +575,7 @@ async function openBroker(
     );
     return databaseOnly();
   }
+  const { RedisBroker } = await import("./streaming/redis-broker.ts");
   const broker = new RedisBroker({
     ...redis,
     seal: sealing?.cipher ?? null,
