@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The commands of `skein`. What only some of them or some settings need is loaded by those: the rest starts without it. */
+import { isDeepStrictEqual } from "node:util";
 import { Command } from "commander";
 import getPort, { portNumbers } from "get-port";
 import { AuthLoadError } from "./auth/load.ts";
@@ -218,9 +219,13 @@ async function watch(
   return watchProject(project.dir, (files) => {
     reloading = reloading.then(async () => {
       try {
-        const loaded = await server.reload(loadProject(flags.config ?? ".", process.env));
-        logger.info(`reloaded ${loaded.map(({ graph_id }) => graph_id).join(", ")} (${files.join(", ")} changed)`);
-        if (project.http.app !== null) logger.info("http.app is as it was at the start: restart to change it");
+        const changed = loadProject(flags.config ?? ".", process.env);
+        const loaded = (await server.reload(changed)).map(({ graph_id }) => graph_id);
+        const own = [project.auth && "auth", project.http.app && "http.app"].filter((each) => each !== null);
+        logger.info(`reloaded ${[...loaded, ...own].join(", ")} (${files.join(", ")} changed)`);
+        if (!isDeepStrictEqual([changed.http, changed.auth], [project.http, project.auth])) {
+          logger.warn("the blocks http and auth are as they were at the start: restart to change them");
+        }
       } catch (error) {
         logger.error(`not reloaded, the code before keeps serving: ${textOf(error)}`);
       }

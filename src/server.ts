@@ -2,9 +2,6 @@
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { v4 as uuid4 } from "uuid";
-import { authenticator } from "./auth/authenticate.ts";
-import { type Handlers, uncovered } from "./auth/handlers.ts";
-import { loadAuth } from "./auth/load.ts";
 import { type Project, SERVER_SECRETS, type Settings } from "./config.ts";
 import { Attempts } from "./engine/attempts.ts";
 import type { StorageHandler } from "./engine/executor-thread.ts";
@@ -23,20 +20,16 @@ import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
 import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
-import type { Custom } from "./http/app.ts";
-import { authenticate, identifier } from "./http/authenticate.ts";
-import { type CustomApp, loadApp } from "./http/custom-app.ts";
-import { Doors, type DoorsOptions } from "./http/doors.ts";
+import { Doors } from "./http/doors.ts";
 import { headerChooser } from "./http/headers.ts";
 import { offerInProcess } from "./http/in-process.ts";
 import { PROBES } from "./http/observed.ts";
 import type { Answered } from "./http/types.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
-import type { AuthUser } from "./schemas/auth.ts";
+import { loadOwnCode, OwnCode } from "./own-code.ts";
 import type { AgentTree } from "./schemas/protocol.ts";
 import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
-import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
 import { factsOf } from "./services/facts.ts";
 import { guardedServices } from "./services/guarded/services.ts";
@@ -70,7 +63,10 @@ export interface SkeinServer {
   /** Where the data lies. */
   readonly location: string;
   readonly graphs: readonly LoadedGraph[];
-  /** Loads changed graph code; new runs use it. Rejects, and keeps the old code, when a graph does not load. */
+  /**
+   * Loads changed code: of graphs, for new runs, and of `auth` and `http.app`, for new requests. Rejects, and keeps the old code, when
+   * something does not load.
+   */
   reload(changed: Pick<Project, "graphs" | "ui">): Promise<readonly LoadedGraph[]>;
   /** Takes no new runs, drains those in hand or hands them back, then closes everything. */
   stop(): Promise<void>;
@@ -125,8 +121,7 @@ async function assemble(
   // The slow part first: executor threads load the graphs while the database opens.
   let onStorage: StorageHandler | undefined;
   const serverKey = randomBytes(32).toString("base64url");
-  const authLoading = loadProjectAuth(project);
-  authLoading.catch(() => undefined);
+  if (project.auth !== null || project.http.app !== null) showVariables(project);
   const pool = makePool(project, settings, serverKey, logger, (requests) => {
     if (onStorage === undefined) throw new Error("storage is not open yet");
     return onStorage(requests);
@@ -144,8 +139,8 @@ async function assemble(
   };
   const withdraw = project.http.app === null ? undefined : offerInProcess(call);
   stack.push(() => withdraw?.());
-  const customising = customApp(project);
-  customising.catch(() => undefined);
+  const ownLoading = loadOwnCode(project);
+  ownLoading.catch(() => undefined);
 
   const sealing = sealingOf(settings);
   const database = await openStorage({
@@ -368,23 +363,22 @@ async function assemble(
     }),
     ui: new Ui(bundles, assistants),
   };
-  const handlers = await authLoading;
-  const auth =
-    handlers === null
-      ? null
-      : authOf(project, settings, logger, {
-          handlers,
-          serverKey,
-          services,
-          servicesFor: guardedServices({
-            handlers,
-            services,
-            storage: database,
-            logger,
-            tree,
-            ui: (found) => new Ui(bundles, found),
-          }),
-        });
+  const own = new OwnCode(await ownLoading, {
+    project,
+    mode: settings.mode,
+    logger,
+    serverKey,
+    services,
+    guarded: (handlers) =>
+      guardedServices({
+        handlers,
+        services,
+        storage: database,
+        logger,
+        tree,
+        ui: (found) => new Ui(bundles, found),
+      }),
+  });
 
   const observe = (answered: Answered): void => {
     const { route, method, status, ms } = answered;
@@ -392,10 +386,9 @@ async function assemble(
     const level = PROBES.has(route) ? "debug" : "info";
     logger[level]({ ...answered, ms: Math.round(ms * 10) / 10 }, "request");
   };
-  const custom = await customising;
   const doors: Doors = new Doors({
     services,
-    ...(auth ?? {}),
+    ...own.inFront,
     settings: {
       maxBodyBytes: settings.maxBodyBytes,
       version: VERSION,
@@ -405,24 +398,22 @@ async function assemble(
       mountPrefix: project.http.mountPrefix,
       configurable: headerChooser(project.http.configurableHeaders),
       logged: headerChooser(project.http.loggingHeaders),
-      auth: project.auth?.openapi ?? null,
+      auth: project.auth && (project.auth.openapi ?? {}),
     },
     logger,
     observe,
     tracing,
-    custom,
   });
   entered = doors;
   stack.push(() => doors.close(0));
-  const lifespan = custom?.app.lifespan;
-  await lifespan?.start();
-  stack.push(() => lifespan && stopLifespan(lifespan, logger));
+  await own.start();
+  stack.push(() => own.stop());
   const isWorker = settings.role === "worker";
   const at = { host: settings.host, port: settings.port };
   const listening = entrance === "host" ? null : await doors.listen(at, isWorker ? "system" : "all");
   // Graphs may call the server they run in, whoever else may not.
-  const own = listening === null || isWorker ? await doors.listenPrivately(entrance === "host") : listening;
-  server_url = own.url;
+  const inner = listening === null || isWorker ? await doors.listenPrivately(entrance === "host") : listening;
+  server_url = inner.url;
   pool.listening(server_url);
   let stopWork = (): void => undefined;
   if (settings.role !== "api") {
@@ -491,18 +482,20 @@ async function assemble(
   stack.push(() => sweeps.stop());
 
   return {
-    url: (listening ?? own).url,
+    url: (listening ?? inner).url,
     doors,
     location: database.location,
     get graphs() {
       return graphs;
     },
     async reload(changed) {
+      const putInPlace = await own.reload();
       await bundles.build(changed.ui);
       graphs = await pool.reload(changed.graphs);
       specs = changed.graphs;
       types.reset();
       await syncDefaultAssistants(database, specs, database.now());
+      await putInPlace();
       return graphs;
     },
     async stop() {
@@ -514,7 +507,7 @@ async function assemble(
       await drain(queue, pool, attempts, settings.shutdownGraceMs, logger);
       // What has ended is answered; followers of a run that was handed back are cut off, so that they come again.
       await doors.close(CLOSE_GRACE_MS);
-      if (lifespan !== undefined) await stopLifespan(lifespan, logger);
+      await own.stop();
       withdraw?.();
       await webhooks.stop();
       logs.close();
@@ -528,34 +521,6 @@ async function assemble(
 /** Modules of the project that run in this thread look for its variables where they always do. */
 function showVariables(project: Project): void {
   for (const [name, value] of Object.entries(graphEnv(project))) if (value !== undefined) process.env[name] ??= value;
-}
-
-/** The project's own app. */
-async function customApp(project: Project): Promise<Custom | null> {
-  const { app } = project.http;
-  if (app === null) return null;
-  showVariables(project);
-  return { app: await loadApp(app, project.dir), order: app.order, authenticated: app.authenticated };
-}
-
-/** Time for the project's own stop; what it does not do in time is left undone. */
-const LIFESPAN_STOP_MS = 10_000;
-
-async function stopLifespan(lifespan: CustomApp["lifespan"], logger: Logger): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`lifespan.stop took longer than ${LIFESPAN_STOP_MS} ms`)),
-      LIFESPAN_STOP_MS,
-    );
-  });
-  try {
-    await Promise.race([lifespan.stop(), late]);
-  } catch (err) {
-    logger.error({ err }, "stopping the project's app failed");
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** How long a server that starts waits for Redis; then it serves without, until Redis is there. */
@@ -629,52 +594,6 @@ function graphEnv({ env }: Project): NodeJS.ProcessEnv {
   const seen = { ...env };
   for (const name of SERVER_SECRETS) delete seen[name];
   return seen;
-}
-
-/** Null: nobody has to log in. */
-async function loadProjectAuth(project: Project): Promise<Handlers | null> {
-  const { auth, dir } = project;
-  if (auth === null) return null;
-  showVariables(project);
-  return loadAuth(auth, dir);
-}
-
-interface AuthParts {
-  readonly handlers: Handlers;
-  readonly serverKey: string;
-  readonly services: Services;
-  readonly servicesFor: (user: AuthUser) => Services;
-}
-
-type ServerAuth = Required<Pick<DoorsOptions, "authenticate" | "servicesFor" | "protocolFor">>;
-
-function authOf(project: Project, { mode }: Settings, logger: Logger, parts: AuthParts): ServerAuth {
-  const { handlers, serverKey, servicesFor, services } = parts;
-  warnOfUncovered(handlers, logger);
-  const identify = identifier({
-    authenticate: authenticator(handlers, logger, project.auth?.cache ?? null),
-    serverKey,
-    studio: mode === "dev" && project.auth?.disableStudio === false,
-  });
-  return {
-    authenticate: authenticate(identify),
-    servicesFor,
-    protocolFor: async (...from) => {
-      const user = await identify(...from);
-      return (user === null ? services : servicesFor(user)).protocol;
-    },
-  };
-}
-
-const DENY_ALL = 'auth.on("*", () => false)';
-
-function warnOfUncovered({ callbacks }: Handlers, logger: Logger): void {
-  const open = uncovered(callbacks);
-  if (open.length === 0) return;
-  logger.warn(
-    { uncovered: open },
-    `auth has no handler for ${open.join(", ")}: every user may do this to everything. A handler for what has none of its own refuses it: ${DENY_ALL}`,
-  );
 }
 
 function makePool(

@@ -7,6 +7,7 @@ import type { ThreadStatus } from "../schemas/threads.ts";
 import { isShared, lockThread } from "../storage/locks.ts";
 import type { NewRun, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
+import * as departed from "../storage/tables/departed-runs.ts";
 import * as events from "../storage/tables/events.ts";
 import * as outcomes from "../storage/tables/outcomes.ts";
 import * as runs from "../storage/tables/runs.ts";
@@ -44,6 +45,7 @@ async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now
     // The thread goes with its run: there is no row to bring up to date.
     if (!(await runs.removeHeld(tx, { run_id, fence, thread_id }))) return undefined;
     await leaveBehind(tx, settled, ending, now);
+    await keepWhose(tx, run, now);
     const output = finalOutput(ending);
     await together(tx, [
       () => threads.remove(tx, thread_id, { hasRuns: false, hasCheckpoints: hold.hasStored }),
@@ -120,9 +122,16 @@ export async function settlePendingRun(tx: Tx, run: NewRun, now: number): Promis
 }
 
 /** Of a run that is over and left no output. */
-async function removeWithThread(tx: Tx, { run_id, thread_id }: NewRun, now: number): Promise<void> {
+async function removeWithThread(tx: Tx, run: NewRun, now: number): Promise<void> {
+  const { run_id, thread_id } = run;
+  await keepWhose(tx, run, now);
   await threads.remove(tx, thread_id);
   await keepOutcome(tx, run_id, null, now);
+}
+
+/** Where users log in, a run that goes with its thread is its user's for as long as anybody is told of it. */
+async function keepWhose(tx: Tx, { run_id, thread_id, kwargs }: NewRun, now: number): Promise<void> {
+  if (kwargs.user !== undefined) await departed.keep(tx, { run_id, thread_id, now });
 }
 
 /**

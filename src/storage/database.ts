@@ -172,6 +172,11 @@ export interface Database {
     output: string;
     ended_at: number;
   };
+  departed_runs: {
+    run_id: string;
+    metadata: string;
+    ended_at: number;
+  };
   idempotency_keys: {
     key: string;
     fingerprint: string;

@@ -153,6 +153,11 @@ export const KEEPING: { readonly [T in keyof Database]: { readonly [C in keyof D
     output: "text",
     ended_at: "plain",
   },
+  departed_runs: {
+    run_id: "plain",
+    metadata: "members",
+    ended_at: "plain",
+  },
   idempotency_keys: {
     key: "plain",
     fingerprint: "plain",

@@ -463,6 +463,7 @@ test("processes that start together migrate once", async () => {
     "0011_protocol_threads",
     "0012_outcomes",
     "0013_told_to",
+    "0014_departed_runs",
   ]);
   // An older server goes on where a newer one has added to the schema.
   await onPostgres(
