@@ -525,8 +525,8 @@ export class Runs implements RunsService {
         metrics.runsEnded.inc({ status });
         tracing?.endRun(effect.run, status, null);
         const log = logs.own(effect.run.run_id);
-        if (log !== undefined && effect.action === "rollback") logs.erase(log);
-        else if (effect.run.kwargs.protocol !== undefined) await this.#endUnheld(effect.run);
+        if (effect.run.kwargs.protocol !== undefined) await this.#endUnheld(effect.run);
+        else if (log !== undefined && effect.action === "rollback") logs.erase(log);
         else logs.over(effect.run.run_id);
         if (effect.run.kwargs.temporary) logs.closeThread(effect.run.thread_id);
         if (callsSomebody(effect.run)) onWebhook();
@@ -567,7 +567,8 @@ export class Runs implements RunsService {
     }));
     const isLive = run !== undefined && isInFlight(run);
     const kept = run?.kwargs.resumable === true || (run !== undefined && stored !== undefined && !isLive);
-    const elsewhere = isLive || kept ? undefined : await logs.recall(run_id);
+    const isErased = run === undefined && stored !== undefined;
+    const elsewhere = isLive || kept || isErased ? undefined : await logs.recall(run_id);
     const owner = run?.thread_id ?? elsewhere?.thread_id;
     if (owner === undefined || (thread_id !== null && owner !== thread_id))
       throw notFound(`Run ${run_id} not found`, "run");
