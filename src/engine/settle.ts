@@ -112,14 +112,16 @@ async function carryOut(tx: Tx, run: NewRun, hold: RunHold, next: NextStep, now:
 /** Ends a run that was never claimed (cancelled while pending). False when it is no longer pending. */
 export async function settlePendingRun(tx: Tx, run: NewRun, now: number): Promise<boolean> {
   if (!(await runs.settlePending(tx, run.run_id, { status: "interrupted", now }))) return false;
-  // Streaming v2 tells the end of every run made for it: there is a log to end, though nothing is in it.
-  if (run.kwargs.protocol !== undefined) await events.openLast(tx, run.run_id, run.thread_id, now);
+  if (isToldOf(run)) await events.openLast(tx, run.run_id, run.thread_id, now);
   const ending: Ending = { status: "interrupted", thread: "idle", snapshot: null, output: null, error: null };
   await leaveBehind(tx, { ...run, status: "interrupted", updated_at: now, ended_at: now }, ending, now);
   if (run.kwargs.temporary) await removeWithThread(tx, run, now);
   else await restThread(tx, run.thread_id, now);
   return true;
 }
+
+/** Streaming v2 tells the end of every run made for it: there is a log to end, though nothing is in it. */
+const isToldOf = ({ kwargs }: NewRun): boolean => kwargs.protocol !== undefined;
 
 /** Of a run that is over and left no output. */
 async function removeWithThread(tx: Tx, run: NewRun, now: number): Promise<void> {
@@ -149,6 +151,7 @@ async function keepOutcome(tx: Tx, run_id: string, output: RunOutput | null, now
  */
 export async function eraseRun(tx: Tx, run: NewRun, fence: number | undefined, now: number): Promise<Written> {
   if (!(await isStill(tx, run.run_id, fence))) return undefined;
+  if (fence === undefined && isToldOf(run)) await events.openLast(tx, run.run_id, run.thread_id, now);
   await removeTraces(tx, run, now);
   if (!run.kwargs.temporary) return restThread(tx, run.thread_id, now);
   await removeWithThread(tx, run, now);
@@ -181,9 +184,11 @@ async function removeTraces(tx: Tx, run: NewRun, now: number): Promise<void> {
 }
 
 /** The run and its events, not its checkpoints. */
-async function removeRecord(tx: Tx, { run_id, thread_id }: NewRun, now: number): Promise<void> {
+async function removeRecord(tx: Tx, run: NewRun, now: number): Promise<void> {
+  const { run_id, thread_id } = run;
   await runs.remove(tx, run_id);
-  await events.remove(tx, run_id);
+  if (isToldOf(run)) await events.erase(tx, run_id, now);
+  else await events.remove(tx, run_id);
   const [newest] = await runs.listOfThread(tx, thread_id, { limit: 1, offset: 0, status: null });
   const thread = await threads.findBare(tx, thread_id);
   if (newest === undefined || thread === undefined) return;
