@@ -292,7 +292,10 @@ describe("what is not kept any more", () => {
     }
     await using again = await own.open(path(thread_id), { body: { channels: ALL } });
     expect((await again.until(isEnd)).map(({ data }) => data)).toEqual(frames.map(({ data }) => data));
-    expect(said([...(await again.until(isEnd)), ...(await again.until(isEnd))])).toEqual(["interrupted", "interrupted"]);
+    expect(said([...(await again.until(isEnd)), ...(await again.until(isEnd))])).toEqual([
+      "interrupted",
+      "interrupted",
+    ]);
     await using rest = await own.open(path(thread_id), { body: { channels: ALL, since: event(frames[3]).seq } });
     expect((await rest.until(isEnd)).map(({ data }) => data)).toEqual(frames.slice(4).map(({ data }) => data));
   });
