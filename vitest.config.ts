@@ -58,7 +58,7 @@ const onPostgres = [
       ...alone,
       name: "alone on postgres",
       include: ALONE,
-      exclude: [...ONE_DIALECT, "test/faults/slow-watcher.test.ts"],
+      exclude: ONE_DIALECT,
       env: postgres,
     },
   },

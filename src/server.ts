@@ -10,7 +10,6 @@ import { Queue } from "./engine/queue.ts";
 import { Reconciler } from "./engine/reconciler.ts";
 import { resealer } from "./engine/reseal.ts";
 import { Scheduler, systemClock } from "./engine/scheduler.ts";
-import { leaveOutcome } from "./engine/settle.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
 import { Store } from "./engine/store.ts";
@@ -54,7 +53,6 @@ import * as runs from "./storage/tables/runs.ts";
 import { type Begun, type Broker, inProcess } from "./streaming/broker.ts";
 import { databaseOnly } from "./streaming/database-relay.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
-import { RedisBroker } from "./streaming/redis-broker.ts";
 import { UiBundles } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
@@ -194,7 +192,6 @@ async function assemble(
       now: () => database.now(),
       tailLimit: TAIL_LIMIT,
       keepEndedMs: KEEP_ENDED_MS,
-      leaveOutcome: (log) => leaveOutcome(database, log),
       onError: (error) => onError(error, "following runs of other processes"),
     }),
   });
@@ -223,7 +220,6 @@ async function assemble(
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
-    tellsEnds: () => broker.state === "in_process" || broker.state === "connected",
     onWebhook: () => webhooks.nudge(),
     onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
@@ -234,7 +230,7 @@ async function assemble(
     slots: settings.jobs,
     maxAttempts: settings.maxAttempts,
     leaseMs: settings.leaseMs,
-    execute: (run, committed) => attempts.execute(run, committed),
+    execute: (run, write) => attempts.execute(run, write),
     onExpired: (run) => attempts.expire(run),
     onBeat: () => attempts.heartbeat(),
     pollMs: isShared ? POLL_MS : null,
@@ -545,6 +541,7 @@ async function openBroker(
     );
     return databaseOnly();
   }
+  const { RedisBroker } = await import("./streaming/redis-broker.ts");
   const broker = new RedisBroker({
     ...redis,
     seal: sealing?.cipher ?? null,

@@ -5,7 +5,7 @@
 import type { CancelAction, Json, Snapshot, WholeSnapshot } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
 import { isShared, lockThread } from "../storage/locks.ts";
-import type { NewRun, Storage, Tx } from "../storage/storage.ts";
+import type { NewRun, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as departed from "../storage/tables/departed-runs.ts";
 import * as events from "../storage/tables/events.ts";
@@ -14,7 +14,6 @@ import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
 import { together } from "../storage/together.ts";
-import type { EventLog } from "../streaming/event-log.ts";
 import type { RunOutput } from "../streaming/run-log.ts";
 import type { RunHold } from "./executor-thread.ts";
 import { type Ending, finalOutput, type NextStep } from "./lifecycle.ts";
@@ -50,7 +49,7 @@ async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now
     const output = finalOutput(ending);
     await together(tx, [
       () => threads.remove(tx, thread_id, { hasRuns: false, hasCheckpoints: hold.hasStored }),
-      ...(hold.isTold?.() === true ? [] : [() => keepOutcome(tx, run_id, output, now)]),
+      () => keepOutcome(tx, run_id, output, now),
     ]);
     return GONE;
   }
@@ -113,14 +112,16 @@ async function carryOut(tx: Tx, run: NewRun, hold: RunHold, next: NextStep, now:
 /** Ends a run that was never claimed (cancelled while pending). False when it is no longer pending. */
 export async function settlePendingRun(tx: Tx, run: NewRun, now: number): Promise<boolean> {
   if (!(await runs.settlePending(tx, run.run_id, { status: "interrupted", now }))) return false;
-  // Streaming v2 tells the end of every run made for it: there is a log to end, though nothing is in it.
-  if (run.kwargs.protocol !== undefined) await events.openLast(tx, run.run_id, run.thread_id, now);
+  if (isToldOf(run)) await events.openLast(tx, run.run_id, run.thread_id, now);
   const ending: Ending = { status: "interrupted", thread: "idle", snapshot: null, output: null, error: null };
   await leaveBehind(tx, { ...run, status: "interrupted", updated_at: now, ended_at: now }, ending, now);
   if (run.kwargs.temporary) await removeWithThread(tx, run, now);
   else await restThread(tx, run.thread_id, now);
   return true;
 }
+
+/** Streaming v2 tells the end of every run made for it: there is a log to end, though nothing is in it. */
+const isToldOf = ({ kwargs }: NewRun): boolean => kwargs.protocol !== undefined;
 
 /** Of a run that is over and left no output. */
 async function removeWithThread(tx: Tx, run: NewRun, now: number): Promise<void> {
@@ -136,24 +137,13 @@ async function keepWhose(tx: Tx, { run_id, thread_id, kwargs }: NewRun, now: num
 }
 
 /**
- * Nothing is left in the database of a run that goes with its thread, and the word of its end may be lost: where others share
- * the database, what `wait` answers stays for a while.
+ * Nothing is left in the database of a run that goes with its thread, and whoever is to tell its end may die before it has:
+ * where others share the database, what `wait` answers stays for a while. Such a run says its output itself: there is no
+ * thread that could show it.
  */
 async function keepOutcome(tx: Tx, run_id: string, output: RunOutput | null, now: number): Promise<void> {
-  if (isShared(tx)) await outcomes.keep(tx, run_id, textOf(output), now);
+  if (isShared(tx)) await outcomes.keep(tx, run_id, typeof output === "string" ? output : "null", now);
 }
-
-/** The same later, of a run that has left no row: others, who share the database, could not be told. */
-export async function leaveOutcome(
-  storage: Storage,
-  { run_id, output }: Pick<EventLog, "run_id" | "output">,
-): Promise<void> {
-  await storage.write(async (tx) => {
-    if ((await runs.find(tx, run_id)) === undefined) await outcomes.keep(tx, run_id, textOf(output), storage.now());
-  });
-}
-
-const textOf = (output: RunOutput | null): string => (typeof output === "string" ? output : "null");
 
 /**
  * Removes a run and its checkpoints as if it had never been. `fence` undefined for a run that is still pending. Its thread
@@ -161,6 +151,7 @@ const textOf = (output: RunOutput | null): string => (typeof output === "string"
  */
 export async function eraseRun(tx: Tx, run: NewRun, fence: number | undefined, now: number): Promise<Written> {
   if (!(await isStill(tx, run.run_id, fence))) return undefined;
+  if (fence === undefined && isToldOf(run)) await events.openLast(tx, run.run_id, run.thread_id, now);
   await removeTraces(tx, run, now);
   if (!run.kwargs.temporary) return restThread(tx, run.thread_id, now);
   await removeWithThread(tx, run, now);
@@ -193,9 +184,11 @@ async function removeTraces(tx: Tx, run: NewRun, now: number): Promise<void> {
 }
 
 /** The run and its events, not its checkpoints. */
-async function removeRecord(tx: Tx, { run_id, thread_id }: NewRun, now: number): Promise<void> {
+async function removeRecord(tx: Tx, run: NewRun, now: number): Promise<void> {
+  const { run_id, thread_id } = run;
   await runs.remove(tx, run_id);
-  await events.remove(tx, run_id);
+  if (isToldOf(run)) await events.erase(tx, run_id, now);
+  else await events.remove(tx, run_id);
   const [newest] = await runs.listOfThread(tx, thread_id, { limit: 1, offset: 0, status: null });
   const thread = await threads.findBare(tx, thread_id);
   if (newest === undefined || thread === undefined) return;

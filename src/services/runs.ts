@@ -31,7 +31,7 @@ import { untilEnd } from "../streaming/follow.ts";
 import { followThread } from "../streaming/follow-thread.ts";
 import { eventFilter, threadFilter } from "../streaming/modes.ts";
 import { followModes } from "../streaming/protocol/as-modes.ts";
-import { lackingEvents, type RunLog, type RunOutput } from "../streaming/run-log.ts";
+import { erasedLog, lackingEvents, type RunLog, type RunOutput } from "../streaming/run-log.ts";
 import type { Admit, MadeBy, Visible } from "./access.ts";
 import { assistantIdOf } from "./assistants.ts";
 import { requireCheckpoint } from "./checkpoints.ts";
@@ -191,7 +191,8 @@ export class Runs implements RunsService {
   }
 
   async wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json> {
-    const log = await this.#log(thread_id, run_id);
+    const log = await this.#log(thread_id, run_id).catch(ifGone);
+    if (log === undefined) return this.#leftOutput(thread_id, run_id);
     await untilEnd(log, signal);
     const { thread_id: of, output } = log;
     if (typeof output === "string") return output;
@@ -298,9 +299,17 @@ export class Runs implements RunsService {
     return idsInLine([...running, ...lately.filter(({ resumable }) => !resumable), ...stored]);
   }
 
-  /** The log of a run of the thread, wherever its events are; undefined when there is none. */
-  logOf(thread_id: string, run_id: string): Promise<RunLog | undefined> {
-    return this.#log(thread_id, run_id).catch(ifGone);
+  /** The log of a run of the thread, wherever its events are, or what is left of it; undefined when there is nothing. */
+  async logOf(thread_id: string, run_id: string): Promise<RunLog | undefined> {
+    return (await this.#log(thread_id, run_id).catch(ifGone)) ?? this.#erasedLog(thread_id, run_id);
+  }
+
+  async #erasedLog(thread_id: string, run_id: string): Promise<RunLog | undefined> {
+    return this.#options.storage.read(async (db) => {
+      const left = await events.log(db, run_id);
+      if (left === undefined || left.ended_at === null || left.thread_id !== thread_id) return undefined;
+      return erasedLog({ run_id, thread_id, place: left.place, next: (await events.last(db, run_id)) + 1 });
+    });
   }
 
   /** Runs of the thread whose events can be had though they are not in memory, in order; null: of those running. */
@@ -517,8 +526,8 @@ export class Runs implements RunsService {
         metrics.runsEnded.inc({ status });
         tracing?.endRun(effect.run, status, null);
         const log = logs.own(effect.run.run_id);
-        if (log !== undefined && effect.action === "rollback") logs.erase(log);
-        else if (effect.run.kwargs.protocol !== undefined) await this.#endUnheld(effect.run);
+        if (effect.run.kwargs.protocol !== undefined) await this.#endUnheld(effect.run);
+        else if (log !== undefined && effect.action === "rollback") logs.erase(log);
         else logs.over(effect.run.run_id);
         if (effect.run.kwargs.temporary) logs.closeThread(effect.run.thread_id);
         if (callsSomebody(effect.run)) onWebhook();
@@ -558,9 +567,10 @@ export class Runs implements RunsService {
       last: await events.last(db, run_id),
     }));
     const isLive = run !== undefined && isInFlight(run);
-    const kept = run?.kwargs.resumable === true || (stored !== undefined && !isLive);
-    const elsewhere = isLive || kept ? undefined : await logs.recall(run_id);
-    const owner = run?.thread_id ?? stored?.thread_id ?? elsewhere?.thread_id;
+    const kept = run?.kwargs.resumable === true || (run !== undefined && stored !== undefined && !isLive);
+    const isErased = run === undefined && stored !== undefined;
+    const elsewhere = isLive || kept || isErased ? undefined : await logs.recall(run_id);
+    const owner = run?.thread_id ?? elsewhere?.thread_id;
     if (owner === undefined || (thread_id !== null && owner !== thread_id))
       throw notFound(`Run ${run_id} not found`, "run");
     if (elsewhere !== undefined) return logs.elsewhere(elsewhere);
@@ -573,6 +583,13 @@ export class Runs implements RunsService {
     const log = logs.open({ run_id, thread_id: owner, resumable: kept, first: kept ? last + 1 : 0, place });
     if (!isLive) logs.end(log, null);
     return log;
+  }
+
+  /** The output of a run of which nothing else is left, in Redis neither; what is left does not say whose thread it was. */
+  async #leftOutput(thread_id: string | null, run_id: string): Promise<Json> {
+    const left = thread_id === null ? await this.#options.storage.read((db) => outcomes.find(db, run_id)) : undefined;
+    if (left === undefined) throw notFound(`Run ${run_id} not found`, "run");
+    return left;
   }
 
   /** The output of a run that ended before this process could keep it. `isCut`: nobody has said how it ended. */

@@ -187,6 +187,8 @@ export class EventLogs {
   /** A run has ended that never began: whoever watches its thread sees that. `place`: as it was stored. */
   endUnheld({ run_id, thread_id, fence }: UnheldRun, place: number): void {
     const log = this.open({ run_id, thread_id, resumable: true, first: 0, place });
+    // Who waits for it may have opened it before.
+    log.place ??= place;
     this.begin(log, { fence, started_at: null });
     this.end(log, null);
   }

@@ -29,6 +29,18 @@ export interface RunLog {
   subscribe(hint: () => void): () => void;
 }
 
+/** What is left of a run that is gone, and of whose events there may be readers: where it stood, and how far it went. */
+export const erasedLog = (which: Pick<RunLog, "run_id" | "thread_id" | "place" | "next">): RunLog => ({
+  ...which,
+  ended: true,
+  output: null,
+  isCut: false,
+  lacksEvents: false,
+  size: 0,
+  read: () => Promise.resolve([]),
+  subscribe: () => () => undefined,
+});
+
 /**
  * Index of the first event of an attempt whose earlier ones are held by another process: numbers only grow, whoever wrote
  * them, and nobody has to be asked where the last attempt got to. A resumable log knows: it goes on behind what is stored.

@@ -13,6 +13,8 @@ interface Waiting {
   readonly log: RunLog;
   /** Lets the log leave memory. */
   readonly release: () => void;
+  /** It has come while the watcher was there; those before are no more than memory holds anyway. */
+  readonly isNew: boolean;
 }
 
 export class ThreadWatch {
@@ -27,7 +29,7 @@ export class ThreadWatch {
   constructor(logs: readonly RunLog[], signal: AbortSignal, onStop: () => void) {
     this.#signal = signal;
     this.#onStop = onStop;
-    for (const log of logs) this.push(log);
+    for (const log of logs) this.#hold(log, false);
     signal.addEventListener("abort", this.#bell.ring);
   }
 
@@ -38,10 +40,8 @@ export class ThreadWatch {
 
   push(log: RunLog): void {
     if (this.#isTooSlow) return;
-    // A log with a reader stays in memory.
-    const before = this.#waiting.findLastIndex((waiting) => (waiting.log.place ?? 0) <= (log.place ?? 0));
-    this.#waiting.splice(before + 1, 0, { log, release: log.subscribe(keep) });
-    if (this.#waiting.length > MOST_RUNS || this.#characters() > MOST_CHARACTERS) this.#giveUp();
+    this.#hold(log, true);
+    if (this.#isBehind()) this.#giveUp();
     this.#bell.ring();
   }
 
@@ -76,8 +76,17 @@ export class ThreadWatch {
     this.#onStop();
   }
 
-  #characters(): number {
-    return this.#waiting.reduce((sum, { log }) => sum + (log.ended ? log.size : 0), 0);
+  #hold(log: RunLog, isNew: boolean): void {
+    // A log with a reader stays in memory.
+    const before = this.#waiting.findLastIndex((waiting) => (waiting.log.place ?? 0) <= (log.place ?? 0));
+    this.#waiting.splice(before + 1, 0, { log, release: log.subscribe(keep), isNew });
+  }
+
+  #isBehind(): boolean {
+    const came = this.#waiting.filter(({ isNew }) => isNew);
+    return (
+      came.length > MOST_RUNS || came.reduce((sum, { log }) => sum + (log.ended ? log.size : 0), 0) > MOST_CHARACTERS
+    );
   }
 
   #giveUp(): void {

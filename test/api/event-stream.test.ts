@@ -13,6 +13,10 @@ const path = (thread_id: string): string => `/threads/${thread_id}/stream/events
 const open = (thread_id: string, body: Body = { channels: ALL }): Promise<SseStream> =>
   api.open(path(thread_id), { body });
 const event = (frame: Frame | undefined): Any => JSON.parse(frame?.data ?? "null");
+const slowRun = async (on: Api, thread_id: string): Promise<string> => {
+  const params = { assistant_id: "slow", input: { gate: "/nowhere" } };
+  return (await on.post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params })).result.run_id;
+};
 const TERMINAL = new Set(["completed", "failed", "interrupted"]);
 const isEnd = (frame: Frame): boolean => {
   const { method, params } = event(frame);
@@ -268,9 +272,30 @@ describe("what is not kept any more", () => {
     await using live = await own.open(path(thread_id), { body: { channels: ALL } });
     await own.post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params: plain });
     const frames = await live.until(isEnd);
+    // Two more are rolled back: one under way, whose reader is away, and one that waits behind it.
+    const [under, behind] = [await slowRun(own, thread_id), await slowRun(own, thread_id)];
+    const [running] = await live.until((frame) => said([frame])[0] === "running");
+    await own.http.post(`/threads/${thread_id}/runs/${behind}/cancel?action=rollback&wait=1`);
+    live.close();
+    await own.http.post(`/threads/${thread_id}/runs/${under}/cancel?action=rollback&wait=1`);
+    const awayFrom = async (since: number | undefined): Promise<string[]> => {
+      await using back = await own.open(path(thread_id), { body: { channels: ["lifecycle"], since } });
+      const told = [...(await back.until(isEnd)), ...(await back.until(isEnd))];
+      return told.filter(isEnd).map((frame) => event(frame).event_id.split(":")[1]);
+    };
+    const seen = event(running).seq;
+    expect(await awayFrom(seen)).toEqual([under, behind]);
     await server.restart("SIGKILL");
+    expect(await awayFrom(seen)).toEqual([under, behind]);
+    for (const run_id of [under, behind]) {
+      expect((await own.http.get(`/threads/${thread_id}/runs/${run_id}/stream`)).status).toBe(404);
+    }
     await using again = await own.open(path(thread_id), { body: { channels: ALL } });
     expect((await again.until(isEnd)).map(({ data }) => data)).toEqual(frames.map(({ data }) => data));
+    expect(said([...(await again.until(isEnd)), ...(await again.until(isEnd))])).toEqual([
+      "interrupted",
+      "interrupted",
+    ]);
     await using rest = await own.open(path(thread_id), { body: { channels: ALL, since: event(frames[3]).seq } });
     expect((await rest.until(isEnd)).map(({ data }) => data)).toEqual(frames.slice(4).map(({ data }) => data));
   });

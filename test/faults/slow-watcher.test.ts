@@ -28,8 +28,8 @@ interface Watcher {
   readonly closed: Promise<number>;
 }
 
-async function say(server: TestServer, thread_id: string, count: number): Promise<void> {
-  const params = { assistant_id: "talk", input: { count, size: SIZE } };
+async function say(server: TestServer, thread_id: string, input: { count: number; size: number }): Promise<void> {
+  const params = { assistant_id: "talk", input };
   const command = { id: 1, method: "run.start", params };
   const { result } = await ok(http(server.url).post(`/threads/${thread_id}/commands`, command));
   expect((await ended(server, { thread_id, run_id: result.run_id, status: "" }, 60_000)).status).toBe("success");
@@ -84,11 +84,11 @@ test.runIf(process.platform === "linux" && !ON_POSTGRES)("100 MB of one run", as
     peak = Math.max(peak, rssOf(server));
   }, 20);
   // Heaps grow to their working size first: that is not what is measured.
-  for (const _ of upTo(3)) await say(server, randomUUID(), count);
+  for (const _ of upTo(3)) await say(server, randomUUID(), { count, size: SIZE });
   const before = peak;
   const thread_id = randomUUID();
   const both = await watchers(server, thread_id);
-  await say(server, thread_id, count);
+  await say(server, thread_id, { count, size: SIZE });
   clearInterval(watch);
   const grown = (peak - before) / MB;
   console.log(`deaf watchers: RSS ${(before / MB).toFixed(0)} MB + ${grown.toFixed(0)} MB`);
@@ -107,13 +107,13 @@ test.runIf(process.platform === "linux" && !ON_POSTGRES)("100 MB of one run", as
   }
 });
 
-// On PostgreSQL it is told, and then hears nothing more without being cut off: a known defect.
-test.skipIf(ON_POSTGRES)("runs one after the other: it is told that it was too slow, and comes again", async () => {
+// What is stored of a run takes no memory, and no reader is sent away for it: each run here is as long as fits without that.
+test("runs one after the other: it is told that it was too slow, and comes again", async () => {
   await using talker = await project({ "talk.mjs": TALKER });
   await using server = await startServer({ project: talker, args: ["--threads", "1"] });
   const thread_id = randomUUID();
   const both = await watchers(server, thread_id);
-  for (const _ of upTo(20)) await say(server, thread_id, 40);
+  for (const _ of upTo(16)) await say(server, thread_id, { count: 10, size: 190_000 });
   const [sse, webSocket] = both.map((watcher) => {
     watcher.wake();
     return watcher.closed;
@@ -121,6 +121,6 @@ test.skipIf(ON_POSTGRES)("runs one after the other: it is told that it was too s
   expect([await sse, await webSocket]).toEqual([0, 4408]);
   for (const { told } of both) {
     expect(told.at(-1)).toMatchObject({ method: "gap", params: { data: { reason: "slow" } } });
-    expect(told.length).toBeGreaterThan(40);
+    expect(told.length).toBeGreaterThan(10);
   }
 });

@@ -155,13 +155,17 @@ export class Protocol implements ProtocolService {
         const { since } = reader;
         const looked =
           since === null ? { after: null, limit: 1 } : { after: Math.floor(since / 1000), limit: LOOKED_BACK };
-        const { ended, thread } = await storage.read(async (db) => ({
+        const { ended, thread, erased } = await storage.read(async (db) => ({
           ended: await runs.endedOfThread(db, thread_id, looked),
           thread: await threads.findBare(db, thread_id),
+          erased: await events.erased(db, thread_id),
         }));
         // What a run in flight has made of the state comes with its own events.
         shown = thread?.status === "busy" ? (ended[0]?.checkpoint_id ?? null) : null;
-        return (kept) => openingOf(ended, kept, since, thread?.created_at ?? null);
+        return (known) => {
+          const kept = new Set([...known].filter((run_id) => !erased.has(run_id)));
+          return openingOf(ended, kept, since, thread?.created_at ?? null);
+        };
       },
       state: () => this.#state(thread_id, shown === null ? {} : { checkpoint_id: shown }),
       onGap: ({ reason }) => metrics.protocolGaps.inc({ reason }),

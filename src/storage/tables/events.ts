@@ -118,14 +118,34 @@ export async function remove(tx: Tx, run_id: string): Promise<void> {
   await tx.deleteFrom("event_logs").where("run_id", "=", run_id).execute();
 }
 
-/** Deletes the logs of a thread's runs; to be called while the runs are there. */
+/**
+ * Deletes the events of a run that goes, and ends its log: whoever has seen some of them hears of the end. Nothing happens where
+ * there is no log.
+ */
+export async function erase(tx: Tx, run_id: string, now: number): Promise<void> {
+  const at = await last(tx, run_id);
+  await tx.deleteFrom("event_chunks").where("run_id", "=", run_id).execute();
+  // It holds the number.
+  if (at >= 0) await append(tx, [{ run_id, first: at, last: at, events: "[]" }]);
+  await end(tx, run_id, now);
+}
+
+/** Runs of a thread that are gone and of which a log is left. */
+export async function erased(db: Tx, thread_id: string): Promise<ReadonlySet<string>> {
+  const rows = await db
+    .selectFrom("event_logs")
+    .select("run_id")
+    .where("thread_id", "=", thread_id)
+    .where("run_id", "not in", (eb) => eb.selectFrom("runs").select("run_id").where("runs.thread_id", "=", thread_id))
+    .execute();
+  return new Set(rows.map(({ run_id }) => run_id));
+}
+
+/** Deletes the logs of a thread's runs, and what is left of those that are gone. */
 export async function removeOfThread(tx: Tx, thread_id: string): Promise<void> {
-  for (const table of ["event_chunks", "event_logs"] as const) {
-    await tx
-      .deleteFrom(table)
-      .where("run_id", "in", (eb) => eb.selectFrom("runs").select("run_id").where("runs.thread_id", "=", thread_id))
-      .execute();
-  }
+  const logs = tx.selectFrom("event_logs").select("run_id").where("thread_id", "=", thread_id);
+  await tx.deleteFrom("event_chunks").where("run_id", "in", logs).execute();
+  await tx.deleteFrom("event_logs").where("thread_id", "=", thread_id).execute();
 }
 
 /** Deletes the logs that ended before, and notes at their runs how far they went; returns how many. */

@@ -38,7 +38,7 @@ export interface FollowProtocolOptions {
   readonly thread_id: string;
   /** By name, as events have it in logs. */
   readonly wants: (name: string) => boolean;
-  /** Only events with a greater number; null: all that is kept. */
+  /** Only events with a greater number, and those of which it has several frames; null: all that is kept. */
   readonly since: number | null;
   /** Up to this number, which is of an event that is there: nothing is waited for. Left out: live. */
   readonly through?: number;
@@ -82,7 +82,8 @@ export async function* followProtocol(options: FollowProtocolOptions): AsyncGene
       yield* reader.run(log);
       if (reader.position >= through) return;
     }
-    if (reader.isTooSlow) yield [reader.gap({ resumes_at: Date.now() * 1000, reason: "slow" })];
+    // What is stored can still be had by whoever comes again.
+    if (reader.isTooSlow) yield [reader.gap({ resumes_at: 0, reason: "slow" })];
   } finally {
     line.stop();
   }
@@ -156,16 +157,19 @@ class Reader {
 
   /** All of a run's log, and how the run ended. */
   async *run(log: RunLog): AsyncGenerator<readonly ProtocolFrame[], void> {
-    const facts = await once(begun, log, this.#options.facts);
+    const facts = await once(log.ended ? over : begun, log, this.#options.facts);
     const place = placeOf(log);
-    // The row may be gone; then only what says of itself what it is is shown.
-    const isPlain = facts?.isProtocol === false;
-    const after = isPlain ? -1 : indexAfter(place, this.position);
-    yield* this.#events(log, after, isPlain ? (facts?.graph_id ?? "") : null);
-    if (this.#options.signal.aborted || this.position >= this.#through) return;
+    const isErased = log.ended && facts === undefined;
+    if (!isErased) {
+      // The row may be gone; then only what says of itself what it is is shown.
+      const isPlain = facts?.isProtocol === false;
+      const after = isPlain ? -1 : indexAfter(place, this.position);
+      yield* this.#events(log, after, isPlain ? (facts?.graph_id ?? "") : null);
+      if (this.#options.signal.aborted || this.position >= this.#through) return;
+    }
     const index = endIndex(log);
     // Nothing of it is kept: that it ended is no news.
-    if (index <= 0 && facts?.isProtocol !== true) return;
+    if (index <= 0 && !isErased && facts?.isProtocol !== true) return;
     const last = await once(over, log, this.#options.facts);
     if (last !== undefined && last.end === null) return;
     const { at, data } = last?.end ?? { at: Math.floor(place / 1000), data: GONE };
@@ -214,9 +218,10 @@ class Reader {
 
   /** Those frames that the reader has not had and wants. */
   *#fresh(frames: readonly ProtocolFrame[]): Generator<readonly ProtocolFrame[], void> {
-    const { wants } = this.#options;
+    const { wants, since } = this.#options;
     const from = this.position;
-    const fresh = frames.filter(({ seq, name }) => seq > from && seq <= this.#through && wants(name));
+    const isNew = ({ seq, isPart }: ProtocolFrame): boolean => seq > from || (isPart === true && seq === since);
+    const fresh = frames.filter((frame) => isNew(frame) && frame.seq <= this.#through && wants(frame.name));
     const last = frames.at(-1);
     if (last !== undefined) this.position = Math.max(this.position, Math.min(last.seq, this.#through));
     if (fresh.length > 0) yield fresh;

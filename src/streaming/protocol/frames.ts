@@ -10,8 +10,10 @@ import { paramsText, protocolName } from "../../schemas/protocol-events.ts";
 
 export interface ProtocolFrame {
   readonly seq: number;
-  /** Unique for the life of the thread; several frames that one event of a run became share a `seq`, not this. */
+  /** Unique for the life of the thread. */
   readonly event_id: string;
+  /** One of several frames that one event of a run became. They share a `seq`, so who has seen that may have missed others of it. */
+  readonly isPart?: true;
   readonly method: string;
   /** As in the log (`protocolName`); a filter decides by it. */
   readonly name: string;

@@ -116,6 +116,7 @@ export function fromModes({ id, event, data }: RunEvent, run: PlainRun): readonl
     return {
       seq: seqOf(place, id),
       event_id: part === 0 ? own : `${own}.${part}`,
+      ...(made.length > 1 ? { isPart: true } : {}),
       method: one.method,
       name: protocolName(one.method, namespace),
       params: paramsText(namespace, at, one.node, one.data),

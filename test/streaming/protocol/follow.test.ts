@@ -62,6 +62,21 @@ describe("a run", () => {
     expect((await take(frames, 1)).map(dataOf)).toEqual([{ event: "interrupted", graph_name: "graph" }]);
   });
 
+  test("that left no row while its reader was away has an end, and nothing else", async () => {
+    const thread = new Thread();
+    const log = thread.begin();
+    log.append([at("values", [], 1)]);
+    const [, seen] = await take(thread.read().frames, 2);
+    thread.facts.delete(log.run_id);
+    thread.logs.erase(log);
+    const left = { stored: async () => [log.run_id], open: async () => log };
+    for (const since of [seen?.seq ?? 0, null]) {
+      const frames = await thread.all({ since, ...left });
+      expect(frames.map(dataOf)).toEqual([{ event: "interrupted", graph_name: "" }]);
+      expect(await thread.all({ since: frames[0]?.seq ?? 0, ...left })).toEqual([]);
+    }
+  });
+
   test("that never began has an end", async () => {
     const thread = new Thread();
     const { frames } = thread.read();
@@ -98,7 +113,35 @@ describe("a run", () => {
     ]);
     expect(new Set(frames.map(({ event_id }) => event_id)).size).toBe(frames.length);
     expect(seqs(frames)).toEqual(seqs(frames).toSorted((a, b) => a - b));
+    // A connection may be lost between two frames that share a number: who comes again has all of them, and knows those it has.
+    for (const [index, { seq }] of frames.entries()) {
+      const had = frames.slice(0, index + 1).map(({ event_id }) => event_id);
+      const again = await thread.all({ since: seq });
+      expect(again.filter(({ event_id }) => !had.includes(event_id))).toEqual(frames.slice(index + 1));
+      expect(again.filter((frame) => frame.seq === seq).map(({ name }) => name)).toEqual(
+        seqs(frames).filter((other) => other === seq).length > 1 ? ["@updates|n:1", "@updates|n:1"] : [],
+      );
+    }
   });
+});
+
+test("a reader that is too slow is told, and goes on where it was when it comes again", async () => {
+  const thread = new Thread();
+  const { frames } = thread.read();
+  const first = take(frames, 2);
+  const say = (run: number): void => {
+    const log = thread.begin();
+    log.append([at("values", [], { run, text: "x".repeat(1_000_000) })]);
+    thread.end(log);
+  };
+  say(0);
+  const seen = await first;
+  for (let run = 1; run <= 20; run += 1) say(run);
+  const rest = await take(frames, 100);
+  expect(methods([...seen, ...rest])).toEqual(["lifecycle", "values", "lifecycle", "gap"]);
+  // All of it is in memory, and more than may come to wait for a reader.
+  const again = await thread.all({ since: rest.at(-1)?.seq ?? 0 });
+  expect(methods(again)).toEqual(Array.from({ length: 20 }, () => ["lifecycle", "values", "lifecycle"]).flat());
 });
 
 /** Runs of a thread, each some events of some channels. */

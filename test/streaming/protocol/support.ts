@@ -15,7 +15,7 @@ export class Thread {
       throw error;
     },
     keepEndedMs: 60_000,
-    endedLimit: 1 << 24,
+    endedLimit: 1 << 26,
     tailLimit: 1 << 20,
     onForget: () => undefined,
     relay: null,
