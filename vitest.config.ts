@@ -3,11 +3,18 @@ import { missing as postgresMissing } from "./test/support/postgres.ts";
 import { missing as redisMissing } from "./test/support/redis.ts";
 import { isCi } from "./test/support/requirements.ts";
 
-const common = { pool: "forks", testTimeout: 60_000, hookTimeout: 60_000 } as const;
+/**
+ * The files of a project share their worker processes, and with them what they import: a third of what a small file costs. A module's
+ * state outlives a file, so modules that tests share keep none that a file could trip over, and register no hooks.
+ */
+const common = { pool: "forks", isolate: false, testTimeout: 60_000, hookTimeout: 60_000 } as const;
 const slow = { ...common, testTimeout: 300_000, hookTimeout: 120_000 } as const;
 
 /** Servers of these keep their data on PostgreSQL and tell each other by Redis: the same files again. */
-const postgres = { SKEIN_TEST_DIALECT: "postgres" } as const;
+const postgres = {
+  env: { SKEIN_TEST_DIALECT: "postgres" },
+  setupFiles: ["test/support/drop-databases.ts"],
+};
 
 /** What a clock or the memory measures to the limit: alone on the machine. */
 const ALONE = ["test/faults/{held-cpu,slow-client,slow-watcher}.test.ts", "test/faults/cluster/scale.test.ts"];
@@ -41,7 +48,7 @@ const onPostgres = [
       ...fast,
       name: "tests on postgres",
       include: ["test/conformance/{conformance,bad-input}.test.ts", "test/auth/{auth,table}.test.ts"],
-      env: postgres,
+      ...postgres,
     },
   },
   {
@@ -50,7 +57,7 @@ const onPostgres = [
       name: "faults on postgres",
       include: ["test/faults/*.test.ts"],
       exclude: [...ALONE, ...ONE_DIALECT],
-      env: postgres,
+      ...postgres,
     },
   },
   {
@@ -59,7 +66,7 @@ const onPostgres = [
       name: "alone on postgres",
       include: ALONE,
       exclude: [...ONE_DIALECT, "test/faults/slow-watcher.test.ts"],
-      env: postgres,
+      ...postgres,
     },
   },
 ];
