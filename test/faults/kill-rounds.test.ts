@@ -7,7 +7,6 @@ import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { query } from "../support/database.ts";
 import { http } from "../support/http.ts";
-import { packedModules } from "../support/packed.ts";
 import { eventually, ON_POSTGRES, project, startServer, type TestServer } from "../support/server.ts";
 import { linesOf, upTo } from "./support.ts";
 
@@ -54,7 +53,7 @@ test(`${ROUNDS} times kill -9: whatever got a 2xx is there, and every run of it 
 }, 480_000);
 
 async function killRounds(rounds: number, chance: () => number): Promise<Promised> {
-  await using steps = await project({ "steps.mjs": STEPS }, {}, await packedModules());
+  await using steps = await project({ "steps.mjs": STEPS });
   await using server = await startServer({ project: steps, args: ["--threads", "1"] });
   const file = join(server.data, "steps");
   const promised: Promised = { threads: new Set(), runs: new Map() };
