@@ -202,6 +202,7 @@ async function assemble(
     storage: database,
     logger,
     metrics,
+    tracing,
     post: poster(() => server_url, project.webhooks),
     fields: project.webhooks.fields,
     notification: async (push, shown) => (await import("./services/a2a/push.ts")).notificationOf(push, shown),
@@ -253,7 +254,7 @@ async function assemble(
   const ask = (question: Question): Promise<Json> => pool.ask(question);
   const workOut = (question: UpdateQuestion): Promise<StateChange> => pool.ask(question);
   const checkUrl = project.webhooks.enabled
-    ? (url: string): void => checkWebhook(url, server_url, project.webhooks)
+    ? (url: string, field?: string): void => checkWebhook(url, server_url, project.webhooks, field)
     : null;
   const runService: Runs = new Runs({
     storage: database,

@@ -47,10 +47,10 @@ function targetOf(url: string, base: string): URL | null {
   return URL.canParse(whole, base) ? new URL(whole, base) : null;
 }
 
-/** Refuses a run's webhook at creation, naming the field. */
-export function checkWebhook(url: string, base: string, policy: WebhookPolicy): void {
+/** Refuses a run's webhook at creation, naming the field that has it. */
+export function checkWebhook(url: string, base: string, policy: WebhookPolicy, field = "webhook"): void {
   const reason = refusal(url, base, policy);
-  if (reason !== null) throw invalid("webhook", reason);
+  if (reason !== null) throw invalid(field, reason);
 }
 
 /**

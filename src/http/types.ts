@@ -72,6 +72,8 @@ export interface HttpEnv {
     chosen: ChosenHeaders | undefined;
     /** Code of the project gets to see the answer before it goes. */
     isWrapped: boolean;
+    /** Resolves when an answer that is a web stream is over, read or given up. */
+    streamed: Promise<void> | undefined;
     /** Of a request without a connection of Node: to be fired when nobody reads its answer any more. */
     gone: AbortController;
   };

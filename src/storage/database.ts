@@ -192,6 +192,7 @@ export interface Database {
     attempts: number;
     next_attempt_at: number;
     created_at: number;
+    trace: string | null;
   };
   crons: {
     cron_id: string;

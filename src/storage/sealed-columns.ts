@@ -184,6 +184,7 @@ export const KEEPING: { readonly [T in keyof Database]: { readonly [C in keyof D
     attempts: "plain",
     next_attempt_at: "plain",
     created_at: "plain",
+    trace: "plain",
   },
   crons: {
     cron_id: "plain",
