@@ -12,7 +12,7 @@ const postgres = { SKEIN_TEST_DIALECT: "postgres" } as const;
 /** What a clock or the memory measures to the limit: alone on the machine. */
 const ALONE = ["test/faults/{held-cpu,slow-client,slow-watcher}.test.ts", "test/faults/cluster/scale.test.ts"];
 /** These are about the command line, or have servers on PostgreSQL anyway. */
-const ONE_DIALECT = ["test/faults/cli.test.ts", "test/faults/cluster/**"];
+const ONE_DIALECT = ["test/faults/{cli,kill-rounds}.test.ts", "test/faults/cluster/**"];
 
 /** Most tests wait more than they compute, so there is one worker more than this machine's two cores. */
 const fast = { maxWorkers: 3, sequence: { groupOrder: 0 } } as const;
