@@ -26,7 +26,7 @@ const postgres = {
 /** What a clock or the memory measures to the limit: alone on the machine. */
 const ALONE = ["test/faults/{held-cpu,slow-client,slow-watcher}.test.ts", "test/faults/cluster/scale.test.ts"];
 /** These are about the command line, or have servers on PostgreSQL anyway. */
-const ONE_DIALECT = ["test/faults/cli.test.ts", "test/faults/cluster/**"];
+const ONE_DIALECT = ["test/faults/{cli,kill-rounds}.test.ts", "test/faults/cluster/**"];
 
 /** Tests wait about as long as they compute, so there are more workers than this machine's two cores. */
 const together = { maxWorkers: 4, sequence: { groupOrder: 0 } } as const;
