@@ -192,6 +192,15 @@ describe("frames", () => {
       socket.ws.send(JSON.stringify({ id, method: "input.respond", params }));
     }
     expect((await socket.closed)[0]).toBe(4429);
+    // Whoever stopped reading hears why when it reads again, a while later.
+    const deaf = await open(thread_id);
+    deaf.ws.pause();
+    // The answer names it.
+    const unknown = JSON.stringify({ id: 1, method: "x".repeat(100_000) });
+    for (let sent = 0; sent < 400; sent += 1) deaf.ws.send(unknown);
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    deaf.ws.resume();
+    expect((await deaf.closed)[0]).toBe(4429);
     for (const step of [1, 2, 3]) gate.open(step);
   });
 });
@@ -233,14 +242,17 @@ describe("handshakes", () => {
   test.each(["//", "http://[", "*", "http://x:99999/threads"])(
     "a target that is no URL is none (%s)",
     async (target) => {
-      const { port } = new URL(api.url);
-      const socket = connect(Number(port), "127.0.0.1");
-      onTestFinished(() => void socket.destroy());
-      const head = [`GET ${target} HTTP/1.1`, "host: x", "connection: upgrade", "upgrade: websocket"];
-      socket.write([...head, "sec-websocket-version: 13", "", ""].join("\r\n"));
-      let answer = "";
-      for await (const chunk of socket) answer += String(chunk);
-      expect(answer).toMatch(/^HTTP\/1\.1 404 .*"detail"/s);
+      const answerTo = async (...headers: string[]): Promise<string> => {
+        const socket = connect(Number(new URL(api.url).port), "127.0.0.1");
+        onTestFinished(() => void socket.destroy());
+        socket.write([`GET ${target} HTTP/1.1`, "host: x", ...headers, "", ""].join("\r\n"));
+        let answer = "";
+        for await (const chunk of socket) answer += String(chunk);
+        return answer;
+      };
+      const upgrade = ["connection: upgrade", "upgrade: websocket", "sec-websocket-version: 13"];
+      expect(await answerTo(...upgrade)).toMatch(/^HTTP\/1\.1 404 .*"detail"/s);
+      expect(await answerTo("connection: close")).toMatch(/^HTTP\/1\.1 40[04] .*"detail"/s);
       expect((await api.http.get("/ok")).status).toBe(200);
     },
   );
