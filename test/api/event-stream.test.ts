@@ -258,8 +258,11 @@ describe("what is not kept any more", () => {
       body: { channels: ["lifecycle", "values"], since: event(frames.at(-1)).seq - 1 },
     });
     expect(event(await almost.next()).method).toBe("gap");
+    await using shownTo = await own.open(path(thread_id), {
+      body: { channels: ["lifecycle", "values"], since: values.seq },
+    });
     await send("run.start", { ...plain });
-    expect(said(await ahead.until(isEnd))[0]).toBe("running");
+    for (const stream of [ahead, shownTo]) expect(said(await stream.until(isEnd))[0]).toBe("running");
     const next = await behind.until(isEnd);
     expect(said(next)[0]).toBe("running");
     expect(event(next[0]).seq).toBeGreaterThan(shown.seq);
@@ -292,7 +295,10 @@ describe("what is not kept any more", () => {
     }
     await using again = await own.open(path(thread_id), { body: { channels: ALL } });
     expect((await again.until(isEnd)).map(({ data }) => data)).toEqual(frames.map(({ data }) => data));
-    expect(said([...(await again.until(isEnd)), ...(await again.until(isEnd))])).toEqual(["interrupted", "interrupted"]);
+    expect(said([...(await again.until(isEnd)), ...(await again.until(isEnd))])).toEqual([
+      "interrupted",
+      "interrupted",
+    ]);
     await using rest = await own.open(path(thread_id), { body: { channels: ALL, since: event(frames[3]).seq } });
     expect((await rest.until(isEnd)).map(({ data }) => data)).toEqual(frames.slice(4).map(({ data }) => data));
   });
