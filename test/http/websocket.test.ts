@@ -174,6 +174,23 @@ describe("frames", () => {
     },
   );
 
+  test("hold what a body may hold", async () => {
+    const thread_id = randomUUID();
+    const socket = await open(thread_id);
+    const { result } = await socket.send("run.start", { ...chat, metadata: { "k\0": "v\ud800" } });
+    expect((await api.get(`/threads/${thread_id}/runs/${result.run_id}`)).metadata).toMatchObject({
+      "k\uFFFD": "v\uFFFD",
+    });
+    const nested = "[".repeat(2_000_000) + "]".repeat(2_000_000);
+    for (const params of [`{"input":${nested}}`, '{"config":{"__proto__":{"a":1}}}']) {
+      const before = socket.frames.length;
+      socket.ws.send(`{"id":7,"method":"run.start","params":${params}}`);
+      await eventually(() => socket.frames.length > before);
+      expect(socket.frames.at(-1)).toMatchObject({ type: "error", id: null, error: "invalid_argument" });
+    }
+    expect(await socket.send("nothing")).toMatchObject({ error: "unknown_command" });
+  });
+
   test("binary ones are not taken", async () => {
     const socket = await open(randomUUID());
     socket.ws.send(Buffer.from("{}"), { binary: true });
