@@ -1,6 +1,6 @@
 /** Reads a request's body: once, bounded, as JSON whatever its content type says (SDKs vary). */
 import { invalid, SkeinError } from "../errors.ts";
-import { parseJson } from "./json.ts";
+import { parseJson } from "../schemas/json-text.ts";
 import type { HttpContext } from "./types.ts";
 
 /** Whether an operation can do without a body, and then takes `{}`. */

@@ -7,6 +7,7 @@ import { OpenAnswers } from "./answers.ts";
 import { type AppOptions, createApp, type Rooms } from "./app.ts";
 import { markEndedByServer } from "./connections.ts";
 import { passedBy } from "./custom-app.ts";
+import { unreadable } from "./errors.ts";
 import { type Listening, listen } from "./listen.ts";
 import type { App } from "./types.ts";
 import { createUpgrades, type Upgrades, type UpgradesOptions } from "./upgrade.ts";
@@ -77,7 +78,7 @@ export class Doors {
       request.socket.destroy();
     });
     response.once("close", done);
-    this.#onRequest ??= getRequestListener(this.#app().fetch);
+    this.#onRequest ??= getRequestListener(this.#app().fetch, { errorHandler: unreadable });
     void this.#onRequest(request, response);
   }
 

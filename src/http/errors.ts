@@ -1,4 +1,5 @@
 /** The one table that turns what went wrong into a status and a body: always `{"detail": "<sentence>"}`. */
+import { RequestError } from "@hono/node-server";
 import { HTTPException } from "hono/http-exception";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { Denied, type ErrorBody, type ErrorKind, errorBody, SkeinError } from "../errors.ts";
@@ -31,6 +32,12 @@ export function errorResponse(c: HttpContext, thrown: unknown, logger: Logger): 
   );
   return c.json({ detail: "Internal Server Error" }, 500);
 }
+
+/** The answer where there is no request for the app: Node took for one what has no URL, such as a target that is none. */
+export const unreadable = (thrown: unknown): Response =>
+  thrown instanceof RequestError
+    ? Response.json({ detail: `This is no HTTP request: ${thrown.message}` }, { status: 400 })
+    : Response.json({ detail: "Internal Server Error" }, { status: 500 });
 
 /** The same, for a failure after the headers have gone: only our own errors may show their words. */
 export function publicErrorBody(thrown: unknown): ErrorBody {

@@ -4,6 +4,7 @@ import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { markEndedByServer } from "./connections.ts";
+import { unreadable } from "./errors.ts";
 import type { App } from "./types.ts";
 import type { Upgrades } from "./upgrade.ts";
 
@@ -42,7 +43,9 @@ export async function listen(
   upgrades?: Pick<Upgrades, "handle" | "close">,
   { isGuest = false }: { readonly isGuest?: boolean } = {},
 ): Promise<Listening> {
-  const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: !isGuest }));
+  const server = createServer(
+    getRequestListener(app.fetch, { overrideGlobalObjects: !isGuest, errorHandler: unreadable }),
+  );
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.on("clientError", refuse);
   if (upgrades !== undefined) {

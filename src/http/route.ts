@@ -6,8 +6,8 @@ import { z } from "@hono/zod-openapi";
 import { SkeinError } from "../errors.ts";
 import { ErrorResponse } from "../schemas/common.ts";
 import { invalidInput } from "../schemas/issues.ts";
+import { cleanText } from "../schemas/json-text.ts";
 import { type BodyRule, readBody } from "./body.ts";
-import { cleanText } from "./json.ts";
 import type { App, HttpContext, Room } from "./types.ts";
 
 export type Tag =

@@ -58,6 +58,8 @@ const PATH = /^\/threads\/([^/]+)\/stream\/events$/;
 const PING_MS = 30_000;
 /** A client that does not answer to the close is cut off. */
 const CLOSE_MS = 2000;
+/** One that has stopped reading is closed for that: the reason waits for it as long as `ws` does. */
+const UNREAD_MS = 30_000;
 /** RFC 6455: a reason has at most so many bytes. */
 const REASON_BYTES = 123;
 
@@ -276,13 +278,13 @@ function socketOf(webSocket: WebSocket, raw: Duplex): ProtocolSocket {
         raw.uncork();
         if (last < 0) resolve();
       }),
-    close: (code, reason) => closeWith(webSocket, code, reason),
+    close: (code, reason) => closeWith(webSocket, code, reason, UNREAD_MS),
   };
 }
 
-function closeWith(webSocket: WebSocket, code: number, reason: string): void {
+function closeWith(webSocket: WebSocket, code: number, reason: string, patienceMs = CLOSE_MS): void {
   webSocket.close(code, Buffer.from(reason).subarray(0, REASON_BYTES).toString());
-  const late = setTimeout(() => webSocket.terminate(), CLOSE_MS).unref();
+  const late = setTimeout(() => webSocket.terminate(), patienceMs).unref();
   webSocket.once("close", () => clearTimeout(late));
 }
 

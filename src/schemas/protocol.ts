@@ -112,9 +112,15 @@ export const RunStartParams = RunCreateStateful.omit({
 export type RunStartParams = z.infer<typeof RunStartParams>;
 
 const InterruptId = z.string().min(1);
+interface AnswerGiven {
+  readonly interrupt_id: string;
+  readonly response?: unknown;
+  readonly namespace?: readonly string[] | null | undefined;
+}
 const Response = { namespace: Namespace.nullish(), response: z.unknown().optional() };
 
-/** One answer, or several in `responses`; `update` and `goto` are taken with them in one step. */
+/**
+ * One answer, or several in `responses`, each with the namespace of the graph that asks, or of one above it; `update` and `goto` are taken with them in one step. */
 export const InputRespondParams = z
   .looseObject({
     ...Response,
@@ -129,18 +135,20 @@ export const InputRespondParams = z
     metadata: OwnMetadata.nullish(),
     strict_resume: z.boolean().nullish(),
   })
-  .transform(({ interrupt_id, response, responses, ...more }, context) => {
+  .transform(({ interrupt_id, response, responses, namespace, ...more }, context) => {
     const wrong = (path: (string | number)[], text: string) =>
       context.addIssue({ code: "custom", path, message: text });
     if (responses != null && interrupt_id != null) wrong(["interrupt_id"], "not together with responses");
-    const given = responses ?? (interrupt_id == null ? [] : [{ interrupt_id, response }]);
+    const given: AnswerGiven[] = responses ?? (interrupt_id == null ? [] : [{ interrupt_id, response }]);
     if (given.length === 0) wrong(["interrupt_id"], "field required (a string), or responses");
     const answers = new Map<string, unknown>();
+    const askedAt = new Map<string, readonly string[]>();
     for (const [index, each] of given.entries()) {
       if (answers.has(each.interrupt_id)) wrong(["responses", index, "interrupt_id"], "answered twice");
       answers.set(each.interrupt_id, each.response ?? null);
+      askedAt.set(each.interrupt_id, each.namespace ?? namespace ?? []);
     }
-    return { ...more, answers };
+    return { ...more, answers, askedAt };
   });
 export type InputRespondParams = z.infer<typeof InputRespondParams>;
 

@@ -278,10 +278,27 @@ describe("input.respond", () => {
     expect(await other.respond(two as Body)).toMatchObject({ done: "left+right" });
   });
 
-  test("in a subgraph of a subgraph, without saying where", async () => {
-    const thread = new Thread();
-    const [{ id }] = questionsOf(await thread.ran("nested", { ask: true }));
-    expect((await thread.respond({ interrupt_id: id, response: "sure" })).trail).toContain("answer: sure");
+  test("in a subgraph of a subgraph, without saying where, or at any graph that it waits in", async () => {
+    const ask = async (): Promise<{ thread: Thread; id: string; namespace: string[] }> => {
+      const thread = new Thread();
+      const [{ id }] = questionsOf(await thread.ran("nested", { ask: true }));
+      await using events = await api.open(`/threads/${thread.id}/stream/events`, { body: { channels: ["input"] } });
+      const { params } = JSON.parse((await events.next())?.data ?? "");
+      expect([params.namespace.length, params.data.interrupt_id]).toEqual([2, id]);
+      return { thread, id, namespace: params.namespace };
+    };
+    const { thread, id: interrupt_id, namespace } = await ask();
+    const refused = (at: string[], id = interrupt_id) =>
+      thread.refused("input.respond", { responses: [{ namespace: at, interrupt_id: id, response: 1 }] });
+    expect(await refused(["elsewhere"])).toEqual(["no_such_namespace", expect.stringContaining("elsewhere")]);
+    expect((await refused([...namespace, "deeper:1"]))[0]).toBe("no_such_namespace");
+    expect((await refused(namespace, "0".repeat(32)))[0]).toBe("no_such_interrupt");
+    expect((await thread.respond({ interrupt_id, response: "sure" })).trail).toContain("answer: sure");
+    for (const levels of [0, 1, 2]) {
+      const again = await ask();
+      const answer = { namespace: again.namespace.slice(0, levels), interrupt_id: again.id, response: "yes" };
+      expect((await again.thread.respond(answer)).trail).toContain("answer: yes");
+    }
   });
 
   test("an update and a goto are one step with the answer", async () => {

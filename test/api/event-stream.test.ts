@@ -258,8 +258,11 @@ describe("what is not kept any more", () => {
       body: { channels: ["lifecycle", "values"], since: event(frames.at(-1)).seq - 1 },
     });
     expect(event(await almost.next()).method).toBe("gap");
+    await using shownTo = await own.open(path(thread_id), {
+      body: { channels: ["lifecycle", "values"], since: values.seq },
+    });
     await send("run.start", { ...plain });
-    expect(said(await ahead.until(isEnd))[0]).toBe("running");
+    for (const stream of [ahead, shownTo]) expect(said(await stream.until(isEnd))[0]).toBe("running");
     const next = await behind.until(isEnd);
     expect(said(next)[0]).toBe("running");
     expect(event(next[0]).seq).toBeGreaterThan(shown.seq);

@@ -174,6 +174,23 @@ describe("frames", () => {
     },
   );
 
+  test("hold what a body may hold", async () => {
+    const thread_id = randomUUID();
+    const socket = await open(thread_id);
+    const { result } = await socket.send("run.start", { ...chat, metadata: { "k\0": "v\ud800" } });
+    expect((await api.get(`/threads/${thread_id}/runs/${result.run_id}`)).metadata).toMatchObject({
+      "k\uFFFD": "v\uFFFD",
+    });
+    const nested = "[".repeat(2_000_000) + "]".repeat(2_000_000);
+    for (const params of [`{"input":${nested}}`, '{"config":{"__proto__":{"a":1}}}']) {
+      const before = socket.frames.length;
+      socket.ws.send(`{"id":7,"method":"run.start","params":${params}}`);
+      await eventually(() => socket.frames.length > before);
+      expect(socket.frames.at(-1)).toMatchObject({ type: "error", id: null, error: "invalid_argument" });
+    }
+    expect(await socket.send("nothing")).toMatchObject({ error: "unknown_command" });
+  });
+
   test("binary ones are not taken", async () => {
     const socket = await open(randomUUID());
     socket.ws.send(Buffer.from("{}"), { binary: true });
@@ -192,6 +209,15 @@ describe("frames", () => {
       socket.ws.send(JSON.stringify({ id, method: "input.respond", params }));
     }
     expect((await socket.closed)[0]).toBe(4429);
+    // Whoever stopped reading hears why when it reads again, a while later.
+    const deaf = await open(thread_id);
+    deaf.ws.pause();
+    // The answer names it.
+    const unknown = JSON.stringify({ id: 1, method: "x".repeat(100_000) });
+    for (let sent = 0; sent < 400; sent += 1) deaf.ws.send(unknown);
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    deaf.ws.resume();
+    expect((await deaf.closed)[0]).toBe(4429);
     for (const step of [1, 2, 3]) gate.open(step);
   });
 });
@@ -233,14 +259,17 @@ describe("handshakes", () => {
   test.each(["//", "http://[", "*", "http://x:99999/threads"])(
     "a target that is no URL is none (%s)",
     async (target) => {
-      const { port } = new URL(api.url);
-      const socket = connect(Number(port), "127.0.0.1");
-      onTestFinished(() => void socket.destroy());
-      const head = [`GET ${target} HTTP/1.1`, "host: x", "connection: upgrade", "upgrade: websocket"];
-      socket.write([...head, "sec-websocket-version: 13", "", ""].join("\r\n"));
-      let answer = "";
-      for await (const chunk of socket) answer += String(chunk);
-      expect(answer).toMatch(/^HTTP\/1\.1 404 .*"detail"/s);
+      const answerTo = async (...headers: string[]): Promise<string> => {
+        const socket = connect(Number(new URL(api.url).port), "127.0.0.1");
+        onTestFinished(() => void socket.destroy());
+        socket.write([`GET ${target} HTTP/1.1`, "host: x", ...headers, "", ""].join("\r\n"));
+        let answer = "";
+        for await (const chunk of socket) answer += String(chunk);
+        return answer;
+      };
+      const upgrade = ["connection: upgrade", "upgrade: websocket", "sec-websocket-version: 13"];
+      expect(await answerTo(...upgrade)).toMatch(/^HTTP\/1\.1 404 .*"detail"/s);
+      expect(await answerTo("connection: close")).toMatch(/^HTTP\/1\.1 40[04] .*"detail"/s);
       expect((await api.http.get("/ok")).status).toBe(200);
     },
   );

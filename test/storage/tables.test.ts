@@ -6,7 +6,8 @@ import * as events from "../../src/storage/tables/events.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
 import * as threads from "../../src/storage/tables/threads.ts";
 import * as webhooks from "../../src/storage/tables/webhooks.ts";
-import { eachDialect, NOW, newRun } from "./support.ts";
+import { openingOf } from "../../src/streaming/protocol/snapshot.ts";
+import { eachDialect, NOW, newRun, newThread } from "./support.ts";
 
 const assistant = (assistant_id: string, change: Partial<AssistantRecord> = {}): AssistantRecord => ({
   assistant_id,
@@ -207,6 +208,54 @@ eachDialect((openTemp) => {
     });
     await storage.write((tx) => events.remove(tx, "open"));
     expect(await storage.read((db) => events.last(db, "open"))).toBe(-1);
+  });
+
+  test("of a run whose events were swept it is known how far they went: who has seen that misses nothing", async () => {
+    const storage = await openTemp();
+    const place = NOW * 1000;
+    await storage.write(async (tx) => {
+      await threads.insert(tx, newThread("t"));
+      await runs.insert(
+        tx,
+        newRun({ run_id: "r", thread_id: "t", status: "success", started_at: NOW, ended_at: NOW + 500 }),
+      );
+      await events.open(tx, "r", "t", place);
+      await events.append(tx, [{ run_id: "r", first: 0, last: 14, events: "[]" }]);
+      await events.end(tx, "r", NOW + 500);
+      await events.sweep(tx, NOW + 501);
+    });
+    const ended = await storage.read((db) => runs.endedOfThread(db, "t", { after: null, limit: 1 }));
+    expect(ended).toEqual([{ run_id: "r", checkpoint_id: null, ended_at: NOW + 500, told_to: place + 15 }]);
+    const opening = (since: number | null, rows: readonly runs.EndedRun[] = ended) =>
+      openingOf(rows, new Set(), since, null);
+    expect(opening(place + 15)).toBeNull();
+    expect(opening(place + 14)).toEqual({ resumes_at: place + 17, isGap: true });
+    // A snapshot has two numbers: who has seen it and comes again hears it no second time.
+    for (const rows of [ended, ended.map((run) => ({ ...run, told_to: null }))]) {
+      const { resumes_at = 0, isGap } = opening(null, rows) ?? {};
+      expect(isGap).toBe(false);
+      expect(opening(resumes_at + 1, rows)).toBeNull();
+    }
+  });
+
+  test("a log that is erased keeps its number, until it is swept or its thread goes", async () => {
+    const storage = await openTemp();
+    await storage.write(async (tx) => {
+      for (const run_id of ["told", "silent", "swept"]) await events.open(tx, run_id, "t");
+      await events.append(tx, [{ run_id: "told", first: 0, last: 7, events: '["secret"]' }]);
+      for (const run_id of ["told", "silent", "unknown"]) await events.erase(tx, run_id, NOW);
+      await events.erase(tx, "swept", NOW - 10);
+    });
+    expect(await storage.write((tx) => events.sweep(tx, NOW))).toBe(1);
+    await storage.read(async (db) => {
+      expect(await events.erased(db, "t")).toEqual(new Set(["told", "silent"]));
+      expect(await events.read(db, "told", -1, 10)).toEqual([{ run_id: "told", first: 7, last: 7, events: "[]" }]);
+      expect([await events.last(db, "told"), await events.last(db, "silent")]).toEqual([7, -1]);
+      expect(await events.log(db, "unknown")).toBeUndefined();
+    });
+    await storage.write((tx) => events.removeOfThread(tx, "t"));
+    expect(await storage.read((db) => events.log(db, "told"))).toBeUndefined();
+    expect(await storage.read((db) => events.last(db, "told"))).toBe(-1);
   });
 
   test("webhooks wait, are put off, and go", async () => {

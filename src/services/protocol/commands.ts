@@ -121,7 +121,7 @@ export class Commands {
    * answer waits for that end.
    */
   async #respond(params: InputRespondParams, call: Call): Promise<JsonObject> {
-    const { answers, update, goto, config, metadata, strict_resume } = params;
+    const { answers, askedAt, update, goto, config, metadata, strict_resume } = params;
     const request = {
       command: {
         resume: Object.fromEntries(answers),
@@ -132,18 +132,31 @@ export class Commands {
       metadata,
       strict_resume,
     };
-    const origin = { asked: { ...params, answers: [...answers] }, mustWait: [...answers.keys()] };
+    const asked = { ...params, answers: [...answers], askedAt: [...askedAt] };
+    const origin = { asked, mustWait: [...answers.keys()] };
     const signal = AbortSignal.timeout(SETTLED_WITHIN_MS);
     for (let mayComeYet = true; ; ) {
       try {
+        for (const [id, namespace] of askedAt) await this.#requireAsked(call.thread_id, id, namespace);
         const { run_id } = await this.#makeHere(request, call, origin);
         return { run_id };
       } catch (error) {
-        if (!(error instanceof SkeinError) || error.missing !== "interrupt" || !mayComeYet) throw error;
+        if (!mayBeAskedYet(error) || !mayComeYet) throw error;
       }
       // Once more when nothing runs: what ran has just ended.
       mayComeYet = (await this.#untilIdle(call.thread_id, signal)) && !signal.aborted;
     }
+  }
+
+  /** An interrupt waits in the graph that raised it, and in all above. That it waits on the thread is seen to where the run is made. */
+  async #requireAsked(thread_id: string, interrupt_id: string, namespace: readonly string[]): Promise<void> {
+    if (namespace.length === 0) return;
+    const checkpoint_ns = namespace.join("|");
+    await this.#requireNamespace(thread_id, checkpoint_ns);
+    const text = await this.#options.threads.state(thread_id, { checkpoint_ns }, false, ["tasks"]);
+    const { tasks = [] } = JSON.parse(text) as StateShown;
+    if (tasks.some(({ interrupts = [] }) => interrupts.some(({ id }) => id === interrupt_id))) return;
+    throw notFound(`namespace: interrupt ${interrupt_id} does not wait at ${checkpoint_ns}`, "interrupt");
   }
 
   /** Waits for the end of the run that the thread is busy with; false when there is none. */
@@ -248,7 +261,14 @@ export async function findThread(storage: Storage, thread_id: string): Promise<t
   return thread;
 }
 
+/** The run under way may yet come to ask it. */
+const mayBeAskedYet = (error: unknown): boolean =>
+  error instanceof Refusal
+    ? error.code === "no_such_namespace"
+    : error instanceof SkeinError && error.missing === "interrupt";
+
 interface StateShown {
+  readonly tasks?: readonly { readonly interrupts?: readonly { readonly id?: string }[] }[];
   readonly values?: JsonObject;
   readonly checkpoint: { readonly checkpoint_id: string; readonly checkpoint_ns: string } | null;
   readonly created_at: string;

@@ -8,6 +8,7 @@
 import { SkeinError } from "../../errors.ts";
 import type { Json } from "../../executor/protocol.ts";
 import { invalidInput } from "../../schemas/issues.ts";
+import { parseJson } from "../../schemas/json-text.ts";
 import {
   type AgentTree,
   type ErrorCode,
@@ -355,9 +356,9 @@ async function lengthOf(replay: AsyncIterable<readonly ProtocolFrame[]>): Promis
 function read(text: string): (ProtocolCommand & { readonly type?: undefined }) | ReturnType<typeof malformed> {
   let given: unknown;
   try {
-    given = JSON.parse(text);
-  } catch {
-    return malformed(undefined, "the frame is no JSON");
+    given = parseJson(text);
+  } catch (error) {
+    return malformed(undefined, (error as Error).message);
   }
   const command = ProtocolCommand.safeParse(given, { reportInput: true });
   if (!command.success) return malformed(given, invalidInput(command.error, "command").message);

@@ -704,7 +704,6 @@ export async function begunOfThread(db: Tx, thread_id: string, from: number | nu
 
 /** A run that has begun and ended, as far as it matters what of it can still be seen. */
 export type EndedRun = Pick<RunRecord, "run_id" | "checkpoint_id"> & {
-  readonly started_at: number;
   readonly ended_at: number;
   /** The number on its thread of its last event, once its events have been swept. */
   readonly told_to: number | null;
@@ -718,14 +717,14 @@ export async function endedOfThread(
 ): Promise<EndedRun[]> {
   return db
     .selectFrom("runs")
-    .select(["run_id", "checkpoint_id", "started_at", "ended_at", "told_to"])
+    .select(["run_id", "checkpoint_id", "ended_at", "told_to"])
     .where("thread_id", "=", thread_id)
     .where("started_at", "is not", null)
     .where("ended_at", "is not", null)
     .$if(after !== null, (query) => query.where("ended_at", ">", after))
     .orderBy("seq", "desc")
     .limit(limit)
-    .$narrowType<{ started_at: number; ended_at: number }>()
+    .$narrowType<{ ended_at: number }>()
     .execute();
 }
 

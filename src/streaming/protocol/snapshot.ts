@@ -3,10 +3,10 @@ import type { Json } from "../../executor/protocol.ts";
 import { paramsText, protocolName } from "../../schemas/protocol-events.ts";
 import type { ProtocolFrame } from "./frames.ts";
 
-/** A run that has begun and ended. Times in epoch milliseconds. */
+/** A run that has begun and ended. */
 export interface EndedRun {
   readonly run_id: string;
-  readonly started_at: number;
+  /** Epoch milliseconds. */
   readonly ended_at: number;
   /** Number of its last event; null where that is not known. */
   readonly told_to: number | null;
@@ -32,17 +32,21 @@ export function openingOf(
 ): Opening | null {
   if (since === null) {
     const [newest] = ended;
-    if (newest !== undefined)
-      return kept.has(newest.run_id) ? null : { resumes_at: newest.started_at * 1000, isGap: false };
+    if (newest !== undefined) return kept.has(newest.run_id) ? null : { resumes_at: behind(newest), isGap: false };
     return created_at === null || kept.size > 0 ? null : { resumes_at: created_at * 1000, isGap: false };
   }
-  const missing = ended.find(
-    ({ run_id, ended_at, told_to }) => (told_to ?? ended_at * 1000) > since && !kept.has(run_id),
-  );
-  if (missing === undefined) return null;
-  // The gap itself has a number before that, and greater than what the reader has.
-  return { resumes_at: Math.max(missing.started_at * 1000, since + 2), isGap: true };
+  const missing = ended.find((run) => lastOf(run) > since && !kept.has(run.run_id));
+  return missing === undefined ? null : { resumes_at: behind(missing), isGap: true };
 }
+
+/** A run that begins in the millisecond in which another ends has its numbers behind what is told of that one. */
+const lastOf = ({ told_to, ended_at }: EndedRun): number => told_to ?? ended_at * 1000 - 4;
+
+/**
+ * What is told instead of a run stands where the run ended: who has seen it, and comes again, has missed nothing of that run. Between
+ * the end and this number is one for the gap; a snapshot has this one and the next.
+ */
+const behind = (run: EndedRun): number => lastOf(run) + 2;
 
 /** The state of a thread's root, as the snapshot has it. */
 export interface RootState {
