@@ -1,6 +1,5 @@
 /**
- * Builds `dist` from `src`: one file for the command line, one for programs that the server is a part of, one for the executor threads, and
- * the assets they read.
+ * Builds `dist` from `src`: the command line, the server as a part of other programs, the executor threads, and the assets they read.
  *
  * Bundled, because starting is mostly loading: the server and its packages are some 630 modules, and reading them
  * one by one made `skein --help` wait 0.9 s on a slow machine instead of 0.4 s.
@@ -17,8 +16,11 @@ const DIST = join(ROOT, "dist");
 /** Built aside and moved into place whole: a failed build leaves the old one, a running server never sees half a new one. */
 const FRESH = join(ROOT, `.dist-${process.pid}`);
 
-/** Each becomes a file of the same name in dist, and holds all it imports. */
-const ENTRIES = ["cli.ts", "index.ts", "executor/main.ts", "graphs/child.ts", "ui/child.ts"];
+/**
+ * Each becomes a file of the same name in dist. Entries of one group share what they import statically, and what is imported by
+ * `import()` is a file of its own, read when it is needed: what a start does not need (PostgreSQL, Redis, webhooks, MCP, A2A) was half of it.
+ */
+const ENTRIES = [["cli.ts", "index.ts"], ["executor/main.ts"], ["graphs/child.ts"], ["ui/child.ts"]];
 
 /** Packages that find files of their own at run time (native code, worker threads, compilers), that the project brings, or few need. */
 const EXTERNAL = [
@@ -61,11 +63,13 @@ try {
 }
 if (!process.exitCode) console.log(`built dist in ${((performance.now() - started) / 1000).toFixed(1)} s`);
 
-function bundle(entry) {
+function bundle(entries) {
   return build({
-    entryPoints: [join(SRC, entry)],
-    outfile: join(FRESH, entry.replace(/\.ts$/, ".js")),
+    entryPoints: entries.map((entry) => join(SRC, entry)),
+    outdir: FRESH,
+    outbase: SRC,
     bundle: true,
+    splitting: entries.length > 1,
     platform: "node",
     target: "node20.19",
     format: "esm",
@@ -75,7 +79,7 @@ function bundle(entry) {
     logLevel: "warning",
     banner: { js: BANNER },
     external: EXTERNAL,
-    plugins: [ownUrls(entry)],
+    plugins: [ownUrls(entries[0])],
   });
 }
 
@@ -102,7 +106,10 @@ function copyAsset(asset) {
   cpSync(join(SRC, asset), join(FRESH, asset));
 }
 
-/** `import.meta.url` in a source keeps its meaning in the bundle: the place of that module in dist, as if compiled alone. */
+/**
+ * `import.meta.url` in a source keeps its meaning in the bundle: the place of that module in dist, as if compiled alone. What entries
+ * share lies beside them, so their folder must be one.
+ */
 function ownUrls(entry) {
   return {
     name: "own-urls",

@@ -1,11 +1,12 @@
 #!/usr/bin/env node
-/** The commands of `skein`. */
+/** The commands of `skein`. What only some of them or some settings need is loaded by those: the rest starts without it. */
+import { isDeepStrictEqual } from "node:util";
 import { Command } from "commander";
 import getPort, { portNumbers } from "get-port";
 import { AuthLoadError } from "./auth/load.ts";
 import { type DockerfileFlags, dockerfile } from "./commands/dockerfile.ts";
-import { type DoctorFlags, doctor } from "./commands/doctor.ts";
-import { type MoveFlags, move } from "./commands/move.ts";
+import type { DoctorFlags } from "./commands/doctor.ts";
+import type { MoveFlags } from "./commands/move.ts";
 import { type CompatFlags, compat, NoDocumentError } from "./compat/command.ts";
 import {
   ConfigError,
@@ -92,7 +93,9 @@ function addDoctorCommand(program: Command): void {
     .option("--fix", "mend it, and say what was done")
     .option("--waiting <seconds>", "how long a run may wait before that is wrong (default 300)")
     .option("--json", "print the findings as JSON")
-    .action((flags: DoctorFlags) => answer((print) => doctor(flags, print)));
+    .action((flags: DoctorFlags) =>
+      answer(async (print) => (await import("./commands/doctor.ts")).doctor(flags, print)),
+    );
 }
 
 function addMoveCommand(program: Command): void {
@@ -102,7 +105,7 @@ function addMoveCommand(program: Command): void {
     .requiredOption("--from <place>", "folder of the database, or postgres://…")
     .requiredOption("--to <place>", "folder of the database, or postgres://…")
     .option("--json", "print what was moved as JSON")
-    .action((flags: MoveFlags) => answer((print) => move(flags, print)));
+    .action((flags: MoveFlags) => answer(async (print) => (await import("./commands/move.ts")).move(flags, print)));
 }
 
 function addDockerfileCommand(program: Command): void {
@@ -143,7 +146,10 @@ async function serve(command: Mode | "worker", flags: Flags): Promise<void> {
   try {
     const project = loadProject(flags.config ?? ".", process.env);
     const settings = readSettings(mode, flags, project, command === "worker");
-    const logger = createLogger({ level: settings.logLevel, pretty: mode === "dev" });
+    const logger = createLogger({
+      level: settings.logLevel,
+      ...(mode === "dev" && { pretty: (await import("pino-pretty")).default }),
+    });
     const server = await startOnPort(project, settings, logger);
     optimizeEarly();
     const stopWatching = mode === "dev" ? await watch(server, flags, project, logger) : undefined;
@@ -213,9 +219,13 @@ async function watch(
   return watchProject(project.dir, (files) => {
     reloading = reloading.then(async () => {
       try {
-        const loaded = await server.reload(loadProject(flags.config ?? ".", process.env));
-        logger.info(`reloaded ${loaded.map(({ graph_id }) => graph_id).join(", ")} (${files.join(", ")} changed)`);
-        if (project.http.app !== null) logger.info("http.app is as it was at the start: restart to change it");
+        const changed = loadProject(flags.config ?? ".", process.env);
+        const loaded = (await server.reload(changed)).map(({ graph_id }) => graph_id);
+        const own = [project.auth && "auth", project.http.app && "http.app"].filter((each) => each !== null);
+        logger.info(`reloaded ${[...loaded, ...own].join(", ")} (${files.join(", ")} changed)`);
+        if (!isDeepStrictEqual([changed.http, changed.auth], [project.http, project.auth])) {
+          logger.warn("the blocks http and auth are as they were at the start: restart to change them");
+        }
       } catch (error) {
         logger.error(`not reloaded, the code before keeps serving: ${textOf(error)}`);
       }

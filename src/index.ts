@@ -61,7 +61,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     ...(worker === undefined ? {} : { worker }),
   };
   const settings = readSettings("start", flags, project);
-  const logger = createLogger({ level: settings.logLevel, pretty: false });
+  const logger = createLogger({ level: settings.logLevel });
   const server = await startServer(project, settings, logger, "host");
   const { doors } = server;
   let closing: Promise<void> | undefined;

@@ -3,6 +3,7 @@
  * the path aliases of the project.
  */
 import { existsSync, readFileSync } from "node:fs";
+import { createRequire, register } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -11,13 +12,19 @@ export interface ExportPlace {
   readonly export_name: string;
 }
 
-/** A named export of a module of the project. */
+/**
+ * A named export of a module of the project. `edition`: a module that was loaded under another number is loaded anew, and so is all that it
+ * imports but packages.
+ */
 export async function loadExport(
   place: ExportPlace,
   project_dir: string,
+  edition = 0,
 ): Promise<{ readonly exported: unknown; readonly namespace: Record<string, unknown> }> {
   await understandTypeScript(place.file, project_dir);
-  const namespace = (await import(pathToFileURL(place.file).href)) as Record<string, unknown>;
+  if (edition > 0) forgetModules();
+  const { href } = pathToFileURL(place.file);
+  const namespace = (await import(edition > 0 ? `${href}?${EDITION}=${edition}` : href)) as Record<string, unknown>;
   const exported: unknown = await pick(namespace, place.export_name);
   if (exported === undefined) throw new Error(missingExport(place, namespace));
   return { exported, namespace };
@@ -47,17 +54,44 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
   return (typeof value === "object" && value !== null) || typeof value === "function";
 }
 
+/* ---------------------------------------------------------------------------- modules that have changed */
+
+/** In the query of a module's URL: Node keeps modules by their URL, for ever. */
+const EDITION = "skein_edition";
+
+/** A module that is imported by one of an edition is of that edition. It runs in a thread of Node's own, so it is text. */
+const HOOKS = `export async function resolve(specifier, context, next) {
+  const found = await next(specifier, context);
+  const edition = /[?&](${EDITION}=\\d+)/.exec(context.parentURL ?? "")?.[1];
+  const { url } = found;
+  if (edition === undefined || !url.startsWith("file:") || url.includes("/node_modules/") || url.includes("${EDITION}=")) return found;
+  return { ...found, url: url + (url.includes("?") ? "&" : "?") + edition };
+}`;
+
+let isHooked = false;
+
+function forgetModules(): void {
+  if (!isHooked) register(`data:text/javascript,${encodeURIComponent(HOOKS)}`);
+  isHooked = true;
+  // CommonJS keeps them by their file.
+  const { cache } = createRequire(import.meta.url);
+  for (const file of Object.keys(cache)) if (!/[\\/]node_modules[\\/]/.test(file)) delete cache[file];
+}
+
 /* ---------------------------------------------------------------------------- TypeScript */
 
-let registered = false;
+let registering: Promise<void> | undefined;
 
 /** Registers tsx, once, and only when a file needs it: its hooks slow down every later import. */
 async function understandTypeScript(file: string, project_dir: string): Promise<void> {
-  if (registered) return;
   const tsconfig = findTsconfig(dirname(file), project_dir);
   const needed = /\.[cm]?tsx?$|\.jsx$/.test(file) || (tsconfig !== undefined && hasPaths(tsconfig));
   if (!needed) return;
-  registered = true;
+  registering ??= registerTsx(tsconfig);
+  await registering;
+}
+
+async function registerTsx(tsconfig: string | undefined): Promise<void> {
   const [esm, cjs] = await Promise.all([import("tsx/esm/api"), import("tsx/cjs/api")]);
   // The CommonJS half takes its tsconfig from the environment only.
   if (tsconfig !== undefined) process.env.TSX_TSCONFIG_PATH = tsconfig;

@@ -2,9 +2,6 @@
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { v4 as uuid4 } from "uuid";
-import { authenticator } from "./auth/authenticate.ts";
-import { type Handlers, uncovered } from "./auth/handlers.ts";
-import { loadAuth } from "./auth/load.ts";
 import { type Project, SERVER_SECRETS, type Settings } from "./config.ts";
 import { Attempts } from "./engine/attempts.ts";
 import type { StorageHandler } from "./engine/executor-thread.ts";
@@ -13,7 +10,6 @@ import { Queue } from "./engine/queue.ts";
 import { Reconciler } from "./engine/reconciler.ts";
 import { resealer } from "./engine/reseal.ts";
 import { Scheduler, systemClock } from "./engine/scheduler.ts";
-import { leaveOutcome } from "./engine/settle.ts";
 import { eventShelf, sweepEvents, sweepLeftovers } from "./engine/shelf.ts";
 import { storageHandler } from "./engine/storage-calls.ts";
 import { Store } from "./engine/store.ts";
@@ -24,20 +20,16 @@ import { checkWebhook, poster } from "./engine/webhook-target.ts";
 import { sweepDeliveries, Webhooks } from "./engine/webhooks.ts";
 import type { Json, LoadedGraph, Question, StateChange, UpdateQuestion } from "./executor/protocol.ts";
 import { Types } from "./graphs/type-schemas.ts";
-import type { Custom } from "./http/app.ts";
-import { authenticate, identifier } from "./http/authenticate.ts";
-import { type CustomApp, loadApp } from "./http/custom-app.ts";
-import { Doors, type DoorsOptions } from "./http/doors.ts";
+import { Doors } from "./http/doors.ts";
 import { headerChooser } from "./http/headers.ts";
 import { offerInProcess } from "./http/in-process.ts";
 import { PROBES } from "./http/observed.ts";
 import type { Answered } from "./http/types.ts";
 import type { Logger } from "./observability/logger.ts";
 import { Metrics } from "./observability/metrics.ts";
-import type { AuthUser } from "./schemas/auth.ts";
+import { loadOwnCode, OwnCode } from "./own-code.ts";
 import type { AgentTree } from "./schemas/protocol.ts";
 import { Assistants, syncDefaultAssistants } from "./services/assistants.ts";
-import type { Services } from "./services/contract.ts";
 import { Crons } from "./services/crons.ts";
 import { factsOf } from "./services/facts.ts";
 import { guardedServices } from "./services/guarded/services.ts";
@@ -61,7 +53,6 @@ import * as runs from "./storage/tables/runs.ts";
 import { type Begun, type Broker, inProcess } from "./streaming/broker.ts";
 import { databaseOnly } from "./streaming/database-relay.ts";
 import { EventLogs } from "./streaming/event-logs.ts";
-import { RedisBroker } from "./streaming/redis-broker.ts";
 import { UiBundles } from "./ui/bundles.ts";
 import { VERSION } from "./version.ts";
 
@@ -72,7 +63,10 @@ export interface SkeinServer {
   /** Where the data lies. */
   readonly location: string;
   readonly graphs: readonly LoadedGraph[];
-  /** Loads changed graph code; new runs use it. Rejects, and keeps the old code, when a graph does not load. */
+  /**
+   * Loads changed code: of graphs, for new runs, and of `auth` and `http.app`, for new requests. Rejects, and keeps the old code, when
+   * something does not load.
+   */
   reload(changed: Pick<Project, "graphs" | "ui">): Promise<readonly LoadedGraph[]>;
   /** Takes no new runs, drains those in hand or hands them back, then closes everything. */
   stop(): Promise<void>;
@@ -127,8 +121,7 @@ async function assemble(
   // The slow part first: executor threads load the graphs while the database opens.
   let onStorage: StorageHandler | undefined;
   const serverKey = randomBytes(32).toString("base64url");
-  const authLoading = loadProjectAuth(project);
-  authLoading.catch(() => undefined);
+  if (project.auth !== null || project.http.app !== null) showVariables(project);
   const pool = makePool(project, settings, serverKey, logger, (requests) => {
     if (onStorage === undefined) throw new Error("storage is not open yet");
     return onStorage(requests);
@@ -146,8 +139,8 @@ async function assemble(
   };
   const withdraw = project.http.app === null ? undefined : offerInProcess(call);
   stack.push(() => withdraw?.());
-  const customising = customApp(project);
-  customising.catch(() => undefined);
+  const ownLoading = loadOwnCode(project);
+  ownLoading.catch(() => undefined);
 
   const sealing = sealingOf(settings);
   const database = await openStorage({
@@ -199,7 +192,6 @@ async function assemble(
       now: () => database.now(),
       tailLimit: TAIL_LIMIT,
       keepEndedMs: KEEP_ENDED_MS,
-      leaveOutcome: (log) => leaveOutcome(database, log),
       onError: (error) => onError(error, "following runs of other processes"),
     }),
   });
@@ -210,6 +202,7 @@ async function assemble(
     storage: database,
     logger,
     metrics,
+    tracing,
     post: poster(() => server_url, project.webhooks),
     fields: project.webhooks.fields,
     notification: async (push, shown) => (await import("./services/a2a/push.ts")).notificationOf(push, shown),
@@ -227,7 +220,6 @@ async function assemble(
     maxAttempts: settings.maxAttempts,
     runTimeoutMs: settings.runTimeoutMs,
     cancelGraceMs: CANCEL_GRACE_MS,
-    tellsEnds: () => broker.state === "in_process" || broker.state === "connected",
     onWebhook: () => webhooks.nudge(),
     onUnshown: (thread_id) => void runService.showNewest(thread_id),
   });
@@ -238,7 +230,7 @@ async function assemble(
     slots: settings.jobs,
     maxAttempts: settings.maxAttempts,
     leaseMs: settings.leaseMs,
-    execute: (run, committed) => attempts.execute(run, committed),
+    execute: (run, write) => attempts.execute(run, write),
     onExpired: (run) => attempts.expire(run),
     onBeat: () => attempts.heartbeat(),
     pollMs: isShared ? POLL_MS : null,
@@ -262,7 +254,7 @@ async function assemble(
   const ask = (question: Question): Promise<Json> => pool.ask(question);
   const workOut = (question: UpdateQuestion): Promise<StateChange> => pool.ask(question);
   const checkUrl = project.webhooks.enabled
-    ? (url: string): void => checkWebhook(url, server_url, project.webhooks)
+    ? (url: string, field?: string): void => checkWebhook(url, server_url, project.webhooks, field)
     : null;
   const runService: Runs = new Runs({
     storage: database,
@@ -372,23 +364,22 @@ async function assemble(
     }),
     ui: new Ui(bundles, assistants),
   };
-  const handlers = await authLoading;
-  const auth =
-    handlers === null
-      ? null
-      : authOf(project, settings, logger, {
-          handlers,
-          serverKey,
-          services,
-          servicesFor: guardedServices({
-            handlers,
-            services,
-            storage: database,
-            logger,
-            tree,
-            ui: (found) => new Ui(bundles, found),
-          }),
-        });
+  const own = new OwnCode(await ownLoading, {
+    project,
+    mode: settings.mode,
+    logger,
+    serverKey,
+    services,
+    guarded: (handlers) =>
+      guardedServices({
+        handlers,
+        services,
+        storage: database,
+        logger,
+        tree,
+        ui: (found) => new Ui(bundles, found),
+      }),
+  });
 
   const observe = (answered: Answered): void => {
     const { route, method, status, ms } = answered;
@@ -396,10 +387,9 @@ async function assemble(
     const level = PROBES.has(route) ? "debug" : "info";
     logger[level]({ ...answered, ms: Math.round(ms * 10) / 10 }, "request");
   };
-  const custom = await customising;
   const doors: Doors = new Doors({
     services,
-    ...(auth ?? {}),
+    ...own.inFront,
     settings: {
       maxBodyBytes: settings.maxBodyBytes,
       version: VERSION,
@@ -409,24 +399,22 @@ async function assemble(
       mountPrefix: project.http.mountPrefix,
       configurable: headerChooser(project.http.configurableHeaders),
       logged: headerChooser(project.http.loggingHeaders),
-      auth: project.auth?.openapi ?? null,
+      auth: project.auth && (project.auth.openapi ?? {}),
     },
     logger,
     observe,
     tracing,
-    custom,
   });
   entered = doors;
   stack.push(() => doors.close(0));
-  const lifespan = custom?.app.lifespan;
-  await lifespan?.start();
-  stack.push(() => lifespan && stopLifespan(lifespan, logger));
+  await own.start();
+  stack.push(() => own.stop());
   const isWorker = settings.role === "worker";
   const at = { host: settings.host, port: settings.port };
   const listening = entrance === "host" ? null : await doors.listen(at, isWorker ? "system" : "all");
   // Graphs may call the server they run in, whoever else may not.
-  const own = listening === null || isWorker ? await doors.listenPrivately(entrance === "host") : listening;
-  server_url = own.url;
+  const inner = listening === null || isWorker ? await doors.listenPrivately(entrance === "host") : listening;
+  server_url = inner.url;
   pool.listening(server_url);
   let stopWork = (): void => undefined;
   if (settings.role !== "api") {
@@ -495,18 +483,20 @@ async function assemble(
   stack.push(() => sweeps.stop());
 
   return {
-    url: (listening ?? own).url,
+    url: (listening ?? inner).url,
     doors,
     location: database.location,
     get graphs() {
       return graphs;
     },
     async reload(changed) {
+      const putInPlace = await own.reload();
       await bundles.build(changed.ui);
       graphs = await pool.reload(changed.graphs);
       specs = changed.graphs;
       types.reset();
       await syncDefaultAssistants(database, specs, database.now());
+      await putInPlace();
       return graphs;
     },
     async stop() {
@@ -518,7 +508,7 @@ async function assemble(
       await drain(queue, pool, attempts, settings.shutdownGraceMs, logger);
       // What has ended is answered; followers of a run that was handed back are cut off, so that they come again.
       await doors.close(CLOSE_GRACE_MS);
-      if (lifespan !== undefined) await stopLifespan(lifespan, logger);
+      await own.stop();
       withdraw?.();
       await webhooks.stop();
       logs.close();
@@ -532,34 +522,6 @@ async function assemble(
 /** Modules of the project that run in this thread look for its variables where they always do. */
 function showVariables(project: Project): void {
   for (const [name, value] of Object.entries(graphEnv(project))) if (value !== undefined) process.env[name] ??= value;
-}
-
-/** The project's own app. */
-async function customApp(project: Project): Promise<Custom | null> {
-  const { app } = project.http;
-  if (app === null) return null;
-  showVariables(project);
-  return { app: await loadApp(app, project.dir), order: app.order, authenticated: app.authenticated };
-}
-
-/** Time for the project's own stop; what it does not do in time is left undone. */
-const LIFESPAN_STOP_MS = 10_000;
-
-async function stopLifespan(lifespan: CustomApp["lifespan"], logger: Logger): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`lifespan.stop took longer than ${LIFESPAN_STOP_MS} ms`)),
-      LIFESPAN_STOP_MS,
-    );
-  });
-  try {
-    await Promise.race([lifespan.stop(), late]);
-  } catch (err) {
-    logger.error({ err }, "stopping the project's app failed");
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** How long a server that starts waits for Redis; then it serves without, until Redis is there. */
@@ -579,6 +541,7 @@ async function openBroker(
     );
     return databaseOnly();
   }
+  const { RedisBroker } = await import("./streaming/redis-broker.ts");
   const broker = new RedisBroker({
     ...redis,
     seal: sealing?.cipher ?? null,
@@ -632,52 +595,6 @@ function graphEnv({ env }: Project): NodeJS.ProcessEnv {
   const seen = { ...env };
   for (const name of SERVER_SECRETS) delete seen[name];
   return seen;
-}
-
-/** Null: nobody has to log in. */
-async function loadProjectAuth(project: Project): Promise<Handlers | null> {
-  const { auth, dir } = project;
-  if (auth === null) return null;
-  showVariables(project);
-  return loadAuth(auth, dir);
-}
-
-interface AuthParts {
-  readonly handlers: Handlers;
-  readonly serverKey: string;
-  readonly services: Services;
-  readonly servicesFor: (user: AuthUser) => Services;
-}
-
-type ServerAuth = Required<Pick<DoorsOptions, "authenticate" | "servicesFor" | "protocolFor">>;
-
-function authOf(project: Project, { mode }: Settings, logger: Logger, parts: AuthParts): ServerAuth {
-  const { handlers, serverKey, servicesFor, services } = parts;
-  warnOfUncovered(handlers, logger);
-  const identify = identifier({
-    authenticate: authenticator(handlers, logger, project.auth?.cache ?? null),
-    serverKey,
-    studio: mode === "dev" && project.auth?.disableStudio === false,
-  });
-  return {
-    authenticate: authenticate(identify),
-    servicesFor,
-    protocolFor: async (...from) => {
-      const user = await identify(...from);
-      return (user === null ? services : servicesFor(user)).protocol;
-    },
-  };
-}
-
-const DENY_ALL = 'auth.on("*", () => false)';
-
-function warnOfUncovered({ callbacks }: Handlers, logger: Logger): void {
-  const open = uncovered(callbacks);
-  if (open.length === 0) return;
-  logger.warn(
-    { uncovered: open },
-    `auth has no handler for ${open.join(", ")}: every user may do this to everything. A handler for what has none of its own refuses it: ${DENY_ALL}`,
-  );
 }
 
 function makePool(

@@ -13,6 +13,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["cli", "index"],
   ["commands"],
   ["server", "watch", "compat"],
+  ["own-code"],
   ["http"],
   ["services"],
   ["engine"],

@@ -52,12 +52,15 @@ function remembered(ask: Authenticate, { headers, ttlMs, maxSize }: AuthCacheSet
     if (values.every((value) => value === null)) return ask(request);
     const key = JSON.stringify(values);
     const found = known.get(key);
-    if (found !== undefined && found.until > performance.now()) return found.user;
+    if (found !== undefined && found.until > performance.now()) return copyOf(found.user);
     known.delete(key);
     const user = await ask(request);
     const [oldest] = known.keys();
     if (known.size >= maxSize && oldest !== undefined) known.delete(oldest);
     known.set(key, { user, until: performance.now() + ttlMs });
-    return user;
+    return copyOf(user);
   };
 }
+
+/** Handlers may write to the user they get: that is over with the request. */
+const copyOf = (user: AuthUser): AuthUser => ({ ...user, permissions: [...user.permissions] });

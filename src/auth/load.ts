@@ -10,9 +10,9 @@ export class AuthLoadError extends Error {
 /** Where the SDK's class keeps what it was given. */
 const HANDLERS = "~handlerCache";
 
-/** Rejects with AuthLoadError. */
-export async function loadAuth(place: ExportPlace, project_dir: string): Promise<Handlers> {
-  const exported = await exportAt(place, project_dir);
+/** Rejects with AuthLoadError. `edition`: as `loadExport` has it. */
+export async function loadAuth(place: ExportPlace, project_dir: string, edition = 0): Promise<Handlers> {
+  const exported = await exportAt(place, project_dir, edition);
   const where = `auth.path: export "${place.export_name}" of ${place.file}`;
   const kept = isRecord(exported) ? exported[HANDLERS] : undefined;
   if (!isRecord(kept)) {
@@ -25,9 +25,9 @@ export async function loadAuth(place: ExportPlace, project_dir: string): Promise
   return { authenticate: authenticate as Handlers["authenticate"], callbacks: checked(callbacks, where) };
 }
 
-async function exportAt(place: ExportPlace, project_dir: string): Promise<unknown> {
+async function exportAt(place: ExportPlace, project_dir: string, edition: number): Promise<unknown> {
   try {
-    return (await loadExport(place, project_dir)).exported;
+    return (await loadExport(place, project_dir, edition)).exported;
   } catch (error) {
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     throw new AuthLoadError(`auth.path: ${place.file} does not load: ${stack}`, { cause: error });

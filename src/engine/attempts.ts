@@ -28,6 +28,7 @@ import {
   finalOutput,
   type NextStep,
 } from "./lifecycle.ts";
+import type { PendingWrite } from "./pending-write.ts";
 import type { ExecutorPool } from "./pool.ts";
 import type { AttemptOutcome } from "./queue.ts";
 import { type Concluded, conclude } from "./settle.ts";
@@ -47,8 +48,6 @@ export interface AttemptsOptions {
   readonly runTimeoutMs: number;
   /** How long a cancelled run may take to stop before it is settled without its executor, milliseconds. */
   readonly cancelGraceMs: number;
-  /** Whether other processes, if there are any, are told now when a run ends. */
-  readonly tellsEnds: () => boolean;
   /** A run was settled with a webhook in the outbox. */
   readonly onWebhook: () => void;
   /** A thread shows nothing of its state until somebody has read it. */
@@ -59,7 +58,7 @@ export interface AttemptsOptions {
 interface Attempt {
   readonly run: NewRun;
   /** Of a run that is being written: whether it is. */
-  readonly committed: Promise<boolean> | undefined;
+  readonly write: PendingWrite | undefined;
   /** The run is in the database. */
   isWritten: boolean;
   readonly hold: RunHold;
@@ -97,14 +96,14 @@ export class Attempts {
   }
 
   /** Executes a claimed run and records its end. One that is still being written only makes ready until it is. */
-  execute(run: NewRun, committed?: Promise<boolean>): Promise<AttemptOutcome> {
-    const attempt = this.#hold(run, this.#options.tracing?.beginAttempt(run), committed);
+  execute(run: NewRun, write?: PendingWrite): Promise<AttemptOutcome> {
+    const attempt = this.#hold(run, this.#options.tracing?.beginAttempt(run), write);
     if (run.fence === 1) this.#options.metrics.waitSeconds.observe(waitedMs(run) / 1000);
     return this.#toItsEnd(attempt, async () => {
       const log = await this.#openLog(run, run.fence === 1);
       this.#options.logs.begin(log, run);
       const end = attempt.cancel === null ? await this.#perform(attempt, log) : cancelledEarly;
-      if (committed !== undefined && !(await committed)) return this.#forget(run.run_id);
+      if ((await write?.settled) === false) return this.#forget(run.run_id);
       return this.#conclude(attempt, end, log);
     });
   }
@@ -130,7 +129,7 @@ export class Attempts {
     try {
       return await work();
     } catch (error) {
-      if (attempt.committed !== undefined && !(await attempt.committed)) return this.#forget(attempt.run.run_id);
+      if ((await attempt.write?.settled) === false) return this.#forget(attempt.run.run_id);
       const end: AttemptEnd = {
         kind: "lost",
         reason: `the attempt could not be recorded: ${errorBody(error).message}`,
@@ -160,15 +159,14 @@ export class Attempts {
     return "ended";
   }
 
-  #hold(run: NewRun, span: AttemptSpan | undefined, committed?: Promise<boolean>): Attempt {
-    const isTold = (): boolean => committed !== undefined && this.#options.tellsEnds();
-    const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1, isTold };
+  #hold(run: NewRun, span: AttemptSpan | undefined, write?: PendingWrite): Attempt {
+    const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1 };
     const cancel = run.cancel_action;
     const abandon = (): void => undefined;
     const attempt: Attempt = {
       run,
-      committed,
-      isWritten: committed === undefined,
+      write,
+      isWritten: write === undefined,
       hold,
       span,
       thread: undefined,
@@ -178,7 +176,7 @@ export class Attempts {
       abandon,
     };
     this.#held.set(run.run_id, attempt);
-    void committed?.then((written) => {
+    void write?.settled.then((written) => {
       attempt.isWritten = written;
     });
     return attempt;
@@ -271,17 +269,11 @@ export class Attempts {
         const isFirst = attempt.thread === undefined;
         attempt.thread = thread;
         if (abandoned || attempt.cancel !== null) return false;
-        void attempt.committed?.then((written) => this.#proceed(thread, run_id, written));
         if (isFirst) log.append(openingEvents(job));
         return true;
       };
       this.#options.pool.run(job, listener, this.#suspects.has(run_id), onPlaced).then(resolve, reject);
     });
-  }
-
-  #proceed(thread: ExecutorThread, run_id: string, written: boolean): void {
-    if (written) thread.proceed(run_id);
-    else thread.cancel(run_id, "rollback");
   }
 
   /** Read here and sent along: the executor need not ask, and a thread that is as new as its run has none. */
@@ -477,7 +469,7 @@ const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
 /** The executor may have been in the middle of something. */
 const isCutOff = (end: AttemptEnd): boolean => end.kind === "lost" || end.kind === "drained" || end === cancelledEarly;
 
-function jobOf({ run, committed, span }: Attempt, latest: NonNullable<RunJob["latest"]> | null): RunJob {
+function jobOf({ run, write, span }: Attempt, latest: NonNullable<RunJob["latest"]> | null): RunJob {
   const { run_id, thread_id, assistant_id, graph_id, attempt, metadata } = run;
   const kwargs = kwargsShown(run);
   const { user } = run.kwargs;
@@ -492,7 +484,7 @@ function jobOf({ run, committed, span }: Attempt, latest: NonNullable<RunJob["la
     metadata,
     latest,
     ...(user === undefined ? {} : { user }),
-    ...(committed === undefined ? {} : { waits: true }),
+    ...(write === undefined ? {} : { written: write.flag }),
     ...(span === undefined ? {} : { traced: true }),
   };
 }

@@ -36,8 +36,6 @@ export interface RunHold {
   away?: ErrorBody;
   /** The run may have checkpoints or writes in storage. */
   hasStored: boolean;
-  /** Nobody looks in the database for what came of a run that goes with its thread: who waits is here, or will be told. */
-  readonly isTold?: () => boolean;
   /** The writes on their way to a database that does not keep their order. Never rejects. */
   writing?: Promise<unknown>;
 }
@@ -199,11 +197,6 @@ export class ExecutorThread {
 
   cancel(run_id: string, action: CancelAction): void {
     if (this.#runs.has(run_id)) this.#post({ type: "cancel", run_id, action });
-  }
-
-  /** Lets a run go that waits to be written (`RunJob.waits`). */
-  proceed(run_id: string): void {
-    if (this.#runs.has(run_id)) this.#post({ type: "proceed", run_id });
   }
 
   /** Gives up on a run that does not stop: its end is decided by the caller, what it still says is ignored. */

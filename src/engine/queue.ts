@@ -8,6 +8,7 @@
  */
 import type { NewRun, Storage } from "../storage/storage.ts";
 import * as runs from "../storage/tables/runs.ts";
+import { PendingWrite } from "./pending-write.ts";
 
 /** What an attempt came to. `thread free`: others wait on the run's thread, and one of them may be ready now. */
 export type AttemptOutcome = "ended" | "requeued" | "thread free";
@@ -20,10 +21,10 @@ export interface QueueOptions {
   /** Attempts of a run. */
   readonly maxAttempts?: number;
   /**
-   * Runs a claimed run to its end and records it. Must not reject. With `committed` the run is being written: its graph
-   * waits for true, and with false it has never been.
+   * Runs a claimed run to its end and records it. Must not reject. With `write` the run is being written: its graph
+   * waits for that.
    */
-  readonly execute: (run: NewRun, committed?: Promise<boolean>) => Promise<AttemptOutcome>;
+  readonly execute: (run: NewRun, write?: PendingWrite) => Promise<AttemptOutcome>;
   /** A lease ran out, or was found at start: decide what becomes of the run. */
   readonly onExpired: (run: NewRun) => Promise<void>;
   /** Before a heartbeat; the answer takes the runs of ours that it found, where processes share the database. */
@@ -143,15 +144,12 @@ export class Queue {
     const decided = new Promise<NewRun | undefined>((resolve) => {
       decide = resolve;
     });
-    let commit!: (written: boolean) => void;
-    const committed = new Promise<boolean>((resolve) => {
-      commit = resolve;
-    });
+    const write = new PendingWrite();
     let ahead: NewRun | undefined;
     this.#occupy(async () => {
       const run = await decided;
       if (run === undefined) return "ended";
-      return this.#execute(run, run === ahead ? committed : undefined);
+      return this.#execute(run, run === ahead ? write : undefined);
     });
     return {
       lease: { owner, ms: leaseMs },
@@ -162,12 +160,12 @@ export class Queue {
       begin: (run) => {
         // A write that was begun anew has made another run than the one that went ahead.
         const isOther = ahead !== undefined && ahead.run_id !== run.run_id;
+        write.settle(!isOther);
         decide(run);
-        commit(!isOther);
         if (isOther) this.#occupy(() => this.#execute(run));
       },
       release: () => {
-        commit(false);
+        write.settle(false);
         decide(undefined);
       },
     };
@@ -254,9 +252,9 @@ export class Queue {
     this.#running.add(over);
   }
 
-  async #execute(run: NewRun, committed?: Promise<boolean>): Promise<AttemptOutcome> {
+  async #execute(run: NewRun, write?: PendingWrite): Promise<AttemptOutcome> {
     try {
-      return await this.#options.execute(run, committed);
+      return await this.#options.execute(run, write);
     } catch (error) {
       this.#options.onError(error, `run ${run.run_id}`);
       return "requeued";

@@ -5,15 +5,15 @@
 import type { CancelAction, Json, Snapshot, WholeSnapshot } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
 import { isShared, lockThread } from "../storage/locks.ts";
-import type { NewRun, Storage, Tx } from "../storage/storage.ts";
+import type { NewRun, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
+import * as departed from "../storage/tables/departed-runs.ts";
 import * as events from "../storage/tables/events.ts";
 import * as outcomes from "../storage/tables/outcomes.ts";
 import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
 import { together } from "../storage/together.ts";
-import type { EventLog } from "../streaming/event-log.ts";
 import type { RunOutput } from "../streaming/run-log.ts";
 import type { RunHold } from "./executor-thread.ts";
 import { type Ending, finalOutput, type NextStep } from "./lifecycle.ts";
@@ -45,10 +45,11 @@ async function settleRun(tx: Tx, run: NewRun, hold: RunHold, ending: Ending, now
     // The thread goes with its run: there is no row to bring up to date.
     if (!(await runs.removeHeld(tx, { run_id, fence, thread_id }))) return undefined;
     await leaveBehind(tx, settled, ending, now);
+    await keepWhose(tx, run, now);
     const output = finalOutput(ending);
     await together(tx, [
       () => threads.remove(tx, thread_id, { hasRuns: false, hasCheckpoints: hold.hasStored }),
-      ...(hold.isTold?.() === true ? [] : [() => keepOutcome(tx, run_id, output, now)]),
+      () => keepOutcome(tx, run_id, output, now),
     ]);
     return GONE;
   }
@@ -123,30 +124,26 @@ export async function settlePendingRun(tx: Tx, run: NewRun, now: number): Promis
 const isToldOf = ({ kwargs }: NewRun): boolean => kwargs.protocol !== undefined;
 
 /** Of a run that is over and left no output. */
-async function removeWithThread(tx: Tx, { run_id, thread_id }: NewRun, now: number): Promise<void> {
+async function removeWithThread(tx: Tx, run: NewRun, now: number): Promise<void> {
+  const { run_id, thread_id } = run;
+  await keepWhose(tx, run, now);
   await threads.remove(tx, thread_id);
   await keepOutcome(tx, run_id, null, now);
 }
 
+/** Where users log in, a run that goes with its thread is its user's for as long as anybody is told of it. */
+async function keepWhose(tx: Tx, { run_id, thread_id, kwargs }: NewRun, now: number): Promise<void> {
+  if (kwargs.user !== undefined) await departed.keep(tx, { run_id, thread_id, now });
+}
+
 /**
- * Nothing is left in the database of a run that goes with its thread, and the word of its end may be lost: where others share
- * the database, what `wait` answers stays for a while.
+ * Nothing is left in the database of a run that goes with its thread, and whoever is to tell its end may die before it has:
+ * where others share the database, what `wait` answers stays for a while. Such a run says its output itself: there is no
+ * thread that could show it.
  */
 async function keepOutcome(tx: Tx, run_id: string, output: RunOutput | null, now: number): Promise<void> {
-  if (isShared(tx)) await outcomes.keep(tx, run_id, textOf(output), now);
+  if (isShared(tx)) await outcomes.keep(tx, run_id, typeof output === "string" ? output : "null", now);
 }
-
-/** The same later, of a run that has left no row: others, who share the database, could not be told. */
-export async function leaveOutcome(
-  storage: Storage,
-  { run_id, output }: Pick<EventLog, "run_id" | "output">,
-): Promise<void> {
-  await storage.write(async (tx) => {
-    if ((await runs.find(tx, run_id)) === undefined) await outcomes.keep(tx, run_id, textOf(output), storage.now());
-  });
-}
-
-const textOf = (output: RunOutput | null): string => (typeof output === "string" ? output : "null");
 
 /**
  * Removes a run and its checkpoints as if it had never been. `fence` undefined for a run that is still pending. Its thread

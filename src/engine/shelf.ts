@@ -1,5 +1,6 @@
 /** Where event logs keep what does not stay in memory: the event tables, written under the run's lease. */
 import type { EventChunk, Storage } from "../storage/storage.ts";
+import * as departed from "../storage/tables/departed-runs.ts";
 import * as events from "../storage/tables/events.ts";
 import * as outcomes from "../storage/tables/outcomes.ts";
 import * as runs from "../storage/tables/runs.ts";
@@ -47,12 +48,13 @@ export function eventShelf(storage: Storage, fenceOf: (run_id: string) => number
 /** Who waits for a run at another process looks every few seconds. */
 const OUTCOME_MS = 120_000;
 
-/** Removes the events of runs that ended longer ago than the retention, and outcomes that everybody has seen. */
+/** Removes the events of runs that ended longer ago than the retention, outcomes that everybody has seen, and whose such runs were. */
 export async function sweepEvents(storage: Storage, retentionMs: number): Promise<void> {
   await storage.write(
     async (tx) => {
       await events.sweep(tx, storage.now() - retentionMs);
       await outcomes.sweep(tx, storage.now() - OUTCOME_MS);
+      await departed.sweep(tx, storage.now() - Math.max(retentionMs, OUTCOME_MS));
     },
     { durable: false },
   );

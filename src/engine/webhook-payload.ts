@@ -38,12 +38,13 @@ function notifications(run: NewRun, payload: Json, { interrupts }: RunResult, no
   }));
 }
 
-const rowFor = ({ run_id }: Pick<NewRun, "run_id">, now: number) => ({
+const rowFor = ({ run_id, kwargs: { trace } }: Pick<NewRun, "run_id" | "kwargs">, now: number) => ({
   webhook_id: uuid7(),
   run_id,
   attempts: 0,
   next_attempt_at: now,
   created_at: now,
+  trace: trace === undefined ? null : JSON.stringify(trace),
 });
 
 /** Whether the end of the run is told anybody. */

@@ -5,7 +5,7 @@
 import { lookup } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
 import ipaddr from "ipaddr.js";
-import { Agent, request } from "undici";
+import type { Agent } from "undici";
 import type { WebhookSettings } from "../config.ts";
 import { invalid } from "../errors.ts";
 import { SIGNATURE_HEADER, signature } from "./webhook-signature.ts";
@@ -47,10 +47,10 @@ function targetOf(url: string, base: string): URL | null {
   return URL.canParse(whole, base) ? new URL(whole, base) : null;
 }
 
-/** Refuses a run's webhook at creation, naming the field. */
-export function checkWebhook(url: string, base: string, policy: WebhookPolicy): void {
+/** Refuses a run's webhook at creation, naming the field that has it. */
+export function checkWebhook(url: string, base: string, policy: WebhookPolicy, field = "webhook"): void {
   const reason = refusal(url, base, policy);
-  if (reason !== null) throw invalid("webhook", reason);
+  if (reason !== null) throw invalid(field, reason);
 }
 
 /**
@@ -62,12 +62,15 @@ export function poster(
   settings: WebhookSettings,
   resolve: typeof lookup = lookup,
 ): (url: string, payload: string, id: string, headers?: Readonly<Record<string, string>>) => Promise<number> {
-  const dispatcher = new Agent({ connect: { lookup: guardedLookup(settings, resolve), timeout: TIMEOUT_MS } });
+  let dispatcher: Agent | undefined;
   const { headers: configured, signingSecrets } = settings;
   return async (url, payload, id, headers = {}) => {
     const reason = refusal(url, base(), settings);
     const target = targetOf(url, base());
     if (reason !== null || target === null) throw new WebhookRefused(reason ?? "is not a URL");
+    // Loaded by the first call: a third of what a start would load, and many servers call nobody. By its default: it is CommonJS.
+    const { Agent, request } = (await import("undici")).default;
+    dispatcher ??= new Agent({ connect: { lookup: guardedLookup(settings, resolve), timeout: TIMEOUT_MS } });
     const response = await request(target, {
       method: "POST",
       dispatcher,

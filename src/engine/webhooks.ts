@@ -7,6 +7,8 @@ import type { Json } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import { newRequestId } from "../observability/request.ts";
+import type { Tracing } from "../observability/tracing.ts";
+import type { TraceContext } from "../schemas/runs.ts";
 import { isShared } from "../storage/locks.ts";
 import type { DeliveryRecord, Storage, Tx, WebhookRecord } from "../storage/storage.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
@@ -16,6 +18,8 @@ export interface WebhooksOptions {
   readonly storage: Storage;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Null: nobody traces. */
+  readonly tracing: Tracing | null;
   /** Makes the call; resolves to the HTTP status. Throws WebhookRefused when the target is not allowed. */
   readonly post: (
     url: string,
@@ -137,10 +141,21 @@ export class Webhooks {
     return notification(push, exposed(JSON.stringify(push.run), fields));
   }
 
-  async #post({ url, payload, webhook_id }: WebhookRecord, request_id: string): Promise<Answer> {
+  async #post(webhook: WebhookRecord, request_id: string): Promise<Answer> {
+    const { url, run_id, webhook_id, trace } = webhook;
+    const made = trace === null ? undefined : (JSON.parse(trace) as TraceContext);
+    const target = URL.canParse(url) ? new URL(url).host : undefined;
+    const span = this.#options.tracing?.beginWebhook({ run_id, webhook_id, target, trace: made });
+    const answer = await this.#answer(webhook, { ...span?.headers, "x-request-id": request_id });
+    const { status, error } = answer;
+    span?.end(status, error ?? (isSuccess(status) ? null : `HTTP ${status}`));
+    return answer;
+  }
+
+  async #answer({ url, payload, webhook_id }: WebhookRecord, more: Readonly<Record<string, string>>): Promise<Answer> {
     try {
       const told = await this.#told(payload);
-      const headers = { ...told.headers, "x-request-id": request_id };
+      const headers = { ...told.headers, ...more };
       return { status: await this.#options.post(url, told.body, webhook_id, headers), error: null, final: false };
     } catch (error) {
       const reason = error instanceof Error ? describe(error) : String(error);
@@ -157,9 +172,11 @@ interface Answer {
   readonly final: boolean;
 }
 
+const isSuccess = (status: number | null): boolean => status !== null && status >= 200 && status < 300;
+
 /** What a call means for the webhook. */
 export function outcomeOf({ status, final }: Omit<Answer, "error">, attempt: number): DeliveryRecord["outcome"] {
-  if (status !== null && status >= 200 && status < 300) return "delivered";
+  if (isSuccess(status)) return "delivered";
   return final || attempt >= MAX_CALLS ? "given_up" : "retried";
 }
 

@@ -97,10 +97,6 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
         case "cancel":
           cancel(message.run_id, message.action);
           return;
-        case "proceed":
-          // In its turn, as the run it is about.
-          begin(() => void loaded.then(() => runs.get(message.run_id)?.proceed()));
-          return;
         case "drain":
           draining = true;
           for (const running of runs.values()) running.drain();

@@ -72,8 +72,11 @@ export interface RunJob {
    * have it from the thread's last run. Absent: the executor asks.
    */
   readonly latest?: StoredCheckpoint | { readonly known: string } | null;
-  /** The run is still being written: nothing of the graph may run before `proceed`. */
-  readonly waits?: true;
+  /**
+   * Of a run that is still being written: shared memory, one number. 0: it is not decided, and nothing of the graph may run yet.
+   * 1: it is written. 2: it never will be, and nothing of the graph may run at all.
+   */
+  readonly written?: Int32Array;
   /** Somebody wants to hear of its nodes. */
   readonly traced?: true;
   /** Metadata of the assistant, then the run's, merged (run wins). */
@@ -225,8 +228,6 @@ export type ToExecutor =
   | { readonly type: "cancel"; readonly run_id: string; readonly action: CancelAction }
   /** Stop every run at its next superstep boundary and report it `drained`. */
   | { readonly type: "drain" }
-  /** The run is written: what waits for that may begin. */
-  | { readonly type: "proceed"; readonly run_id: string }
   | { readonly type: "ask"; readonly id: number; readonly question: Question | UpdateQuestion; readonly turn?: number }
   | { readonly type: "storage_reply"; readonly id: number; readonly ok: true; readonly value: unknown }
   | { readonly type: "storage_reply"; readonly id: number; readonly ok: false; readonly error: ErrorBody }

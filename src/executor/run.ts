@@ -19,13 +19,14 @@ import { thrownBody } from "./thrown.ts";
 /** How long a cancelled graph may take to wind down before it is abandoned. */
 const WIND_DOWN_MS = 1000;
 
+/** As `RunJob.written` has it. */
+const WRITTEN = 1;
+
 export interface RunningRun {
   readonly run_id: string;
   /** Never rejects. */
   readonly finished: Promise<Outcome>;
   cancel(action: CancelAction): void;
-  /** The run is written, and may begin. */
-  proceed(): void;
   drain(): void;
   taken(bytes: number): void;
 }
@@ -35,19 +36,18 @@ export function startRun(project: ProjectGraph, job: RunJob, port: ExecutorPort,
   const abort = new AbortController();
   const stop: Stop = { signal: abort.signal, action: undefined };
   const control = project.langgraph.RunControl === undefined ? undefined : new project.langgraph.RunControl();
-  const written = job.waits === true ? gate(abort.signal) : undefined;
-  const attempt = new Attempt(project, job, port, kept, flow, stop, control, written?.opened, (error) =>
-    abort.abort(error),
-  );
+  const cancel = (action: CancelAction): void => {
+    // A rollback asked for after an interrupt still wins: it is the stronger wish.
+    if (stop.action !== "rollback") stop.action = action;
+    abort.abort(abortReason(action));
+  };
+  const { written: flag } = job;
+  const written = flag && ((): Promise<void> | undefined => whenWritten(flag, abort.signal, () => cancel("rollback")));
+  const attempt = new Attempt(project, job, port, kept, flow, stop, control, written, (error) => abort.abort(error));
   return {
     run_id: job.run_id,
     finished: attempt.run(),
-    cancel(action) {
-      // A rollback asked for after an interrupt still wins: it is the stronger wish.
-      if (stop.action !== "rollback") stop.action = action;
-      abort.abort(abortReason(action));
-    },
-    proceed: () => written?.open(),
+    cancel,
     drain: () => control?.requestDrain("shutdown"),
     taken: (bytes) => flow.taken(bytes),
   };
@@ -58,15 +58,21 @@ interface Stop {
   action: CancelAction | undefined;
 }
 
-/** Opens once; an abort before that rejects whoever waits. */
-function gate(signal: AbortSignal): { readonly opened: Promise<void>; open(): void } {
-  let open!: () => void;
-  const opened = new Promise<void>((resolve, reject) => {
-    open = resolve;
-    signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+/**
+ * Undefined when the run is written. Else resolves when it is; rejects when the run is aborted before, as it is by `cancel` when it
+ * will never be written.
+ */
+function whenWritten(flag: Int32Array, signal: AbortSignal, cancel: () => void): Promise<void> | undefined {
+  if (Atomics.load(flag, 0) === WRITTEN) return undefined;
+  return new Promise((resolve, reject) => {
+    const aborted = (): void => reject(signal.reason as Error);
+    if (signal.aborted) aborted();
+    signal.addEventListener("abort", aborted, { once: true });
+    void Promise.resolve(Atomics.waitAsync(flag, 0, 0).value).then(() => {
+      if (Atomics.load(flag, 0) === WRITTEN) resolve();
+      else cancel();
+    });
   });
-  opened.catch(() => undefined);
-  return { opened, open };
 }
 
 function abortReason(action: CancelAction): Error {
@@ -82,8 +88,8 @@ class Attempt {
   readonly #flow: Flow;
   readonly #stop: Stop;
   readonly #control: RunControlLike | undefined;
-  /** Resolves when the run is written; undefined when it is. */
-  readonly #written: Promise<void> | undefined;
+  /** What to wait for before anything of the graph may run. */
+  readonly #written: SaverRun["written"];
   readonly #saver: SkeinSaver;
   readonly #modes: Modes;
   /** Of a run with events of streaming v2. */
@@ -98,7 +104,7 @@ class Attempt {
     flow: Flow,
     stop: Stop,
     control: RunControlLike | undefined,
-    written: Promise<void> | undefined,
+    written: SaverRun["written"],
     fail: (error: Error) => void,
   ) {
     this.#written = written;
@@ -169,7 +175,7 @@ class Attempt {
     const { kwargs } = this.#job;
     this.#stop.signal.throwIfAborted();
     const config = runConfig(this.#job, this.#project.langgraph, this.#stop.signal, this.#control);
-    if (this.#project.isFactory) await this.#written;
+    if (this.#project.isFactory) await this.#written?.();
     const opened = await this.#project.open(factoryConfig(config));
     const graph = bind(opened, this.#project.langgraph, this.#saver, makeStore(this.#project, this.#port));
     this.#graph = graph;

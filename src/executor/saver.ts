@@ -54,8 +54,11 @@ export interface SaverRun {
   readonly temporary: boolean;
   /** The thread's latest root checkpoint when the run was dispatched, or its id; null when it had none, undefined to ask storage. */
   readonly latest: RunJob["latest"];
-  /** Resolves when the run itself is written; LangGraph, which asks for the state before it runs anything, is kept waiting. */
-  readonly written?: Promise<void>;
+  /**
+   * Undefined when the run itself is written, else resolves when it is; LangGraph, which asks for the state before it runs anything,
+   * is kept waiting.
+   */
+  readonly written?: (() => Promise<void> | undefined) | undefined;
   /** Called once, when a write was refused. */
   onFailure?(error: Error): void;
 }
@@ -245,7 +248,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
     async getTuple(config: RunnableConfig): Promise<CheckpointTuple | undefined> {
       const { thread_id, checkpoint_ns, checkpoint_id } = keyOf(config);
       if (thread_id === undefined) return undefined;
-      if (this.#run?.written !== undefined) await this.#run.written;
+      await this.#run?.written?.();
       const isRoot = this.#run !== null && checkpoint_ns === "" && thread_id === this.#run.thread_id;
       const held = isRoot && checkpoint_id === undefined ? this.#memory : undefined;
       if (held !== undefined) return this.#recall(held.tuple);

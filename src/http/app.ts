@@ -1,6 +1,7 @@
 /** The HTTP API: middleware in order, then one line per resource. */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
+import { PUBLIC_PATHS } from "../auth/table.ts";
 import type { AppSettings, Switch } from "../config/http.ts";
 import type { Tracing } from "../observability/tracing.ts";
 import type { AuthUser } from "../schemas/auth.ts";
@@ -125,16 +126,22 @@ function addRooms(room: Room, settings: HttpSettings): void {
 
 /** The project's app, and the question who sends a request, in their order. */
 function beforeOurs(app: App, prefix: string, { authenticate = null, custom = null }: AppOptions): void {
+  const asksWho = authenticate && onlyOn(needsUser, authenticate);
   if (custom === null) {
-    if (authenticate !== null) app.use("*", authenticate);
+    if (asksWho !== null) app.use("*", asksWho);
     return;
   }
   const itself = before(custom.app, prefix);
-  if (authenticate === null) app.use("*", itself);
-  else if (custom.authenticated) app.use("*", authenticate, itself);
-  else if (custom.order === "auth_first") app.use("*", onlyOn(isOurs(app), authenticate), itself);
-  else app.use("*", itself, authenticate);
+  if (authenticate === null || asksWho === null) app.use("*", itself);
+  else if (custom.authenticated) {
+    // What the app has on a public path is no more public than the rest of it; without a route there, it is not asked.
+    const isKept = (c: HttpContext): boolean => needsUser(c) || custom.app.hasRoute(c.req.method, c.req.path);
+    app.use("*", onlyOn(isKept, authenticate), onlyOn(isKept, itself));
+  } else if (custom.order === "auth_first") app.use("*", onlyOn(isOurs(app), asksWho), itself);
+  else app.use("*", itself, asksWho);
 }
+
+const needsUser = (c: HttpContext): boolean => !PUBLIC_PATHS.has(c.req.path);
 
 const onlyOn =
   (condition: (c: HttpContext) => boolean, middleware: MiddlewareHandler<HttpEnv>): MiddlewareHandler<HttpEnv> =>

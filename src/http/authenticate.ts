@@ -1,7 +1,6 @@
-/** Who sends each request; in front of everything but what is public. */
+/** Who sends a request. */
 import { timingSafeEqual } from "node:crypto";
 import type { MiddlewareHandler } from "hono";
-import { PUBLIC_PATHS } from "../auth/table.ts";
 import type { AuthUser } from "../schemas/auth.ts";
 import type { HttpEnv } from "./types.ts";
 
@@ -40,13 +39,11 @@ export function identifier({ authenticate, serverKey, studio }: IdentifyOptions)
 /** Hangs the user on the request. */
 export function authenticate(identify: Identify): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
-    if (!PUBLIC_PATHS.has(c.req.path)) {
-      const incoming: HttpEnv["Bindings"]["incoming"] | undefined = c.env.incoming;
-      // Without the body, which is for the operation. A `Request` cannot say TRACE, which no operation answers.
-      const method = c.req.method === "TRACE" ? "GET" : c.req.method;
-      const request = new Request(c.req.url, { method, headers: c.req.raw.headers });
-      c.set("user", await identify(request, incoming?.socket.remoteAddress));
-    }
+    const incoming: HttpEnv["Bindings"]["incoming"] | undefined = c.env.incoming;
+    // Without the body, which is for the operation. A `Request` cannot say TRACE, which no operation answers.
+    const method = c.req.method === "TRACE" ? "GET" : c.req.method;
+    const request = new Request(c.get("url") ?? c.req.url, { method, headers: c.req.raw.headers });
+    c.set("user", await identify(request, incoming?.socket.remoteAddress));
     await next();
   };
 }

@@ -24,6 +24,8 @@ export interface CustomApp {
   readonly lifespan: Lifespan;
   /** Whether a route or a middleware of it is about the request. */
   concerns(request: Request, prefix: string): boolean;
+  /** Whether a route of it is known to be just there; one that catches all paths, or middleware, is not. */
+  hasRoute(method: string, path: string): boolean;
   /** Its answer. `ours` is what comes after its middleware where it has no route; undefined: it leaves the request to us. */
   answer(request: Request, env: HttpEnv["Bindings"], ours: Ours): Promise<Response | undefined>;
 }
@@ -31,9 +33,9 @@ export interface CustomApp {
 /** Answers the request as the app hands it on. */
 type Ours = (request: Request) => Promise<Response>;
 
-/** Loads the app, and makes it ready to stand before our routes. */
-export async function loadApp(settings: AppSettings, project_dir: string): Promise<CustomApp> {
-  const { exported, namespace } = await loadExport(settings, project_dir).catch((error: unknown) => {
+/** Loads the app, and makes it ready to stand before our routes. `edition`: as `loadExport` has it. */
+export async function loadApp(settings: AppSettings, project_dir: string, edition = 0): Promise<CustomApp> {
+  const { exported, namespace } = await loadExport(settings, project_dir, edition).catch((error: unknown) => {
     throw new AppError(`http.app: ${settings.path} does not load: ${messageOf(error)}`, { cause: error });
   });
   const lifespan = lifespanOf(namespace.lifespan, settings.path);
@@ -44,13 +46,38 @@ export async function loadApp(settings: AppSettings, project_dir: string): Promi
   );
 }
 
+/** An app in whose place another can be put; `put` returns the one that was there. */
+export function replaceable(first: CustomApp): CustomApp & { put(app: CustomApp): CustomApp } {
+  let current = first;
+  return {
+    get lifespan() {
+      return current.lifespan;
+    },
+    concerns: (...asked) => current.concerns(...asked),
+    hasRoute: (...asked) => current.hasRoute(...asked),
+    answer: (...asked) => current.answer(...asked),
+    put(app) {
+      const before = current;
+      current = app;
+      return before;
+    },
+  };
+}
+
 /* ------------------------------------------------------------------------------- in front of ours */
 
 /** Lets the app answer what it is about. Answers of ours pass it whole, so that its middleware may change them. */
 export function before(app: CustomApp, prefix: string): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
+    // No web request can say so, and no operation answers it.
+    if (c.req.method === "TRACE") return next();
+    const { url } = c.req.raw;
+    // What is escaped is asked about as it is routed: a guard that reads the path must not be passed by in other letters.
+    const isPlain = !url.includes("%");
+    const isConcerned = isPlain ? app.concerns(c.req.raw, prefix) : app.concerns(withoutPrefix(c, prefix), "");
+    c.set("url", url);
     // A stream that nobody looks at goes to the socket by the short way.
-    if (!app.concerns(c.req.raw, prefix)) return next();
+    if (!isConcerned) return next();
     c.set("isWrapped", true);
     let isOurs = false;
     const ours = async (request: Request): Promise<Response> => {
@@ -60,7 +87,7 @@ export function before(app: CustomApp, prefix: string): MiddlewareHandler<HttpEn
       return c.res;
     };
     try {
-      const answer = await app.answer(withoutPrefix(c, prefix), c.env, ours);
+      const answer = await app.answer(isPlain ? withoutPrefix(c, prefix) : c.req.raw, c.env, ours);
       if (answer !== undefined) replace(c, answer, isOurs);
       else if (!isOurs) {
         c.set("isWrapped", false);
@@ -75,28 +102,30 @@ export function before(app: CustomApp, prefix: string): MiddlewareHandler<HttpEn
 }
 
 /**
- * Asks the app about a request for a connection, which has no response that middleware could change. Resolves with its refusal; null: the
- * request may pass.
+ * Asks the app about a request for a connection, which has no response that middleware could change. Resolves with the request as the app
+ * hands it on, or with its refusal.
  */
-export async function refusalOf(
+export async function passedBy(
   app: CustomApp,
   request: Request,
   prefix: string,
-): Promise<{ readonly status: number; readonly detail: string } | null> {
-  if (!app.concerns(request, prefix)) return null;
-  let isOurs = false;
-  const ours = async (): Promise<Response> => {
-    isOurs = true;
+): Promise<Request | { readonly status: number; readonly detail: string }> {
+  const asked = below(request, prefix);
+  if (!app.concerns(asked, "")) return request;
+  let passed: Request | undefined;
+  const ours = async (handedOn: Request): Promise<Response> => {
+    passed = handedOn;
     return new Response(null, { status: 204 });
   };
-  const answer = await app.answer(below(request, prefix), {}, ours);
-  if (isOurs || answer === undefined) return null;
+  const answer = await app.answer(asked, {}, ours);
+  if (passed !== undefined) return new Request(request.url, { headers: passed.headers });
+  if (answer === undefined) return request;
   return answer.status < 400
     ? { status: 404, detail: "http.app has something else than a WebSocket here" }
     : { status: answer.status, detail: `refused by http.app with ${answer.status}` };
 }
 
-/** The app knows nothing of the prefix. The request's body goes along, so that what is left to us reads it there. */
+/** The app knows nothing of the prefix, and finds the path written as it is read here. The request's body goes along, so that what is left to us reads it there. */
 function withoutPrefix(c: HttpContext, prefix: string): Request {
   c.req.raw = below(c.req.raw, prefix);
   return c.req.raw;
@@ -104,10 +133,10 @@ function withoutPrefix(c: HttpContext, prefix: string): Request {
 
 function below(request: Request, prefix: string): Request {
   const path = belowPrefix(getPath(request), prefix);
-  if (prefix === "" || path === undefined) return request;
+  if (path === undefined) return request;
   const url = new URL(request.url);
   url.pathname = path;
-  return copyOf(request, url, request.body);
+  return url.href === request.url ? request : copyOf(request, url, request.body);
 }
 
 const copyOf = (
@@ -132,12 +161,15 @@ interface Fetching {
 
 /** What we use of Hono; there may be another version of it in the project. */
 interface HonoLike extends Fetching {
-  readonly router: { match(method: string, path: string): readonly [readonly unknown[], ...unknown[]] };
+  readonly router: { match(method: string, path: string): readonly [readonly Matched[], ...unknown[]] };
   readonly errorHandler: unknown;
   getPath(request: Request): string;
   notFound(handler: (c: ContextLike) => Promise<Response>): unknown;
   onError(handler: (error: Error) => Response): unknown;
 }
+
+/** A handler, with the route that it is of. */
+type Matched = readonly [readonly [unknown, { readonly method: string; readonly path: string }?], ...unknown[]];
 
 interface ContextLike {
   readonly env: { readonly [OURS]: Ours };
@@ -161,13 +193,24 @@ function honoApp(app: HonoLike, name: string, lifespan: Lifespan): CustomApp {
   return {
     lifespan,
     concerns(request, prefix) {
-      const path = belowPrefix(app.getPath(request), prefix);
-      const method = request.method === "HEAD" ? "GET" : request.method;
-      return path !== undefined && app.router.match(method, path)[0].length > 0;
+      const own = app.getPath(request);
+      const plain = getPath(request);
+      // Its routes are about more than the path: about the host, say.
+      if (own !== plain && `${own}/` !== plain) return true;
+      const path = belowPrefix(own, prefix);
+      return path !== undefined && matched(app, request.method, path).length > 0;
     },
+    // Middleware is a route for all methods, too, and mostly for many paths.
+    hasRoute: (method, path) =>
+      matched(app, method, path).some(
+        ([[, route]]) => route !== undefined && (route.method !== "ALL" || route.path === path),
+      ),
     answer: (request, env, ours) => guarded(name, () => app.fetch(request, { ...env, [OURS]: ours })),
   };
 }
+
+const matched = ({ router }: HonoLike, method: string, path: string): readonly Matched[] =>
+  router.match(method === "HEAD" ? "GET" : method, path)[0];
 
 /** Hono keeps a body that a middleware has read; who asked the request itself for it has taken it away from us. */
 async function asRead({ req }: ContextLike): Promise<Request> {
@@ -201,6 +244,7 @@ function plainApp(app: Fetching, name: string, lifespan: Lifespan): CustomApp {
   return {
     lifespan,
     concerns: () => true,
+    hasRoute: () => false,
     async answer(request, env) {
       const answer = await guarded(name, () => app.fetch(request, env));
       return answer?.status === 404 && !request.bodyUsed ? undefined : answer;

@@ -6,7 +6,7 @@ import { getRequestListener } from "@hono/node-server";
 import { OpenAnswers } from "./answers.ts";
 import { type AppOptions, createApp, type Rooms } from "./app.ts";
 import { markEndedByServer } from "./connections.ts";
-import { refusalOf } from "./custom-app.ts";
+import { passedBy } from "./custom-app.ts";
 import { unreadable } from "./errors.ts";
 import { type Listening, listen } from "./listen.ts";
 import type { App } from "./types.ts";
@@ -137,7 +137,10 @@ export class Doors {
       mountPrefix,
       configurable,
       logged,
-      refusalOf: custom && ((request) => refusalOf(custom.app, request, mountPrefix)),
+      app: custom && {
+        passes: (request) => passedBy(custom.app, request, mountPrefix),
+        isFirst: custom.order === "middleware_first" && !custom.authenticated,
+      },
       maxBodyBytes,
       logger,
       observe,

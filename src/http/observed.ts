@@ -25,10 +25,16 @@ export function observed(
     await next();
     const route = c.get("route") ?? "unknown";
     const status = c.res.status;
-    span?.end(route, status);
     const headers = logged?.(c.req.raw.headers);
     const told = headers === undefined ? span?.ids : { ...span?.ids, headers };
-    observe({ route, method, path, status, ms: performance.now() - start, request_id, ...told });
+    const end = (): void => {
+      span?.end(route, status);
+      observe({ route, method, path, status, ms: performance.now() - start, request_id, ...told });
+    };
+    const streamed = c.get("streamed");
+    if (streamed === undefined) end();
+    // Whoever asked waits for the headers first, and reads on his own.
+    else void streamed.then(end);
   };
 }
 

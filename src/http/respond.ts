@@ -161,9 +161,17 @@ function streamed(
   const leave = (): void => c.get("gone")?.abort(new Error("the client is gone"));
   let done = (): void => undefined;
   let isOver = false;
+  let tell = (): void => undefined;
+  c.set(
+    "streamed",
+    new Promise((resolve) => {
+      tell = resolve;
+    }),
+  );
   const end = (): void => {
     isOver = true;
     done();
+    tell();
   };
   return new ReadableStream<Uint8Array>(
     {

@@ -52,7 +52,7 @@ export interface HttpSettings {
   readonly configurable?: ChooseHeaders | undefined;
   /** Headers that are written to the log. */
   readonly logged?: ChooseHeaders | undefined;
-  /** What the served document says of how clients log in. */
+  /** What the served document and agent cards say of how clients log in; null: nobody has to. */
   readonly auth?: AuthDocument | null;
 }
 
@@ -66,10 +66,14 @@ export interface HttpEnv {
     /** Null: the server itself. Not there where nobody has to log in, nor on public paths. */
     user: AuthUser | null;
     services: Services;
+    /** As the client asked for it; not there where nothing has changed the request since. */
+    url: string | undefined;
     /** Headers that become part of its runs' `configurable`. */
     chosen: ChosenHeaders | undefined;
     /** Code of the project gets to see the answer before it goes. */
     isWrapped: boolean;
+    /** Resolves when an answer that is a web stream is over, read or given up. */
+    streamed: Promise<void> | undefined;
     /** Of a request without a connection of Node: to be fired when nobody reads its answer any more. */
     gone: AbortController;
   };

@@ -31,8 +31,8 @@ export interface UpgradesOptions {
   readonly configurable?: ChooseHeaders | undefined;
   /** Headers that are written to the log. */
   readonly logged?: ChooseHeaders | undefined;
-  /** Resolves with why a request may not pass; null: it may. Null or absent: all may. */
-  readonly refusalOf?: ((request: Request) => Promise<Refusal | null>) | null;
+  /** The project's own app. Null or absent: there is none. */
+  readonly app?: AppInFront | null;
   /** Of one message. */
   readonly maxBodyBytes: number;
   readonly logger: Logger;
@@ -71,6 +71,12 @@ interface Refusal {
   readonly status: number;
   readonly detail: string;
 }
+interface AppInFront {
+  /** Resolves with the request as the app hands it on, or with why it may not pass. */
+  readonly passes: (request: Request) => Promise<Request | Refusal>;
+  /** Whether it is asked before anybody knows whose the request is. */
+  readonly isFirst: boolean;
+}
 /** Where a connection leads, and from what request. */
 interface Admitted {
   readonly thread_id: string;
@@ -86,7 +92,7 @@ export function createUpgrades({
   mountPrefix,
   configurable,
   logged,
-  refusalOf = null,
+  app = null,
   maxBodyBytes,
   logger,
   observe,
@@ -141,16 +147,19 @@ export function createUpgrades({
   const admitted = async (request: IncomingMessage, given: string, facts: Facts): Promise<Admission> => {
     const found = admit(request, given, cors, facts);
     if ("status" in found) return found;
-    if (protocolFor === null && refusalOf === null && configurable === undefined) return { ...found, protocol };
+    if (protocolFor === null && app === null && configurable === undefined) return { ...found, protocol };
+    const sessions = async (asked: Request): Promise<Sessions> =>
+      (await protocolFor?.(asked, request.socket.remoteAddress)) ?? protocol;
     try {
       const asked = webRequest(request);
-      const refusal = (await refusalOf?.(asked)) ?? null;
-      if (refusal !== null) return refusal;
+      const early = app?.isFirst === false ? await sessions(asked) : undefined;
+      const passed = app === null ? asked : await app.passes(asked);
+      if ("detail" in passed) return passed;
       const { thread_id, from } = found;
       return {
         thread_id,
-        from: { ...from, configurable: { ...from.configurable, ...configurable?.(asked.headers) } },
-        protocol: (await protocolFor?.(asked, request.socket.remoteAddress)) ?? protocol,
+        from: { ...from, configurable: { ...from.configurable, ...configurable?.(passed.headers) } },
+        protocol: early ?? (await sessions(passed)),
       };
     } catch (err) {
       if (err instanceof Denied) return { status: err.status, detail: err.message };

@@ -8,7 +8,7 @@ interface Document {
   readonly components?: object;
 }
 
-/** The project's paths are merged into ours, member by member; public operations need nothing. */
+/** The project's paths are merged into ours, member by member; public operations need nothing, others may be refused. */
 export function withAuth(document: Document, { securitySchemes, security, paths }: AuthDocument): Document {
   const { components = {} } = document;
   const open = security === undefined ? {} : publicOperations(document.paths ?? {});
@@ -16,8 +16,31 @@ export function withAuth(document: Document, { securitySchemes, security, paths 
     ...document,
     ...(security === undefined ? {} : { security }),
     components: merged(components as Members, securitySchemes === undefined ? {} : { securitySchemes }),
-    paths: merged(merged((document.paths ?? {}) as Members, open), paths ?? {}),
+    paths: merged(merged(refused((document.paths ?? {}) as Paths), open), paths ?? {}),
   };
+}
+
+type Paths = Readonly<Record<string, Readonly<Record<string, Members>>>>;
+
+const schema = { $ref: "#/components/schemas/ErrorResponse" };
+const content = { "application/json": { schema } };
+/** By `authenticate`, or by a handler. */
+const REFUSALS = {
+  401: { description: "Who sends this is not known", content },
+  403: { description: "Not allowed", content },
+};
+
+function refused(paths: Paths): Members {
+  const refusable = (item: Paths[string]): Members =>
+    Object.fromEntries(
+      Object.entries(item).map(([method, operation]) => [
+        method,
+        { ...operation, responses: { ...(operation.responses as Members | undefined), ...REFUSALS } },
+      ]),
+    );
+  return Object.fromEntries(
+    Object.entries(paths).map(([path, item]) => [path, PUBLIC_PATHS.has(path) ? item : refusable(item)]),
+  );
 }
 
 function publicOperations(paths: object): Members {

@@ -1,16 +1,16 @@
 import pino, { type Logger } from "pino";
-import pretty from "pino-pretty";
+import type PinoPretty from "pino-pretty";
 
 export type { Logger };
 
 export interface LoggerOptions {
   readonly level: string;
-  /** Lines for people (`dev`) instead of JSON (`start`). */
-  readonly pretty: boolean;
+  /** `pino-pretty`, for lines that people read (`dev`); JSON without it (`start`, which need not load it). */
+  readonly pretty?: typeof PinoPretty;
 }
 
-export function createLogger({ level, pretty: forPeople }: LoggerOptions): Logger {
+export function createLogger({ level, pretty }: LoggerOptions): Logger {
   const base = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime };
-  if (!forPeople) return pino(base);
+  if (pretty === undefined) return pino(base);
   return pino(base, pretty({ translateTime: "SYS:HH:MM:ss.l", ignore: "pid,hostname", singleLine: true, sync: true }));
 }

@@ -18,7 +18,17 @@ import { VERSION } from "../version.ts";
 import type { Logger } from "./logger.ts";
 import { type Complain, heard, metersOf } from "./otel-metrics.ts";
 import { REQUEST_ID } from "./request.ts";
-import type { AttemptSpan, IncomingRequest, RequestSpan, SpanIds, TickSpan, TracedRun, Tracing } from "./tracing.ts";
+import type {
+  AttemptSpan,
+  IncomingRequest,
+  RequestSpan,
+  SpanIds,
+  TickSpan,
+  TracedCall,
+  TracedRun,
+  Tracing,
+  WebhookSpan,
+} from "./tracing.ts";
 
 export interface Telemetry {
   readonly tracing: Tracing | null;
@@ -35,12 +45,25 @@ const QUIET_MS = 60_000;
 
 /** Has no part in what is global in the process: a host of this server may trace too, and in its own way. */
 export async function startTelemetry(
-  { env, traces, metrics, detectors }: TelemetrySettings,
+  settings: TelemetrySettings,
   registry: Registry,
   logger: Logger,
 ): Promise<Telemetry> {
-  // The SDK reads the process's environment, where what the project's `env` says is not.
-  for (const [name, value] of Object.entries(env)) process.env[name] ??= value;
+  // The SDK reads the process's environment while it is set up, and what the project's `env` says is not there. A host's stays as it is.
+  const added = Object.entries(settings.env).filter(([name]) => process.env[name] === undefined);
+  for (const [name, value] of added) process.env[name] = value;
+  try {
+    return await setUp(settings, registry, logger);
+  } finally {
+    for (const [name] of added) delete process.env[name];
+  }
+}
+
+async function setUp(
+  { traces, metrics, detectors }: TelemetrySettings,
+  registry: Registry,
+  logger: Logger,
+): Promise<Telemetry> {
   const resource = await resourceOf(detectors);
   const complain = complaints(logger);
   const meters = metrics && (await metersOf({ metrics, registry, resource, complain }));
@@ -207,17 +230,8 @@ class OtelTracing implements Tracing {
   }
 
   beginAttempt(run: TracedRun, since?: number): AttemptSpan | undefined {
-    const around = this.#around(run);
-    if (around === undefined) return undefined;
-    const { traceId, traceFlags, traceState } = around.span;
-    const spanContext = {
-      traceId,
-      traceFlags,
-      spanId: spanIdOf(run.run_id),
-      isRemote: true,
-      ...(traceState === undefined ? {} : { traceState }),
-    };
-    const parent = this.#api.trace.setSpanContext(this.#api.ROOT_CONTEXT, spanContext);
+    const parent = this.#under(run.run_id, run.kwargs.trace);
+    if (parent === undefined) return undefined;
     const options = {
       attributes: { ...attributesOf(run), "skein.run.attempt": run.attempt },
       ...(since === undefined ? {} : { startTime: since }),
@@ -239,8 +253,29 @@ class OtelTracing implements Tracing {
     };
   }
 
+  beginWebhook({ run_id, webhook_id, target, trace }: TracedCall): WebhookSpan | undefined {
+    const { SpanKind, SpanStatusCode } = this.#api;
+    const parent = this.#under(run_id, trace);
+    if (parent === undefined) return undefined;
+    const attributes = {
+      "http.request.method": "POST",
+      ...serverOf(target),
+      "skein.run_id": run_id,
+      "skein.webhook_id": webhook_id,
+    };
+    const span = this.#tracer.startSpan("webhook", { kind: SpanKind.CLIENT, attributes }, parent);
+    return {
+      headers: this.#isW3c ? { ...this.#stored(span) } : {},
+      end(status, failure) {
+        if (status !== null) span.setAttribute("http.response.status_code", status);
+        if (failure !== null) span.setStatus({ code: SpanStatusCode.ERROR, message: failure });
+        span.end();
+      },
+    };
+  }
+
   endRun(run: TracedRun, status: string, error: ErrorBody | null): void {
-    const around = this.#around(run);
+    const around = this.#around(run.kwargs.trace);
     if (around === undefined) return;
     const attributes = { ...attributesOf(run), "skein.run.status": status, "skein.run.attempts": run.attempt };
     const options = { attributes, startTime: run.created_at };
@@ -251,15 +286,30 @@ class OtelTracing implements Tracing {
   }
 
   /** Where the run was made. */
-  #around({ kwargs: { trace } }: TracedRun) {
+  #around(trace: TraceContext | undefined) {
     if (trace === undefined) return undefined;
     const context = this.#w3c.extract(this.#api.ROOT_CONTEXT, trace, this.#api.defaultTextMapGetter);
     const span = this.#api.trace.getSpanContext(context);
     return span && { context, span };
   }
 
+  /** Below the run's span, which may be told later, or by another process. */
+  #under(run_id: string, trace: TraceContext | undefined) {
+    const around = this.#around(trace);
+    if (around === undefined) return undefined;
+    const { traceId, traceFlags, traceState } = around.span;
+    const spanContext = {
+      traceId,
+      traceFlags,
+      spanId: spanIdOf(run_id),
+      isRemote: true,
+      ...(traceState === undefined ? {} : { traceState }),
+    };
+    return this.#api.trace.setSpanContext(this.#api.ROOT_CONTEXT, spanContext);
+  }
+
   #stored(span: Span): TraceContext {
-    const stored = { traceparent: "" };
+    const stored: TraceContext = { traceparent: "" };
     this.#w3c.inject(this.#api.trace.setSpan(this.#api.ROOT_CONTEXT, span), stored, this.#api.defaultTextMapSetter);
     return stored;
   }

@@ -11,6 +11,8 @@ export interface Tracing {
   beginTick(cron_id: string, request_id: string): TickSpan;
   /** Undefined when the run is in no trace, or in one that is not recorded. `since`: when it began, if not now. */
   beginAttempt(run: TracedRun, since?: number): AttemptSpan | undefined;
+  /** A call about a run; undefined when the run is in no trace. */
+  beginWebhook(call: TracedCall): WebhookSpan | undefined;
   /** The run has ended just now, wherever it began: its span, from its creation on. */
   endRun(run: TracedRun, status: string, error: ErrorBody | null): void;
 }
@@ -40,6 +42,22 @@ export interface TickSpan {
   readonly context: TraceContext;
   /** `refusal`: why the tick made no run. */
   end(refusal?: string): void;
+}
+
+export interface TracedCall {
+  readonly run_id: string;
+  readonly webhook_id: string;
+  /** Host and port of who is called; undefined: this server. */
+  readonly target: string | undefined;
+  /** Where the run was made. */
+  readonly trace: TraceContext | undefined;
+}
+
+export interface WebhookSpan {
+  /** By which the one who is called goes on with the trace. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** `failure`: why there is no status, or one that is no success. */
+  end(status: number | null, failure: string | null): void;
 }
 
 /** What spans tell of a run. */

@@ -236,9 +236,9 @@ export interface TasksService {
   cancel(assistant_id: string, run_id: string): Promise<void>;
   /** Whether anybody can be told of tasks at all: `http.disable_webhooks` forbids it. */
   readonly canPush: boolean;
-  /** Throws `invalid` when the URL may not be called. */
-  checkPush(url: string): void;
-  /** Replaces the one of the same id. Conflict when the run was not made as a task; invalid when there are too many. */
+  /** Throws `invalid`, naming the field, when the URL may not be called. */
+  checkPush(url: string, field: string): void;
+  /** Replaces the one of the same id; its URL has been checked. Conflict when the run was not made as a task; invalid when there are too many. */
   setPush(assistant_id: string, run_id: string, config: PushConfig): Promise<void>;
   /** No error when there is none. */
   deletePush(assistant_id: string, run_id: string, config_id: string): Promise<void>;

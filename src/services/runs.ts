@@ -191,7 +191,8 @@ export class Runs implements RunsService {
   }
 
   async wait(thread_id: string | null, run_id: string, signal: AbortSignal): Promise<Json> {
-    const log = await this.#log(thread_id, run_id);
+    const log = await this.#log(thread_id, run_id).catch(ifGone);
+    if (log === undefined) return this.#leftOutput(thread_id, run_id);
     await untilEnd(log, signal);
     const { thread_id: of, output } = log;
     if (typeof output === "string") return output;
@@ -582,6 +583,13 @@ export class Runs implements RunsService {
     const log = logs.open({ run_id, thread_id: owner, resumable: kept, first: kept ? last + 1 : 0, place });
     if (!isLive) logs.end(log, null);
     return log;
+  }
+
+  /** The output of a run of which nothing else is left, in Redis neither; what is left does not say whose thread it was. */
+  async #leftOutput(thread_id: string | null, run_id: string): Promise<Json> {
+    const left = thread_id === null ? await this.#options.storage.read((db) => outcomes.find(db, run_id)) : undefined;
+    if (left === undefined) throw notFound(`Run ${run_id} not found`, "run");
+    return left;
   }
 
   /** The output of a run that ended before this process could keep it. `isCut`: nobody has said how it ended. */

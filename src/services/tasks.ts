@@ -27,7 +27,7 @@ export interface TasksOptions {
   /** Resolves when the run has ended. */
   readonly untilEnd: (run_id: string) => Promise<unknown>;
   /** Throws when a URL may not be called. Null: the server calls nobody. */
-  readonly checkWebhook: ((url: string) => void) | null;
+  readonly checkWebhook: ((url: string, field: string) => void) | null;
 }
 
 /** Whom one task tells, at most. */
@@ -45,8 +45,8 @@ export class Tasks implements TasksService {
     return this.#options.checkWebhook !== null;
   }
 
-  checkPush(url: string): void {
-    this.#options.checkWebhook?.(url);
+  checkPush(url: string, field: string): void {
+    this.#options.checkWebhook?.(url, field);
   }
 
   async get(assistant_id: string, run_id: string): Promise<TaskView> {
@@ -96,7 +96,6 @@ export class Tasks implements TasksService {
   }
 
   async setPush(assistant_id: string, run_id: string, config: PushConfig): Promise<void> {
-    this.checkPush(config.url);
     await this.#changePush(assistant_id, run_id, (push) => {
       const others = push.filter(({ id }) => id !== config.id);
       if (others.length >= MAX_PUSH) throw invalid("pushNotificationConfig", `a task tells ${MAX_PUSH} at most`);

@@ -172,6 +172,11 @@ export interface Database {
     output: string;
     ended_at: number;
   };
+  departed_runs: {
+    run_id: string;
+    metadata: string;
+    ended_at: number;
+  };
   idempotency_keys: {
     key: string;
     fingerprint: string;
@@ -187,6 +192,7 @@ export interface Database {
     attempts: number;
     next_attempt_at: number;
     created_at: number;
+    trace: string | null;
   };
   crons: {
     cron_id: string;

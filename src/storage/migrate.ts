@@ -18,6 +18,8 @@ import { growingValues } from "./migrations/0010_growing_values.ts";
 import { protocolThreads } from "./migrations/0011_protocol_threads.ts";
 import { outcomes } from "./migrations/0012_outcomes.ts";
 import { toldTo } from "./migrations/0013_told_to.ts";
+import { departedRuns } from "./migrations/0014_departed_runs.ts";
+import { webhookTrace } from "./migrations/0015_webhook_trace.ts";
 import { baseline } from "./migrations/postgres/0009_baseline.ts";
 import { StorageRefused } from "./refused.ts";
 
@@ -27,6 +29,8 @@ const SHARED: Readonly<Record<string, Migration>> = {
   "0011_protocol_threads": protocolThreads,
   "0012_outcomes": outcomes,
   "0013_told_to": toldTo,
+  "0014_departed_runs": departedRuns,
+  "0015_webhook_trace": webhookTrace,
 };
 
 const ON_SQLITE: Readonly<Record<string, Migration>> = {

@@ -35,6 +35,7 @@ export const MOVED = [
   ["event_logs", ["run_id"]],
   ["event_chunks", ["run_id", "first"]],
   ["outcomes", ["run_id"]],
+  ["departed_runs", ["run_id"]],
   ["idempotency_keys", ["key"]],
   ["webhooks", ["webhook_id"]],
   ["webhook_deliveries", ["webhook_id", "attempt"]],

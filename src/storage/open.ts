@@ -1,5 +1,4 @@
 /** The storage that the settings name. */
-import { openPostgres } from "./postgres.ts";
 import type { Sealing } from "./sealing.ts";
 import { openSqlite } from "./sqlite.ts";
 import type { Storage } from "./storage.ts";
@@ -18,6 +17,7 @@ export interface OpenOptions {
 }
 
 /** Opens it with its schema up to date. Rejects with StorageRefused when it cannot be used. */
-export function openStorage({ database, dataDir, ...options }: OpenOptions): Promise<Storage> {
-  return database === null ? openSqlite({ dir: dataDir, ...options }) : openPostgres({ ...database, ...options });
+export async function openStorage({ database, dataDir, ...options }: OpenOptions): Promise<Storage> {
+  if (database === null) return openSqlite({ dir: dataDir, ...options });
+  return (await import("./postgres.ts")).openPostgres({ ...database, ...options });
 }

@@ -153,6 +153,11 @@ export const KEEPING: { readonly [T in keyof Database]: { readonly [C in keyof D
     output: "text",
     ended_at: "plain",
   },
+  departed_runs: {
+    run_id: "plain",
+    metadata: "members",
+    ended_at: "plain",
+  },
   idempotency_keys: {
     key: "plain",
     fingerprint: "plain",
@@ -179,6 +184,7 @@ export const KEEPING: { readonly [T in keyof Database]: { readonly [C in keyof D
     attempts: "plain",
     next_attempt_at: "plain",
     created_at: "plain",
+    trace: "plain",
   },
   crons: {
     cron_id: "plain",

@@ -171,6 +171,8 @@ export interface WebhookRecord {
   readonly attempts: number;
   readonly next_attempt_at: number;
   readonly created_at: number;
+  /** JSON of the `TraceContext` that the run was made in; null: it is in no trace. */
+  readonly trace: string | null;
 }
 
 /** How a call of a webhook went. */

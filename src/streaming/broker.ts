@@ -58,8 +58,6 @@ export interface RelayOptions {
   readonly tailLimit: number;
   /** How long an ended log can be had, milliseconds. */
   readonly keepEndedMs: number;
-  /** Nobody can be told that the log has ended: what `wait` answers is to be found in the database. */
-  readonly leaveOutcome: (log: Pick<EventLog, "run_id" | "output">) => Promise<void>;
   readonly onError: (error: unknown) => void;
 }
 

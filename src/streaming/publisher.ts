@@ -16,8 +16,6 @@ export interface PublisherOptions {
   readonly onError: (error: unknown) => void;
   /** How long an ended log is kept, by Redis and by us while Redis is away, milliseconds. */
   readonly keepEndedMs: number;
-  /** Redis does not take the end of the log: what `wait` answers is to be found without it. */
-  readonly leaveOutcome: (log: EventLog) => Promise<void>;
 }
 
 /** Redis drops the log of a process that has died after this; a live one says so in time. */
@@ -38,8 +36,6 @@ interface Publication {
   /** Redis does not know the log, as far as we know. */
   isNew: boolean;
   busy: boolean;
-  /** What came of the run has been left elsewhere. */
-  isLeft: boolean;
   stopped: boolean;
   /** When Redis is asked for it next, and how long after that, milliseconds. */
   touchAt: number;
@@ -68,7 +64,7 @@ export class Publisher {
   publish(log: EventLog, fence: number): void {
     this.stop(log.run_id);
     this.#fences.set(log, fence);
-    const fresh = { isNew: true, busy: false, isLeft: false, stopped: false, touchAt: 0, touchPause: TOUCH_MS };
+    const fresh = { isNew: true, busy: false, stopped: false, touchAt: 0, touchPause: TOUCH_MS };
     const publication: Publication = { log, fence, bell: new Bell(), after: log.first - 1, ...fresh };
     this.#live.set(log.run_id, publication);
     void this.#follow(publication);
@@ -134,7 +130,6 @@ export class Publisher {
         if (outcome === "done") return;
         failures = outcome === "failed" ? failures + 1 : 0;
         if (outcome === "failed" && this.#isLate(log)) return;
-        if (outcome === "failed" && log.ended && !log.hasMoved) await this.#leave(publication);
         if (outcome === "failed") await pause(Math.min(50 * 2 ** failures, LONGEST_PAUSE_MS));
         if (outcome === "idle") await bell.rung();
       }
@@ -206,17 +201,6 @@ export class Publisher {
       if (!known && !publication.busy && !publication.stopped) this.#again(publication);
     } catch {
       // Redis is away: its coming back asks again.
-    }
-  }
-
-  /** Never rejects. */
-  async #leave(publication: Publication): Promise<void> {
-    if (publication.isLeft || publication.stopped) return;
-    try {
-      await this.#options.leaveOutcome(publication.log);
-      publication.isLeft = true;
-    } catch (error) {
-      this.#options.onError(error);
     }
   }
 

@@ -46,8 +46,7 @@ export class RedisRelay extends DatabaseRelay {
       onError: onTrouble,
     });
     this.#parts = parts;
-    const { keepEndedMs, leaveOutcome } = options;
-    this.#publisher = new Publisher({ streams, onError: onTrouble, keepEndedMs, leaveOutcome });
+    this.#publisher = new Publisher({ streams, onError: onTrouble, keepEndedMs: options.keepEndedMs });
   }
 
   override publish(log: EventLog, fence: number): void {

@@ -240,6 +240,12 @@ describe("runs in flight", () => {
     const rest = await stream.rest();
     expect(rest.filter(({ event }) => event === "error")).toEqual([]);
     expect(gate.log).toContain("end 3");
+    // It has gone with its thread. Who may see it gets what anybody does where nobody logs in, nobody else finds it.
+    const again = await openSse(`${api.url}/runs/${run_id}/stream`, { headers: headersOf(RED) });
+    expect((await again.rest()).map(({ data }) => data)).toEqual([first, ...rest].map((event) => event?.data));
+    expect((await red().get(`/runs/${run_id}/join`)).body).toEqual(JSON.parse(rest.at(-1)?.data ?? "null"));
+    expect((await blue().get(`/runs/${run_id}/join`)).status).toBe(404);
+    expect((await blue().get(`/runs/${run_id}/stream`)).status).toBe(404);
   });
 });
 

@@ -1,5 +1,6 @@
 /** The example of docs/auth.md, as it is told there. */
 import { join } from "node:path";
+import { AgentCard } from "@a2a-js/sdk";
 import { expect, test } from "vitest";
 import { useServer } from "../runs/support.ts";
 import { http } from "../support/http.ts";
@@ -34,8 +35,25 @@ test("alice and bob share what is of their organisation, bob only looks, carol s
   expect((await as("alice").get("/assistants/whoami")).status).toBe(200);
 });
 
+test("an agent's card says how to log in, to clients of both versions", async () => {
+  const { body } = await as("alice").get("/a2a/whoami/.well-known/agent-card.json");
+  expect([body.securitySchemes.bearer, body.security]).toMatchObject([
+    { type: "http", scheme: "bearer" },
+    [{ bearer: [] }],
+  ]);
+  const card = AgentCard.fromJSON(body);
+  expect(card.securitySchemes.bearer?.scheme).toMatchObject({
+    $case: "httpAuthSecurityScheme",
+    value: { scheme: "bearer" },
+  });
+  expect(card.securityRequirements).toEqual([{ schemes: { bearer: { list: [] } } }]);
+});
+
 test("the document says how to log in", async () => {
   const document = await api.get("/openapi.json");
   expect(document.components.securitySchemes).toEqual({ bearer: { type: "http", scheme: "bearer" } });
   expect(document.security).toEqual([{ bearer: [] }]);
+  const refusals = (path: string) =>
+    Object.keys(document.paths[path].get.responses).filter((status) => /40[13]/.test(status));
+  expect([refusals("/threads/{thread_id}"), refusals("/ok")]).toEqual([["401", "403"], []]);
 });

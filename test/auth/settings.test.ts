@@ -219,7 +219,7 @@ test("LangGraph Studio comes in on this machine only, and where it may; the serv
 
 test("the document gets schemes, security and paths; what is public needs nothing", () => {
   const document = {
-    paths: { "/ok": { get: { tags: ["a"] } }, "/threads": { post: { tags: ["b"] } } },
+    paths: { "/ok": { get: { tags: ["a"] } }, "/threads": { post: { tags: ["b"], responses: { 200: {} } } } },
     components: { schemas: { A: {} } },
   };
   const auth = {
@@ -232,7 +232,9 @@ test("the document gets schemes, security and paths; what is public needs nothin
     components: { schemas: { A: {} }, securitySchemes: { key: { type: "apiKey" } } },
     paths: {
       "/ok": { get: { tags: ["a"], security: [] } },
-      "/threads": { post: { tags: ["b"], security: [] } },
+      "/threads": {
+        post: { tags: ["b"], security: [], responses: { 200: {}, 401: expect.anything(), 403: expect.anything() } },
+      },
       "/mine": { get: {} },
     },
   });

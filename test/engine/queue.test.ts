@@ -1,5 +1,6 @@
 /** Slots of the queue: who gets one at once, and who has to wait for its turn. */
 import { expect, onTestFinished, test, vi } from "vitest";
+import type { PendingWrite } from "../../src/engine/pending-write.ts";
 import { type AttemptOutcome, Queue } from "../../src/engine/queue.ts";
 import type { NewRun } from "../../src/storage/storage.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
@@ -18,9 +19,9 @@ async function queueOf(slots: number, { maxAttempts = 1 } = {}) {
     slots,
     maxAttempts,
     leaseMs: 60_000,
-    execute: ({ run_id }: NewRun, committed?: Promise<boolean>) => {
+    execute: ({ run_id }: NewRun, write?: PendingWrite) => {
       begun.push(run_id);
-      written.set(run_id, committed);
+      written.set(run_id, write?.settled);
       arrived?.();
       return new Promise((resolve) => ends.set(run_id, resolve));
     },

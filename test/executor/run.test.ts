@@ -1,5 +1,6 @@
 /** One attempt: config, resuming, cancelling, draining, failing, state questions. */
 import { afterEach, beforeAll, expect, it } from "vitest";
+import { PendingWrite } from "../../src/engine/pending-write.ts";
 import { type Harness, harness, job, MapStorage, spec } from "./support.ts";
 
 const GRAPHS = [
@@ -322,12 +323,13 @@ async function finished(run_id: string): Promise<unknown> {
 
 it("keeps a run that is still being written from running anything", async () => {
   for (const graph_id of ["plain", "factory"]) {
-    const waiting = job(graph_id, { waits: true, kwargs: { config: { configurable: { which: "plain" } } } });
+    const write = new PendingWrite();
+    const waiting = job(graph_id, { written: write.flag, kwargs: { config: { configurable: { which: "plain" } } } });
     h.send({ type: "run", job: waiting });
     // Another run, sent later, comes to its end meanwhile.
     await h.run("plain");
     expect(h.messages.filter((m) => "run_id" in m && m.run_id === waiting.run_id)).toEqual([]);
-    h.send({ type: "proceed", run_id: waiting.run_id });
+    write.settle(true);
     expect(await finished(waiting.run_id)).toMatchObject({ kind: "success" });
   }
 });
@@ -337,10 +339,13 @@ it("runs nothing of a run that is not written after all", async () => {
   globals.__gate = async () => {
     reached = true;
   };
-  const waiting = job("slow", { waits: true });
+  const write = new PendingWrite();
+  const waiting = job("slow", { written: write.flag });
   h.send({ type: "run", job: waiting });
   await h.run("plain");
-  h.send({ type: "cancel", run_id: waiting.run_id, action: "rollback" });
+  write.settle(false);
+  // What came too late is not heard.
+  write.settle(true);
   expect(await finished(waiting.run_id)).toEqual({ kind: "cancelled", snapshot: null });
   expect(reached).toBe(false);
 });

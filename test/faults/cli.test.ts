@@ -146,6 +146,37 @@ describe("dev", () => {
   const say = async (url: string): Promise<string> =>
     (await ok(http(url).post<{ said: string }>("/runs/wait", { assistant_id: "say", input: {} }))).said;
 
+  test("auth and http.app are loaded anew with what they import; what does not load leaves both as they were", async () => {
+    const auth = `import { Auth, HTTPException } from "@langchain/langgraph-sdk/auth";
+      import { word } from "./word";
+      export const auth = new Auth().authenticate((request: Request) => {
+        if (request.headers.get("x-word") !== word) throw new HTTPException(401);
+        return "me";
+      });`;
+    const app = `import { Hono } from "hono";
+      import { word } from "./word";
+      export const app = new Hono().get("/word", (c) => c.text(word as string));
+      export const lifespan = { start: () => console.log("starts", word), stop: () => console.log("stops", word) };`;
+    const files = {
+      "say.mjs": says("hi"),
+      "lib/auth.ts": auth,
+      "lib/app.ts": app,
+      "lib/word.ts": 'export const word = "one";',
+    };
+    await using own = await project(files, { auth: { path: "./lib/auth.ts:auth" }, http: { app: "./lib/app.ts:app" } });
+    await using server = await startServer({ project: own, command: "dev" });
+    const { get, post } = http(server.url);
+    const knows = async (word: string) => (await post("/threads/count", {}, { headers: { "x-word": word } })).status;
+    const word = join(own.dir, "lib", "word.ts");
+    expect([(await get("/word")).text, await knows("one")]).toEqual(["one", 200]);
+    await put(word, 'export const word = "two";');
+    await eventually(() => /stops one.*starts two.*reloaded say, auth, http\.app/s.test(server.output));
+    expect([(await get("/word")).text, await knows("one"), await knows("two")]).toEqual(["two", 401, 200]);
+    await put(word, "export const word = ;");
+    await eventually(() => /not reloaded.*does not load/s.test(server.output));
+    expect([(await get("/word")).text, await knows("two")]).toEqual(["two", 200]);
+  });
+
   test("reloads when a file that a graph imports changes, and keeps the old code when the new one is broken", async () => {
     const source = says("").replace('""', "word").replace("import", 'import { word } from "./lib/word.mjs";\n  import');
     await using own = await project({ "say.mjs": source, "lib/word.mjs": 'export const word = "one";' });

@@ -1,19 +1,29 @@
 /**
  * Many times kill -9 at a random moment while clients create threads and runs: whatever got a 2xx is there.
- * Two servers, one per lane. The seed is printed; SKEIN_FAULT_SEED repeats a run's choices.
+ *
+ * What a round costs is a start, and most of that is loading. So a process has two servers, one on SQLite and one on
+ * PostgreSQL, and each kill is one for both. Two processes, one per lane. The seed is printed; SKEIN_FAULT_SEED repeats a
+ * run's choices.
  */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { query } from "../support/database.ts";
 import { http } from "../support/http.ts";
-import { packedModules } from "../support/packed.ts";
-import { eventually, ON_POSTGRES, project, startServer, type TestServer } from "../support/server.ts";
+import { freshSchema, onPostgres, missing as postgresMissing } from "../support/postgres.ts";
+import { dropKeys, REDIS, missing as redisMissing } from "../support/redis.ts";
+import { requireOrSkip } from "../support/requirements.ts";
+import { eventually, project, tempDir } from "../support/server.ts";
+import { Stack } from "./cluster/kit/stack.ts";
 import { linesOf, upTo } from "./support.ts";
 
-/** Of each a hundred milliseconds are the test and a second is the start of a server. */
-const ROUNDS = ON_POSTGRES ? 50 : 200;
+const ROUNDS = 200;
 const LANES = 2;
+/** Of each server. */
 const CLIENTS = 3;
 const seed = Number(process.env.SKEIN_FAULT_SEED ?? Date.now() % 2 ** 31);
 
@@ -42,44 +52,148 @@ interface Promised {
   readonly runs: Map<string, string>;
 }
 
-test(`${ROUNDS} times kill -9: whatever got a 2xx is there, and every run of it ends`, async () => {
+/** One of the servers of a process: how it is made, and its database. */
+interface Side {
+  readonly options: object;
+  /** Where nodes leave their lines. */
+  readonly file: string;
+  readonly promised: Promised;
+  rows<T extends object>(sql: string): Promise<T[]>;
+}
+
+const nothingYet = (): Promised => ({ threads: new Set(), runs: new Map() });
+
+test(`${ROUNDS} times kill -9: whatever got a 2xx is there, and every run of it ends`, async (context) => {
+  await requireOrSkip("PostgreSQL and Redis", async () => (await postgresMissing()) ?? redisMissing(), context);
   console.log(`kill rounds: SKEIN_FAULT_SEED=${seed}`);
   const started = performance.now();
   const lanes = await Promise.all(upTo(LANES).map((lane) => killRounds(ROUNDS / LANES, random(seed + lane))));
-  const threads = lanes.reduce((sum, lane) => sum + lane.threads.size, 0);
-  const runs = lanes.reduce((sum, lane) => sum + lane.runs.size, 0);
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
-  console.log(`kill rounds: ${ROUNDS} rounds, ${threads} threads and ${runs} runs promised, ${seconds} s`);
-  expect(runs).toBeGreaterThan(ROUNDS);
-}, 480_000);
+  const promised = ["SQLite", "PostgreSQL"].map((name, side) => {
+    const count = (of: keyof Promised) => lanes.reduce((sum, lane) => sum + (lane[side]?.[of].size ?? 0), 0);
+    expect(count("runs")).toBeGreaterThan(ROUNDS / 2);
+    return `${count("threads")} threads and ${count("runs")} runs on ${name}`;
+  });
+  console.log(`kill rounds: ${ROUNDS} rounds, ${promised.join(", ")} promised, ${seconds} s`);
+}, 600_000);
 
-async function killRounds(rounds: number, chance: () => number): Promise<Promised> {
-  await using steps = await project({ "steps.mjs": STEPS }, {}, await packedModules());
-  await using server = await startServer({ project: steps, args: ["--threads", "1"] });
-  const file = join(server.data, "steps");
-  const promised: Promised = { threads: new Set(), runs: new Map() };
+async function killRounds(rounds: number, chance: () => number): Promise<readonly Promised[]> {
+  await using stack = new Stack();
+  const { dir: config } = stack.use(await project({ "steps.mjs": STEPS }));
+  const sides = [await onSqlite(stack, config), await onPostgresAndRedis(stack, config)];
+  const host = stack.use(new Host(sides.map(({ options }) => options)));
   for (let round = 0; round < rounds; round++) {
-    if (round > 0) await server.start();
-    const fresh: Promised = { threads: new Set(), runs: new Map() };
-    const clients = upTo(CLIENTS).map(() => createUntilRefused(server, file, fresh, chance));
-    // However slow the machine is: mostly something has been promised by then.
-    if (chance() < 0.75) await eventually(() => fresh.threads.size + fresh.runs.size > 0, { every: 2 });
-    // Mostly while it has hardly begun; now and then late enough for runs to end.
-    await delay(chance() < 0.9 ? chance() * 250 : 300 + chance() * 700);
-    await server.kill("SIGKILL");
+    const urls = await host.start();
+    const all = sides.map((side, index) => ({ side, url: urls[index] as string, fresh: nothingYet() }));
+    const clients = all.flatMap(({ side, url, fresh }) =>
+      upTo(CLIENTS).map(() => createUntilRefused(url, side.file, fresh, chance)),
+    );
+    // Not by the clock: however slow the machine is, something has been promised by then, mostly.
+    const wanted = Math.floor(chance() * 4);
+    await eventually(() => all.every(({ fresh: { threads, runs } }) => threads.size + runs.size >= wanted), {
+      every: 2,
+    });
+    // Mostly in the middle of it; now and then late enough for runs to end.
+    await delay(chance() < 0.9 ? chance() * 100 : 300 + chance() * 700);
+    await host.kill("SIGKILL");
     await Promise.all(clients);
-    await expectKept(server, fresh);
-    for (const thread_id of fresh.threads) promised.threads.add(thread_id);
-    for (const [run_id, thread_id] of fresh.runs) promised.runs.set(run_id, thread_id);
+    for (const { side, fresh } of all) {
+      await expectKept(side, fresh);
+      for (const thread_id of fresh.threads) side.promised.threads.add(thread_id);
+      for (const [run_id, thread_id] of fresh.runs) side.promised.runs.set(run_id, thread_id);
+    }
   }
-  await server.start();
-  await expectEnded(server, promised, file);
-  return promised;
+  const urls = await host.start();
+  await Promise.all(sides.map((side, index) => expectAnswered(urls[index] as string, side)));
+  expect(await host.kill("SIGTERM")).toBe(0);
+  for (const side of sides) await expectEnded(side);
+  expect(host.errors()).toEqual([]);
+  return sides.map(({ promised }) => promised);
+}
+
+async function onSqlite(stack: Stack, config: string): Promise<Side> {
+  const { dir: data } = stack.use(await tempDir("skein-kill-rounds-"));
+  return {
+    options: { config, data, threads: 1 },
+    file: join(data, "steps"),
+    promised: nothingYet(),
+    rows: (sql) => query(data, sql),
+  };
+}
+
+async function onPostgresAndRedis(stack: Stack, config: string): Promise<Side> {
+  const { dir: data } = stack.use(await tempDir("skein-kill-rounds-"));
+  const { name, uri, drop } = await freshSchema();
+  const prefix = `${name}:`;
+  stack.use({ [Symbol.asyncDispose]: async () => void (await Promise.all([drop(), dropKeys(REDIS, prefix)])) });
+  const env = {
+    DATABASE_URI: uri,
+    LANGGRAPH_POSTGRES_POOL_MAX_SIZE: "4",
+    SKEIN_LEASE_SECS: "3",
+    REDIS_URI: REDIS,
+    REDIS_KEY_PREFIX: prefix,
+  };
+  return {
+    options: { config, data, threads: 1, env },
+    file: join(data, "steps"),
+    promised: nothingYet(),
+    rows: (sql) => onPostgres(uri, sql),
+  };
+}
+
+/** The process: killed and started again. */
+class Host implements AsyncDisposable {
+  readonly #options: readonly object[];
+  readonly #lines: string[] = [];
+  #child: ChildProcess | undefined;
+  #closed: Promise<unknown[]> | undefined;
+
+  constructor(options: readonly object[]) {
+    this.#options = options;
+  }
+
+  /** The URLs of its servers. */
+  async start(): Promise<readonly string[]> {
+    const program = fileURLToPath(new URL("./kill-rounds-host.mjs", import.meta.url));
+    const { PATH, HOME, TMPDIR } = process.env;
+    const child = spawn(process.execPath, [program, JSON.stringify(this.#options)], {
+      env: { PATH, HOME, TMPDIR },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#child = child;
+    this.#closed = once(child, "close");
+    return new Promise((resolve, reject) => {
+      for (const stream of [child.stdout, child.stderr]) {
+        createInterface({ input: stream }).on("line", (line) => {
+          if (line.startsWith('{"urls"')) resolve((JSON.parse(line) as { urls: string[] }).urls);
+          else this.#lines.push(line);
+        });
+      }
+      child.once("close", () =>
+        reject(new Error(`it ended before it listened:\n${this.#lines.slice(-20).join("\n")}`)),
+      );
+    });
+  }
+
+  /** Its exit code, when it has ended. */
+  async kill(signal: NodeJS.Signals): Promise<unknown> {
+    this.#child?.kill(signal);
+    return (await this.#closed)?.[0];
+  }
+
+  /** What it logged as an error of its own, and what is no log at all. */
+  errors(): readonly string[] {
+    return this.#lines.filter((line) => !line.startsWith("{") || Number(JSON.parse(line).level) >= 50);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill("SIGKILL");
+  }
 }
 
 /** What a client does: it believes what got a 2xx, and stops when the server is gone. */
-async function createUntilRefused(server: TestServer, file: string, into: Promised, chance: () => number) {
-  const { post } = http(server.url);
+async function createUntilRefused(url: string, file: string, into: Promised, chance: () => number) {
+  const { post } = http(url);
   let thread_id: string | undefined;
   for (;;) {
     const input = { id: chance().toString(36).slice(2), file, ms: chance() < 0.3 ? chance() * 60 : 0 };
@@ -105,11 +219,11 @@ async function createUntilRefused(server: TestServer, file: string, into: Promis
 }
 
 /** Looks into the database itself, so that no restart can have made up for anything. */
-async function expectKept(server: TestServer, { threads, runs }: Promised): Promise<void> {
+async function expectKept(side: Side, { threads, runs }: Promised): Promise<void> {
   const kept = new Set(
-    (await query<{ thread_id: string }>(server.data, "select thread_id from threads")).map((t) => t.thread_id),
+    (await side.rows<{ thread_id: string }>("select thread_id from threads")).map((t) => t.thread_id),
   );
-  const rows = await query<{ run_id: string; thread_id: string }>(server.data, "select run_id, thread_id from runs");
+  const rows = await side.rows<{ run_id: string; thread_id: string }>("select run_id, thread_id from runs");
   const keptRuns = new Map(rows.map(({ run_id, thread_id }) => [run_id, thread_id]));
   for (const thread_id of threads) expect(kept.has(thread_id), `thread ${thread_id}`).toBe(true);
   for (const [run_id, thread_id] of runs) {
@@ -118,8 +232,9 @@ async function expectKept(server: TestServer, { threads, runs }: Promised): Prom
   }
 }
 
-async function expectEnded(server: TestServer, promised: Promised, file: string): Promise<void> {
-  const { get } = http(server.url);
+/** Nothing is in flight any more, and every run can be had. */
+async function expectAnswered(url: string, { promised }: Side): Promise<void> {
+  const { get } = http(url);
   await eventually(
     async () => {
       const { text } = await get("/metrics");
@@ -131,9 +246,10 @@ async function expectEnded(server: TestServer, promised: Promised, file: string)
   for (const [run_id, thread_id] of promised.runs) {
     expect((await get(`/threads/${thread_id}/runs/${run_id}`)).status).toBe(200);
   }
-  expect(await server.stop()).toEqual({ code: 0, signal: null });
-  const rows = await query<{ run_id: string; status: string; attempt: number; error: string; kwargs: string }>(
-    server.data,
+}
+
+async function expectEnded({ promised, file, rows: ask }: Side): Promise<void> {
+  const rows = await ask<{ run_id: string; status: string; attempt: number; error: string; kwargs: string }>(
     "select run_id, status, attempt, error, kwargs from runs",
   );
   const lines = new Set(linesOf(file));
@@ -143,15 +259,13 @@ async function expectEnded(server: TestServer, promised: Promised, file: string)
     if (status === "success") expect(lines.has(`${id} one`) && lines.has(`${id} two`), run_id).toBe(true);
     else {
       lost++;
-      expect({ run_id, status, attempt }).toEqual({ run_id, status: "error", attempt: 3 });
+      expect({ run_id, status, attempt: Number(attempt) }).toEqual({ run_id, status: "error", attempt: 3 });
       expect(JSON.parse(error)).toMatchObject({ error: "RunLostError" });
     }
   }
   for (const run_id of promised.runs.keys()) expect(rows.some((row) => row.run_id === run_id)).toBe(true);
-  const busy = await query(server.data, "select thread_id from threads where status = 'busy'");
-  expect(busy).toEqual([]);
+  expect(await ask("select thread_id from threads where status = 'busy'")).toEqual([]);
   console.log(`kill rounds: ${rows.length} runs ended, ${lost} of them lost all attempts`);
-  expect(server.logs().filter(({ level, msg }) => Number(level) >= 50 && msg !== "stopping failed")).toEqual([]);
 }
 
 /** mulberry32 */

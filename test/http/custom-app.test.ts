@@ -1,5 +1,6 @@
 /** The project's own app before our routes: what it answers, what passes it, and who is asked who they are. */
 import { once } from "node:events";
+import { type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
 import { Hono, type MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
@@ -8,6 +9,7 @@ import { HTTPException } from "hono/http-exception";
 import { describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import type { AppSettings } from "../../src/config/http.ts";
+import { Denied } from "../../src/errors.ts";
 import { type CustomApp, loadApp } from "../../src/http/custom-app.ts";
 import type { HttpSettings } from "../../src/http/types.ts";
 import { project } from "../support/project.ts";
@@ -172,6 +174,31 @@ describe("a Hono app", () => {
     await inside.close(0);
   });
 
+  it.each([
+    ["middleware_first", ["the app", "ada"]],
+    ["auth_first", [null]],
+  ] as const)(
+    "%s: a WebSocket's sender is asked for in the app's order, as the app hands it on",
+    async (order, expected) => {
+      const seen: (string | null)[] = [];
+      const app = new Hono().use(async (c, next) => {
+        seen.push("the app");
+        c.req.raw = new Request(c.req.raw, { headers: { "x-user": "ada" } });
+        await next();
+      });
+      const protocolFor = async ({ headers }: Request): Promise<never> => {
+        seen.push(headers.get("x-user"));
+        throw new Denied(403, "no");
+      };
+      const { doors: inside } = doors({}, {}, { custom: await customOf(app, order), protocolFor });
+      const { url } = await inside.listen({ host: "127.0.0.1", port: 0 });
+      const socket = new WebSocket(`${url.replace("http", "ws")}/threads/${THREAD_ID}/stream/events`);
+      expect((await once(socket, "close"))[0]).toBe(4403);
+      expect(seen).toEqual(expected);
+      await inside.close(0);
+    },
+  );
+
   it("headers that it sets win over ours", async () => {
     const app = new Hono();
     app.use("/mine", cors({ origin: "https://a.example" }));
@@ -270,12 +297,14 @@ describe("who is asked who they are", () => {
       await next();
     });
     made.get("/mine", (c) => c.text("mine"));
+    made.get("/info", (c) => c.text("mine"));
     return made;
   };
+  const theirs = `/threads/${THREAD_ID}`;
   const authenticate: MiddlewareHandler = async (c, next) =>
     c.req.header("authorization") === "Bearer ada" ? next() : c.json({ detail: "who?" }, 401);
   const cases: readonly (readonly [string, With, own: number, seen: readonly string[]])[] = [
-    ["middleware first: the app sees everybody", { order: "middleware_first" }, 200, ["/mine", "/info"]],
+    ["middleware first: the app sees everybody", { order: "middleware_first" }, 200, ["/mine", theirs]],
     ["auth first: the app sees who is known on our routes", { order: "auth_first" }, 200, ["/mine"]],
     ["custom routes, too", { order: "auth_first", authenticated: true }, 401, []],
   ];
@@ -284,17 +313,54 @@ describe("who is asked who they are", () => {
     const seen: string[] = [];
     await using server = await startWith(app(seen), { ...options, authenticate });
     expect((await server.fetch("/mine")).status).toBe(own);
-    expect((await server.fetch("/info")).status).toBe(401);
+    expect((await server.fetch(theirs)).status).toBe(401);
     expect(seen).toEqual(expected);
     const known = { headers: { authorization: "Bearer ada" } };
     expect((await server.fetch("/mine", known)).status).toBe(200);
-    expect((await server.fetch("/info", known)).status).toBe(200);
+    expect((await server.fetch(theirs, known)).status).toBe(200);
+    // On a public path, too, a route of the app is the app's.
+    expect((await server.fetch("/info")).status).toBe(own);
+    expect(await (await server.fetch("/info", known)).text()).toBe("mine");
+    expect((await server.fetch("/ok")).status).toBe(200);
   });
 
   it("without an app, everybody", async () => {
     await using server = await start({}, {}, { authenticate });
-    expect((await server.fetch("/info")).status).toBe(401);
-    expect((await server.fetch("/info", { headers: { authorization: "Bearer ada" } })).status).toBe(200);
+    expect((await server.fetch(theirs)).status).toBe(401);
+    expect((await server.fetch(theirs, { headers: { authorization: "Bearer ada" } })).status).toBe(200);
+    expect((await server.fetch("/info")).status).toBe(200);
+  });
+
+  it("a path that is escaped, and a host in the path that the app reads, pass no guard by", async () => {
+    const guard = (request: Request) =>
+      new URL(request.url).pathname === theirs ? new Response("no", { status: 403 }) : undefined;
+    const byHost = new Hono({
+      getPath: (request) => `/${request.headers.get("host")}${new URL(request.url).pathname}`,
+    });
+    byHost.use("*", async (c) => c.text("no", 403));
+    for (const [app, mountPrefix] of [
+      [{ fetch: guard }, ""],
+      [{ fetch: guard }, "/p"],
+      [byHost, "/p"],
+    ] as const) {
+      await using server = await startWith(app, { settings: { mountPrefix } });
+      expect((await server.fetch(`${mountPrefix}${theirs.replace("/t", "/%74")}`)).status).toBe(403);
+      expect((await server.fetch(`${mountPrefix}${theirs}?q=%20`)).status).toBe(403);
+      expect((await server.fetch(`${mountPrefix}/ok?q=%20`)).status).toBe(app === byHost ? 403 : 200);
+    }
+  });
+
+  it("TRACE, which no web request can say, is no error of the server", async () => {
+    await using server = await startWith(
+      new Hono().use(async (_, next) => next()),
+      { settings: { mountPrefix: "/p" } },
+    );
+    const { port } = server.listening;
+    const [answer] = (await once(request({ port, method: "TRACE", path: `/p${theirs}` }).end(), "response")) as [
+      IncomingMessage,
+    ];
+    answer.resume();
+    expect(answer.statusCode).toBe(405);
   });
 });
 

@@ -246,6 +246,6 @@ describe("code in this process", () => {
     expect(seen).toEqual(["metadata", "values"]);
     withdraw();
     expect((globalThis as Record<symbol, unknown>)[Symbol.for("langgraph_api:fetch")]).toBeUndefined();
-    expect((await inside.fetch(new Request(`${BASE}/agents/ok`))).status).toBe(401);
+    expect((await inside.fetch(new Request(`${BASE}/agents/mine`))).status).toBe(401);
   });
 });

@@ -1,8 +1,8 @@
 /** A scripted stand-in for the services, so that the HTTP room can be tested alone. The only fake in the project. */
 import { corsFor } from "../../src/config/http.ts";
 import { notFound } from "../../src/errors.ts";
-import { type AppOptions, createApp } from "../../src/http/app.ts";
-import { Doors } from "../../src/http/doors.ts";
+import { createApp } from "../../src/http/app.ts";
+import { Doors, type DoorsOptions } from "../../src/http/doors.ts";
 import { type Listening, listen } from "../../src/http/listen.ts";
 import type { Answered, HttpSettings, Logger } from "../../src/http/types.ts";
 import type { Assistant } from "../../src/schemas/assistants.ts";
@@ -122,7 +122,7 @@ export interface Harness extends AsyncDisposable {
   post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>;
 }
 
-type Before = Pick<AppOptions, "authenticate" | "custom">;
+type Before = Pick<DoorsOptions, "authenticate" | "custom" | "protocolFor">;
 type Told = Pick<Harness, "calls" | "logged" | "observed" | "last">;
 
 /** Fake services, and what is told of them. */
@@ -130,13 +130,13 @@ function faked(
   script: Partial<Script>,
   settings: Partial<HttpSettings>,
   before: Before,
-): Told & { options: AppOptions } {
+): Told & { options: DoorsOptions } {
   const calls: Call[] = [];
   const logged: Harness["logged"] = [];
   const observed: Answered[] = [];
   const log = (level: string) => (fields: object, message: string) => void logged.push({ level, fields, message });
   const logger: Logger = { info: log("info"), warn: log("warn"), error: log("error") };
-  const options: AppOptions = {
+  const options: DoorsOptions = {
     services: fakeServices(script, (name, ...args) => void calls.push({ name, args })),
     settings: {
       maxBodyBytes: 100_000,

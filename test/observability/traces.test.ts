@@ -313,22 +313,40 @@ test("a server that stops sends what is left; the collector of the examples show
   );
 });
 
-test("a program that has the server in it keeps what is global for itself", async () => {
+test("a program that has the server in it keeps what is global for itself; streams and webhooks are traced to their end", async () => {
   await using collector = await Collector.open();
+  const webhooks = { url: { disable_loopback: false } };
+  await using folder = await project({ "plain.mjs": PLAIN }, { env: collector.env(), webhooks });
   const script = `
+    import { createServer as listen } from "node:http";
+    import { once } from "node:events";
     import { createServer } from ${JSON.stringify(pathToFileURL(join(ROOT, "dist/index.js")).href)};
-    const server = await createServer(${JSON.stringify({ config: FIXTURES, data: join(temp.dir, "host") })});
+    const inbox = listen().listen(0, "127.0.0.1");
+    await once(inbox, "listening");
+    const called = once(inbox, "request");
+    const server = await createServer(${JSON.stringify({ config: folder.dir })});
+    const ended = async () => /duration_ms_count.*runs.stream.* 1/.test(await (await server.fetch(new Request("http://host/metrics"))).text());
     const headers = { "content-type": "application/json" };
-    const body = ${JSON.stringify(JSON.stringify(plain))};
-    const answer = await server.fetch(new Request("http://host/runs/wait", { method: "POST", headers, body }));
+    const webhook = "http://127.0.0.1:" + inbox.address().port;
+    const body = JSON.stringify({ assistant_id: "plain", input: { value: 1 }, webhook });
+    const answer = await server.fetch(new Request("http://host/runs/stream", { method: "POST", headers, body }));
+    const before = await ended();
     await answer.text();
+    const after = await ended();
+    const [request, response] = await called;
+    response.end();
     await server.close();
-    console.log(JSON.stringify(Object.keys(globalThis[Symbol.for("opentelemetry.js.api.1")] ?? {})));
+    const shared = Object.keys(globalThis[Symbol.for("opentelemetry.js.api.1")] ?? {});
+    const variables = Object.keys(process.env).filter((name) => name.startsWith("OTEL_"));
+    console.log(JSON.stringify({ shared, variables, before, after, traceparent: request.headers.traceparent }));
     process.exit();`;
-  const env = { ...process.env, ...collector.env(), LOG_LEVEL: "error" };
+  const env = { ...process.env, LOG_LEVEL: "error" };
   const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], { env });
-  expect(stdout.trim()).toBe("[]");
-  expect(treeOf(collector.spans)).toEqual([`POST /runs/wait [run plain [attempt [${NODES}]]]`]);
+  const { spans } = collector;
+  expect(treeOf(spans)).toEqual(["POST /runs/stream [run plain [attempt [node only], webhook]]"]);
+  const { traceId, spanId } = named(spans, "webhook");
+  const traceparent = `00-${traceId}-${spanId}-01`;
+  expect(JSON.parse(stdout)).toEqual({ shared: [], variables: [], before: false, after: true, traceparent });
 });
 
 const ENDPOINT = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9" };

@@ -333,6 +333,7 @@ test("a webhook call comes to one process, and to another when its time is over"
     attempts: 0,
     next_attempt_at: 0,
     created_at: 0,
+    trace: null,
   };
   await a.write((tx) => webhooks.insert(tx, call));
   const take = (storage: Storage) => storage.write((tx) => webhooks.takeDue(tx, 0, 10, 200));
@@ -463,6 +464,8 @@ test("processes that start together migrate once", async () => {
     "0011_protocol_threads",
     "0012_outcomes",
     "0013_told_to",
+    "0014_departed_runs",
+    "0015_webhook_trace",
   ]);
   // An older server goes on where a newer one has added to the schema.
   await onPostgres(

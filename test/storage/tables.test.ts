@@ -261,7 +261,16 @@ eachDialect((openTemp) => {
   test("webhooks wait, are put off, and go", async () => {
     const storage = await openTemp();
     const call = (webhook_id: string, next_attempt_at: number) => {
-      return { webhook_id, run_id: "r", url: "http://x", payload: "{}", attempts: 0, next_attempt_at, created_at: NOW };
+      return {
+        webhook_id,
+        run_id: "r",
+        url: "http://x",
+        payload: "{}",
+        attempts: 0,
+        next_attempt_at,
+        created_at: NOW,
+        trace: null,
+      };
     };
     await storage.write(async (tx) => {
       await webhooks.insert(tx, call("late", NOW + 100));

@@ -4,8 +4,6 @@ import { type AddressInfo, createServer } from "node:net";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { Cipher } from "../../src/storage/cipher.ts";
 import * as events from "../../src/storage/tables/events.ts";
-import * as outcomes from "../../src/storage/tables/outcomes.ts";
-import * as runs from "../../src/storage/tables/runs.ts";
 import type { StreamEvent } from "../../src/streaming/events.ts";
 import { BEGINNING, followThread, parsePosition } from "../../src/streaming/follow-thread.ts";
 import { threadFilter } from "../../src/streaming/modes.ts";
@@ -352,19 +350,6 @@ describe("Redis", () => {
     const seen = await b.log(run);
     expect(written(await collect(seen))).toEqual(range(50));
     expect([seen.output, seen.isCut, seen.lacksEvents]).toEqual(['"out"', false, false]);
-  });
-
-  test("away at the end of a run that leaves no row: what came of it is in the database", async () => {
-    const redis = await own();
-    const all = await world({ uri: redis.uri });
-    const holder = await all.process();
-    const run = await all.run();
-    const log = await holder.hold(run);
-    await holder.logs.shown(log);
-    await redis.kill();
-    await all.storage.write((tx) => runs.remove(tx, run.run_id));
-    holder.logs.end(log, '"out"');
-    await eventually(async () => (await all.storage.read((db) => outcomes.find(db, run.run_id))) === '"out"');
   });
 
   test("lost: who follows a run that comes to be held here sees all of it", async () => {

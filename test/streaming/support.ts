@@ -1,7 +1,6 @@
 /** Processes as far as logs and the broker go: each its own connections to one Redis, all on one real storage. */
 import { randomUUID } from "node:crypto";
 import { onTestFinished } from "vitest";
-import { leaveOutcome } from "../../src/engine/settle.ts";
 import { eventShelf } from "../../src/engine/shelf.ts";
 import type { RunRecord, Storage } from "../../src/storage/storage.ts";
 import * as runs from "../../src/storage/tables/runs.ts";
@@ -86,7 +85,6 @@ export class World {
       now: () => storage.now(),
       tailLimit,
       keepEndedMs: 30_000,
-      leaveOutcome: (log) => leaveOutcome(storage, log),
       onError,
     });
     const limits = { keepEndedMs: 30_000, endedLimit: 64 * 1024 * 1024, tailLimit };

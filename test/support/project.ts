@@ -3,10 +3,11 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { modulesFor } from "./packed.ts";
+
+export { FIXTURES } from "./packed.ts";
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-/** The fixture graphs; see its langgraph.json. */
-export const FIXTURES = fileURLToPath(new URL("./graphs", import.meta.url));
 
 export interface TempDir extends AsyncDisposable {
   readonly dir: string;
@@ -21,7 +22,7 @@ export async function tempDir(prefix = "skein-test-"): Promise<TempDir> {
  * Writes `files` (path → text) to a new folder. Without `graphs` in `config`, every top-level module is a graph
  * named as its file, exported as `graph`.
  *
- * `modules` becomes its node_modules; ours when not given.
+ * `modules` becomes its node_modules; when not given, what `modulesFor` finds enough.
  *
  *     await using two = await project({ "a.mjs": "export const graph = …", "lib/b.mjs": "…" });
  *     await using server = await startServer({ project: two });
@@ -29,7 +30,7 @@ export async function tempDir(prefix = "skein-test-"): Promise<TempDir> {
 export async function project(
   files: Record<string, string>,
   config: Record<string, unknown> = {},
-  modules = join(ROOT, "node_modules"),
+  modules = modulesFor(files),
 ): Promise<TempDir> {
   const temp = await tempDir("skein-project-");
   const manifest = { name: "project", private: true, type: "module" };

@@ -8,7 +8,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { afterAll } from "vitest";
 import { thresholdOf } from "../../src/early-optimization.ts";
 import { freshSchema, type TestDatabase } from "./postgres.ts";
 import { FIXTURES, ROOT, type TempDir, tempDir } from "./project.ts";
@@ -50,7 +49,13 @@ process.on("exit", () => {
 /** `SKEIN_TEST_DIALECT=postgres`: servers keep their data on PostgreSQL and tell each other by Redis, a schema for each data folder. */
 export const ON_POSTGRES = process.env.SKEIN_TEST_DIALECT === "postgres";
 const databases = new Map<string, Database>();
-if (ON_POSTGRES) afterAll(async () => void (await Promise.all([...databases.values()].map((each) => each.drop()))));
+
+/** Drops what the servers of a test file had there; `test/support/drop-databases.ts` calls it after each. */
+export async function dropDatabases(): Promise<void> {
+  const all = [...databases.values()];
+  databases.clear();
+  await Promise.all(all.map((each) => each.drop()));
+}
 
 interface Database extends TestDatabase {
   /** Of its keys in Redis. */

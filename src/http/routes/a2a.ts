@@ -92,13 +92,19 @@ export function a2aRoutes(room: Room, settings: HttpSettings): void {
 
 async function answerCard(
   room: Room,
-  { version, mountPrefix }: HttpSettings,
+  { version, mountPrefix, auth }: HttpSettings,
   c: HttpContext,
   assistant_id: string,
 ): Promise<Response> {
   const { cardOf } = await import("../../services/a2a/answer.ts");
   const url = `${publicBase(c, mountPrefix)}/a2a/${encodeURIComponent(assistant_id)}`;
-  return c.json(await cardOf(room.services(c), assistant_id, { url, version }), 200, { "cache-control": "no-cache" });
+  const { securitySchemes, security = [] } = auth ?? {};
+  const place = {
+    url,
+    version,
+    security: securitySchemes === undefined ? null : { schemes: securitySchemes, required: security },
+  };
+  return c.json(await cardOf(room.services(c), assistant_id, place), 200, { "cache-control": "no-cache" });
 }
 
 async function post(room: Room, settings: HttpSettings, c: HttpContext, assistant_id: string): Promise<Response> {

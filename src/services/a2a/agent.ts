@@ -145,7 +145,7 @@ export class Agent implements A2ARequestHandler {
   createTaskPushNotificationConfig(config: TaskPushNotificationConfig): Promise<TaskPushNotificationConfig> {
     return this.#guard(async () => {
       const task = await this.#task(config.taskId);
-      const push = this.#pushOf(config);
+      const push = this.#pushOf(config, { "1.0": "url", "0.3": "pushNotificationConfig.url" });
       await this.#push(() => this.#caller.services.tasks.setPush(this.#caller.assistant_id, task.run.run_id, push));
       return pushShown(task, push);
     });
@@ -282,13 +282,20 @@ export class Agent implements A2ARequestHandler {
     const asked = configuration?.taskPushNotificationConfig;
     const kept = before?.push ?? [];
     if (asked === undefined) return kept;
-    const push = this.#pushOf(asked);
-    this.#caller.services.tasks.checkPush(push.url);
+    const push = this.#pushOf(asked, {
+      "1.0": "configuration.taskPushNotificationConfig.url",
+      "0.3": "configuration.pushNotificationConfig.url",
+    });
     return [...kept.filter(({ id }) => id !== push.id), push];
   }
 
-  #pushOf({ id, url, token, authentication }: TaskPushNotificationConfig): PushConfig {
+  /** `field`: where the client has put the URL. */
+  #pushOf(
+    { id, url, token, authentication }: TaskPushNotificationConfig,
+    field: Readonly<Record<A2aCaller["wire"], string>>,
+  ): PushConfig {
     this.#requirePush();
+    this.#caller.services.tasks.checkPush(url, field[this.#caller.wire]);
     return {
       id: id || uuid4(),
       url,

@@ -8,6 +8,7 @@ import { isObject } from "../run-output.ts";
 import { type A2aCaller, Agent } from "./agent.ts";
 import { agentCard, type CardPlace, legacyMembers } from "./card.ts";
 import { isStreaming, methodOf, readParams, type Wire } from "./requests.ts";
+import { securityMembers } from "./security.ts";
 
 /** A request whose envelope has been checked. */
 export interface RpcRequest {
@@ -150,5 +151,7 @@ const legacyTask = (task: Task): unknown =>
 /** The card of an assistant, for clients of both versions. */
 export async function cardOf(services: A2aCaller["services"], assistant_id: string, place: CardPlace): Promise<object> {
   const card = agentCard(await services.assistants.get(assistant_id), place, services.tasks.canPush);
-  return { ...(AgentCard.toJSON(card) as object), ...legacyMembers(place) };
+  const { security } = place;
+  const members = { ...legacyMembers(place), ...(security === null ? {} : securityMembers(security)) };
+  return { ...(AgentCard.toJSON(card) as object), ...members };
 }

@@ -1,6 +1,7 @@
 /** The card by which an agent is found. Pure. */
 import type { AgentCard } from "@a2a-js/sdk";
 import type { Assistant } from "../../schemas/assistants.ts";
+import type { Security } from "./security.ts";
 
 const MODES = ["text/plain", "application/json"];
 const BINDING = "JSONRPC";
@@ -11,10 +12,16 @@ export interface CardPlace {
   readonly url: string;
   /** The server's version: agents have none of their own. */
   readonly version: string;
+  /** How its clients log in; null: nobody has said so. */
+  readonly security: Security | null;
 }
 
 /** As 1.0 has it. */
-export function agentCard(assistant: Assistant, { url, version }: CardPlace, pushNotifications: boolean): AgentCard {
+export function agentCard(
+  assistant: Assistant,
+  { url, version }: Pick<CardPlace, "url" | "version">,
+  pushNotifications: boolean,
+): AgentCard {
   const { assistant_id, graph_id, name } = assistant;
   const description = assistant.description || `The agent "${name}".`;
   return {
@@ -50,7 +57,7 @@ export function agentCard(assistant: Assistant, { url, version }: CardPlace, pus
 }
 
 /** What clients of 0.3 look for on the same card. */
-export const legacyMembers = ({ url }: CardPlace) => ({
+export const legacyMembers = ({ url }: Pick<CardPlace, "url">) => ({
   url,
   preferredTransport: BINDING,
   protocolVersion: "0.3.0",

@@ -18,8 +18,8 @@ export class GuardedTasks implements TasksService {
     return this.#inner.canPush;
   }
 
-  checkPush(url: string): void {
-    this.#inner.checkPush(url);
+  checkPush(url: string, field: string): void {
+    this.#inner.checkPush(url, field);
   }
 
   async get(assistant_id: string, run_id: string): Promise<TaskView> {

@@ -12,6 +12,7 @@ const insertRow = insertRows("webhooks", [
   "attempts",
   "next_attempt_at",
   "created_at",
+  "trace",
 ]);
 
 /** Adds a call to be made. */

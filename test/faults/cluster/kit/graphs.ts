@@ -4,7 +4,6 @@
  *
  *     <id> <node> start <pid> <time>      <id> <node> end <pid> <time>      (or `aborted`)
  */
-import { packedModules } from "../../../support/packed.ts";
 import { project, type TempDir } from "../../../support/project.ts";
 
 /** What a node of `work` is told to do, in this order. */
@@ -96,4 +95,4 @@ const ASK = `
 
 /** A project with the graphs above. */
 export const clusterProject = async (config: Readonly<Record<string, unknown>> = {}): Promise<TempDir> =>
-  project({ "work.mjs": WORK, "tick.mjs": TICK, "ask.mjs": ASK }, config, await packedModules());
+  project({ "work.mjs": WORK, "tick.mjs": TICK, "ask.mjs": ASK }, config);
