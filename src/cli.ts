@@ -31,7 +31,7 @@ const PORTS_TO_TRY = 100;
 
 async function main(): Promise<void> {
   const program = new Command("skein").description("Agent Server for LangGraph.js").version(VERSION);
-  addServeCommand(program, "dev", "Serve a project and reload it when its graph files change.");
+  addServeCommand(program, "dev", "Serve a project and reload it when its code changes.");
   addServeCommand(program, "start", "Serve a project: no watching, JSON logs.").option(
     "--no-worker",
     "serve clients, and leave runs to other processes on the same DATABASE_URI",

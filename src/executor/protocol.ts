@@ -305,28 +305,32 @@ export type Outcome =
   /** Stopped at a superstep boundary because the thread drains; the checkpoint is saved. */
   | { readonly kind: "drained" };
 
-/** A node begins, or has ended. Times are epoch milliseconds. */
+/** A node, a call of a model or a call of a tool begins, or has ended. Times are epoch milliseconds. */
 export type NodeStep =
   | {
       readonly step: "begin";
       readonly id: string;
-      /** The node around it, of a subgraph's; null at the root. */
+      /** What is around it: the node of a subgraph's node or of a call, the tool that calls a model; null at the root. */
       readonly parent: string | null;
       readonly at: number;
-      readonly node: string;
-      readonly superstep: number;
-      /** Of the graph it is in; empty at the root. */
-      readonly namespace: string;
+      readonly of: StepOf;
     }
   | {
       readonly step: "end";
       readonly id: string;
       readonly at: number;
+      /** Tokens of a model's call, where its package tells them. */
+      readonly usage?: { readonly input: number; readonly output: number };
       /** Null: it did not fail. */
       readonly error: ErrorBody | null;
       /** What it threw to leave off without failing: a question, or a command to the graph around it. */
       readonly left?: string;
     };
+
+export type StepOf =
+  /** `namespace`: of the graph it is in; empty at the root. */
+  | { readonly kind: "node"; readonly name: string; readonly superstep: number; readonly namespace: string }
+  | { readonly kind: "model" | "tool"; readonly name: string };
 
 export interface LoadedGraph {
   readonly graph_id: string;

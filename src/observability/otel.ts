@@ -12,7 +12,7 @@ import type { SpanExporter } from "@opentelemetry/sdk-trace-base";
 import type { Registry } from "prom-client";
 import type { OtlpProtocol, TelemetrySettings } from "../config.ts";
 import type { ErrorBody } from "../errors.ts";
-import type { NodeStep } from "../executor/protocol.ts";
+import type { NodeStep, StepOf } from "../executor/protocol.ts";
 import type { TraceContext } from "../schemas/runs.ts";
 import { VERSION } from "../version.ts";
 import type { Logger } from "./logger.ts";
@@ -315,7 +315,7 @@ class OtelTracing implements Tracing {
   }
 }
 
-/** The nodes of an attempt, told by its executor thread. */
+/** The nodes of an attempt and what they call, told by its executor thread. */
 class Nodes {
   readonly #api: Api;
   readonly #tracer: Tracer;
@@ -335,21 +335,19 @@ class Nodes {
     }
   }
 
-  #started({ parent, node, superstep, namespace, at }: Extract<NodeStep, { step: "begin" }>): Span {
+  #started({ parent, of, at }: Extract<NodeStep, { step: "begin" }>): Span {
     // One that is around others ends after them.
     const around = (parent === null ? undefined : this.#open.get(parent)) ?? this.#attempt;
-    const attributes = {
-      "langgraph.node": node,
-      "langgraph.step": superstep,
-      "langgraph.checkpoint_ns": namespace,
-    };
     const context = this.#api.trace.setSpan(this.#api.ROOT_CONTEXT, around);
-    return this.#tracer.startSpan(`node ${node}`, { attributes, startTime: at }, context);
+    return this.#tracer.startSpan(`${of.kind} ${of.name}`, { attributes: factsOf(of), startTime: at }, context);
   }
 
-  #ended({ id, at, error, left }: Extract<NodeStep, { step: "end" }>): void {
+  #ended({ id, at, error, left, usage }: Extract<NodeStep, { step: "end" }>): void {
     const span = this.#open.get(id);
     this.#open.delete(id);
+    if (usage !== undefined) {
+      span?.setAttributes({ "gen_ai.usage.input_tokens": usage.input, "gen_ai.usage.output_tokens": usage.output });
+    }
     if (left !== undefined) span?.setAttribute("langgraph.left_by", left);
     if (span !== undefined && error !== null) fail(this.#api, span, error);
     span?.end(at);
@@ -360,6 +358,16 @@ class Nodes {
     for (const span of [...this.#open.values()].reverse()) span.setAttribute("skein.unfinished", true).end();
     this.#open.clear();
   }
+}
+
+/** Models and tools in the words of OpenTelemetry's conventions for generative AI. */
+function factsOf(of: StepOf): Record<string, string | number> {
+  if (of.kind === "node") {
+    return { "langgraph.node": of.name, "langgraph.step": of.superstep, "langgraph.checkpoint_ns": of.namespace };
+  }
+  return of.kind === "model"
+    ? { "gen_ai.operation.name": "chat", "gen_ai.request.model": of.name }
+    : { "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": of.name };
 }
 
 function fail({ SpanStatusCode }: Api, span: Span, { error, message }: ErrorBody): void {

@@ -245,6 +245,18 @@ describe("bad parameters are told as such, and never as a fault of the server", 
   });
 
   const v1 = { messageId: "m", role: "ROLE_USER", parts: [{ text: "hi" }] };
+  test("a URL that may not be called is named by the field that has it", async () => {
+    const url = "http://127.0.0.1/";
+    const old = await rpc(server, "chat", "message/send", {
+      message,
+      configuration: { pushNotificationConfig: { url } },
+    });
+    expect(old.body.error.message).toMatch(/^configuration\.pushNotificationConfig\.url: targets this machine/);
+    const configuration = { taskPushNotificationConfig: { url } };
+    const now = await rpc(server, "chat", "SendMessage", { message: v1, configuration }, { "a2a-version": "1.0" });
+    expect(now.body.error.message).toMatch(/^configuration\.taskPushNotificationConfig\.url: targets this machine/);
+  });
+
   test.each<[string, string, unknown, number]>([
     ["no message", "SendMessage", {}, -32602],
     ["a role of 0.3", "SendMessage", { message: { ...v1, role: "user" } }, -32602],

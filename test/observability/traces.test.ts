@@ -87,6 +87,17 @@ describe("one process", () => {
     ]);
   });
 
+  test("calls of models and tools are inside the node that makes them", async () => {
+    const input = { messages: [{ role: "user", content: "hello" }] };
+    const { run_id } = await api.background({ assistant_id: "agent", input });
+    const spans = await collector.ofRun(run_id, 3);
+    const answer = "node agent [model ScriptedModel]";
+    expect(treeOf(spans)).toEqual([
+      `POST /threads/{thread_id}/runs [run agent [attempt [${answer}, ${answer}, node tools [tool add, tool shout]]]]`,
+    ]);
+    expect(named(spans, "model").attributes).toMatchObject({ "gen_ai.request.model": "ScriptedModel" });
+  });
+
   test("what fails says of what; a question and a cancel are no failures", async () => {
     const failed = await api.background({ assistant_id: "error", input: {} });
     const spans = await collector.ofRun(failed.run_id, 2);
