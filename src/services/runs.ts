@@ -561,16 +561,17 @@ export class Runs implements RunsService {
     const { logs, storage } = this.#options;
     const live = logs.get(run_id);
     if (live !== undefined) return belongs(live, thread_id);
-    const { run, stored, last } = await storage.read(async (db) => ({
-      run: await runs.find(db, run_id),
-      stored: await events.log(db, run_id),
-      last: await events.last(db, run_id),
-    }));
+    const { run, stored, last, isGone } = await storage.read(async (db) => {
+      const run = await runs.find(db, run_id);
+      const stored = await events.log(db, run_id);
+      // The events of a run that went with its thread are had for their time; of one that was taken back there are none.
+      const isGone = run === undefined && stored !== undefined && (await events.isErased(db, run_id));
+      return { run, stored, last: await events.last(db, run_id), isGone };
+    });
     const isLive = run !== undefined && isInFlight(run);
-    const kept = run?.kwargs.resumable === true || (run !== undefined && stored !== undefined && !isLive);
-    const isErased = run === undefined && stored !== undefined;
-    const elsewhere = isLive || kept || isErased ? undefined : await logs.recall(run_id);
-    const owner = run?.thread_id ?? elsewhere?.thread_id;
+    const kept = run?.kwargs.resumable === true || (stored !== undefined && !isLive && !isGone);
+    const elsewhere = isLive || kept || isGone ? undefined : await logs.recall(run_id);
+    const owner = run?.thread_id ?? (isGone ? undefined : stored?.thread_id) ?? elsewhere?.thread_id;
     if (owner === undefined || (thread_id !== null && owner !== thread_id))
       throw notFound(`Run ${run_id} not found`, "run");
     if (elsewhere !== undefined) return logs.elsewhere(elsewhere);

@@ -213,8 +213,8 @@ describe("frames", () => {
     const deaf = await open(thread_id);
     deaf.ws.pause();
     // The answer names it.
-    const unknown = JSON.stringify({ id: 1, method: "x".repeat(100_000) });
-    for (let sent = 0; sent < 400; sent += 1) deaf.ws.send(unknown);
+    const unknown = JSON.stringify({ id: 1, method: "x".repeat(30_000) });
+    for (let sent = 0; sent < 800; sent += 1) deaf.ws.send(unknown);
     await new Promise((resolve) => setTimeout(resolve, 3000));
     deaf.ws.resume();
     expect((await deaf.closed)[0]).toBe(4429);

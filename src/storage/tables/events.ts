@@ -8,6 +8,9 @@ import type { EventChunk, EventLogRecord, Tx } from "../storage.ts";
 /** What a log without events has of the numbers of its thread: its end, and what readers are told behind it. */
 const NUMBERS_OF_NONE = 4;
 
+/** What holds the number of a log's last event. */
+const NO_EVENTS = "[]";
+
 const openLog = insertRows("event_logs", ["run_id", "thread_id", "ended_at", "place"], (insert) =>
   insert.onConflict((conflict) => conflict.column("run_id").doNothing()),
 );
@@ -126,8 +129,14 @@ export async function erase(tx: Tx, run_id: string, now: number): Promise<void> 
   const at = await last(tx, run_id);
   await tx.deleteFrom("event_chunks").where("run_id", "=", run_id).execute();
   // It holds the number.
-  if (at >= 0) await append(tx, [{ run_id, first: at, last: at, events: "[]" }]);
+  if (at >= 0) await append(tx, [{ run_id, first: at, last: at, events: NO_EVENTS }]);
   await end(tx, run_id, now);
+}
+
+/** Whether nothing is left of the run's events, as `erase` leaves them: not so of a run that went with its thread. */
+export async function isErased(db: Tx, run_id: string): Promise<boolean> {
+  const [first] = await read(db, run_id, -1, 1);
+  return first === undefined || first.events === NO_EVENTS;
 }
 
 /** Runs of a thread that are gone and of which a log is left. */
