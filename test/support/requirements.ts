@@ -15,11 +15,22 @@ const answers = new Map<string, Promise<string | undefined>>();
  *     test("…", async (context) => { await requireOrSkip("PostgreSQL", reachable(uri), context); … });
  */
 export async function requireOrSkip(name: string, check: Check, context: Pick<TestContext, "skip">): Promise<void> {
+  const missing = await missingOf(name, check);
+  if (missing !== undefined) context.skip(missing);
+}
+
+/** For a test that does part of its work without: whether the rest can be done. Under CI, throws where it cannot. */
+export async function isThere(name: string, check: Check): Promise<boolean> {
+  return (await missingOf(name, check)) === undefined;
+}
+
+/** What is missing, in a sentence; throws it under CI. */
+async function missingOf(name: string, check: Check): Promise<string | undefined> {
   const missing = await answer(name, check);
-  if (missing === undefined) return;
+  if (missing === undefined) return undefined;
   const message = `${name} is missing: ${missing}`;
   if (isCi()) throw new Error(`${message}. CI must run every test.`);
-  context.skip(message);
+  return message;
 }
 
 /** A `test` that asks first: `const pgTest = testWith("PostgreSQL", check)`. */
