@@ -11,8 +11,8 @@ import { SlowestFirst } from "./test/support/slowest-first.ts";
 const common = {
   pool: "forks",
   isolate: false,
-  testTimeout: 60_000,
-  hookTimeout: 60_000,
+  testTimeout: 120_000,
+  hookTimeout: 120_000,
   globalSetup: "test/support/packed-setup.ts",
 } as const;
 const slow = { ...common, testTimeout: 300_000, hookTimeout: 120_000 } as const;

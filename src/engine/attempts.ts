@@ -411,8 +411,7 @@ export class Attempts {
     if (next.kind === "erase") logs.erase(log);
     else logs.end(log, finalOutput(next.ending));
     if (run.kwargs.temporary) logs.closeThread(run.thread_id);
-    // Who waits for the run goes first.
-    setImmediate(() => this.#note(run, span, next));
+    this.#note(run, span, next);
   }
 
   /** For who watches the server. */

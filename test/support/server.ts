@@ -37,7 +37,7 @@ const CLI = join(ROOT, "dist", "cli.js");
 /** A server of a test lives for seconds: what V8 would spend on optimising it early is not earned back. */
 const V8 = thresholdOf(process.versions.v8);
 const NODE_ARGS = V8 === undefined ? [] : [`${V8.flag}=${V8.usual}`];
-const START_MS = 30_000;
+const START_MS = 60_000;
 const STOP_MS = 15_000;
 
 /** Servers of a test file that ends badly must not outlive it. */
@@ -278,7 +278,7 @@ async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined
 /** Waits until `check` gives something truthy; for effects that no response announces. */
 export async function eventually<T>(
   check: () => Promise<T> | T,
-  { ms = 10_000, every = 20 } = {},
+  { ms = 30_000, every = 20 } = {},
 ): Promise<NonNullable<T>> {
   const end = performance.now() + ms;
   for (;;) {
