@@ -247,7 +247,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Waits until nothing is in flight any more. */
-  async settled(ms = 30_000): Promise<void> {
+  async settled(ms = 90_000): Promise<void> {
     await eventually(
       async () => {
         const rows = await this.query("select 1 from runs where status in ('pending', 'running') limit 1");

@@ -34,7 +34,7 @@ export const begun = (log: string, id: string, node: string, times = 1): Promise
   eventually(
     () =>
       executions(log).filter((line) => line.id === id && line.node === node && line.what === "start")[times - 1]?.pid,
-    { ms: 20_000, every: 10 },
+    { ms: 60_000, every: 10 },
   );
 
 export const open = (gate: string): void => writeFileSync(gate, "");
