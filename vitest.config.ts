@@ -29,7 +29,7 @@ const ALONE = ["test/faults/{held-cpu,slow-client,slow-watcher}.test.ts", "test/
 const ONE_DIALECT = ["test/faults/{cli,kill-rounds}.test.ts", "test/faults/cluster/**"];
 
 /** Tests wait about as long as they compute, so there are more workers than this machine's two cores. */
-const together = { maxWorkers: 4, sequence: { groupOrder: 0 } } as const;
+const together = { maxWorkers: 3, sequence: { groupOrder: 0 } } as const;
 /** Processes are killed, frozen and starved here: slow by nature. */
 const faults = { ...slow, ...together } as const;
 const alone = { ...slow, fileParallelism: false, maxWorkers: 1, sequence: { groupOrder: 1 } } as const;
