@@ -57,7 +57,7 @@ export interface AttemptsOptions {
 /** One attempt in hand. */
 interface Attempt {
   readonly run: NewRun;
-  /** Of a run that is being written: whether it is. */
+  /** Of a run that went ahead while it is being written. */
   readonly write: PendingWrite | undefined;
   /** The run is in the database. */
   isWritten: boolean;
@@ -407,16 +407,10 @@ export class Attempts {
   }
 
   #announce({ run, span }: Attempt, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
-    const { logs } = this.#options;
+    const { logs, metrics, logger, tracing } = this.#options;
     if (next.kind === "erase") logs.erase(log);
     else logs.end(log, finalOutput(next.ending));
     if (run.kwargs.temporary) logs.closeThread(run.thread_id);
-    this.#note(run, span, next);
-  }
-
-  /** For who watches the server. */
-  #note(run: NewRun, span: Attempt["span"], next: Exclude<NextStep, { kind: "requeue" }>): void {
-    const { metrics, logger, tracing } = this.#options;
     const status = next.kind === "erase" ? "rollback" : next.ending.status;
     const error = next.kind === "erase" ? null : next.ending.error;
     const { thread_id, graph_id, attempt } = run;
