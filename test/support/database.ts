@@ -43,7 +43,7 @@ function postgresReader(uri: string): Reader {
   };
 }
 
-/** Rows of the database of a server that does not run. */
+/** Rows of the database of a server, running or not. */
 export async function query<T>(data: string, sql: string): Promise<T[]> {
   const db = database(data);
   try {
