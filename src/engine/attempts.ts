@@ -401,7 +401,7 @@ export class Attempts {
     // A run that leaves nothing behind and calls nobody has nothing for the disk to remember.
     const durable = expected.kind !== "settle" || !run.kwargs.temporary || callsSomebody(run);
     if (isShared) await log.flush();
-    const concluded = storage.write((tx) => conclude(tx, run, hold, decide, storage.now()), { durable });
+    const concluded = storage.write((tx) => conclude(tx, run, hold, decide, storage.now(), log), { durable });
     const [written] = await Promise.all([concluded, log.flush()]);
     return written;
   }
