@@ -67,6 +67,8 @@ interface Attempt {
   cancel: CancelAction | null;
   timedOut: ErrorBody | null;
   giveUp: NodeJS.Timeout | undefined;
+  /** Its executor is done with it, and its end is being written: there is nothing to stop any more. */
+  isDone: boolean;
   /** Ends the attempt for us, whatever its executor thread does, and even if it has none yet. */
   abandon: (end: AttemptEnd) => void;
 }
@@ -173,6 +175,7 @@ export class Attempts {
       cancel,
       timedOut: null,
       giveUp: undefined,
+      isDone: false,
       abandon,
     };
     this.#held.set(run.run_id, attempt);
@@ -246,6 +249,7 @@ export class Attempts {
     } finally {
       clearTimeout(timer);
       clearTimeout(attempt.giveUp);
+      attempt.isDone = true;
     }
   }
 
@@ -309,6 +313,7 @@ export class Attempts {
 
   #stop(attempt: Attempt, action: CancelAction): void {
     const { run, thread } = attempt;
+    if (attempt.isDone) return;
     // It still waits for an executor thread: there is nothing to stop.
     if (thread === undefined) {
       attempt.abandon(cancelledEarly);
