@@ -277,6 +277,13 @@ eachDialect((openTemp) => {
     // The place is free again.
     await put(storage, row("3", { blob_versions: { a: ["1", 4] } }), [part("a", "1", 2)], "next");
     expect(blobTexts(await get(storage, { thread_id: "t" }))).toEqual(["a@1+0", "a@1+2"]);
+    // Also where the parts of one that goes first were read by another.
+    await put(storage, row("4", { blob_versions: { a: ["1", 5] } }), [part("a", "1", 4)], "last");
+    await storage.write((tx) => checkpoints.removeForRuns(tx, "t", ["next"]));
+    expect(blobTexts(await get(storage, { thread_id: "t" }))).toEqual(["a@1+0", "a@1+2", "a@1+4"]);
+    await storage.write((tx) => checkpoints.removeForRuns(tx, "t", ["last"]));
+    await put(storage, row("5", { blob_versions: { a: ["1", 4] } }), [part("a", "1", 2)], "again");
+    expect(blobTexts(await get(storage, { thread_id: "t" }))).toEqual(["a@1+0", "a@1+2"]);
   });
 
   test("rollback puts back the writes that the runs replaced, through whatever has gone since", async () => {

@@ -366,14 +366,22 @@ async function cutParents(tx: Tx, thread_id: string, kept: readonly Node[]): Pro
 
 /** True of a value, or a part of a list, that no checkpoint of the thread refers to. */
 const isUnnamed = (thread_id: string) => {
-  const named = perDialect(
-    sql`checkpoints as kept, json_each(kept.blob_versions) as named`,
-    sql`checkpoints as kept, jsonb_each(cast(kept.blob_versions as jsonb)) as named`,
-  );
-  const reads = perDialect(sql`max(named.value ->> 1, 1)`, sql`greatest(cast(named.value ->> 1 as bigint), 1)`);
+  const { named, reads } = namedIn("kept");
   return sql<boolean>`not exists (select 1 from ${named}
   where kept.thread_id = ${thread_id} and kept.checkpoint_ns = checkpoint_blobs.checkpoint_ns
   and named.key = channel and named.value ->> 0 = version and ${reads} > "first")`;
+};
+
+/** Checkpoints, each with what it names: a value's channel and version, and how far it reads where that is a list in parts. */
+const namedIn = (alias: "kept" | "c") => {
+  const table = sql.ref(alias);
+  return {
+    named: perDialect(
+      sql`checkpoints as ${table}, json_each(${table}.blob_versions) as named`,
+      sql`checkpoints as ${table}, jsonb_each(cast(${table}.blob_versions as jsonb)) as named`,
+    ),
+    reads: perDialect(sql`max(named.value ->> 1, 1)`, sql`greatest(cast(named.value ->> 1 as bigint), 1)`),
+  };
 };
 
 async function removeUnnamedBlobs(tx: Tx, thread_id: string, limit: number): Promise<number> {
@@ -427,13 +435,25 @@ export async function removeForRuns(tx: Tx, thread_id: string, run_ids: readonly
     (select checkpoint_ns, checkpoint_id from checkpoints where thread_id = ${thread_id} and run_id in ${listed(runs)})`.execute(
     tx,
   );
+  await removeNamedBy(tx, thread_id, runs);
   await tx.deleteFrom("checkpoints").where("thread_id", "=", thread_id).where("run_id", "in", listed(runs)).execute();
-  await tx
-    .deleteFrom("checkpoint_blobs")
-    .where("thread_id", "=", thread_id)
-    .where("run_id", "in", listed(runs))
-    .where(isUnnamed(thread_id))
-    .execute();
+}
+
+/**
+ * Removes what only checkpoints of these runs name, whoever wrote it: of a run that went before, parts of a list are left that these
+ * read, and who adds to the list next needs their place. To be called while the checkpoints are there.
+ */
+async function removeNamedBy(tx: Tx, thread_id: string, runs: string): Promise<void> {
+  const { named, reads } = namedIn("c");
+  const isGone = sql`c.run_id in ${listed(runs)}`;
+  await sql`delete from checkpoint_blobs where (thread_id, checkpoint_ns, channel, version, "first") in (
+    select b.thread_id, b.checkpoint_ns, b.channel, b.version, b."first" from (
+      select c.checkpoint_ns, named.key as channel, named.value ->> 0 as version,
+        max(case when ${isGone} then 1 else 0 end) as gone, max(case when ${isGone} then 0 else ${reads} end) as kept
+      from ${named} where c.thread_id = ${thread_id} group by 1, 2, 3) as v
+    join checkpoint_blobs as b on b.thread_id = ${thread_id} and b.checkpoint_ns = v.checkpoint_ns
+      and b.channel = v.channel and b.version = v.version
+    where v.gone = 1 and b."first" >= v.kept)`.execute(tx);
 }
 
 /** Puts back the writes that these runs replaced, unless a run that stays has replaced theirs: then they are what that one replaced. */
