@@ -105,6 +105,10 @@ export function createUpgrades({
     maxPayload: maxBodyBytes,
     clientTracking: false,
   });
+  // What ws refuses itself, it says in plain text.
+  sockets.on("wsClientError", (error, socket, { method }) =>
+    refuse(socket, method === "GET" ? "400 Bad Request" : "405 Method Not Allowed", error.message, VERSIONS),
+  );
   const open = new Map<WebSocket, { isAlive: boolean }>();
   const ids = new WeakMap<IncomingMessage, string>();
   sockets.on("headers", (lines, request) => lines.push(`x-request-id: ${ids.get(request)}`));
@@ -293,9 +297,13 @@ function textOf(data: RawData): string {
   return Buffer.isBuffer(data) ? data.toString() : Buffer.from(data).toString();
 }
 
-function refuse(socket: Duplex, status: string, detail: string): void {
+/** Whoever asked for another is told those there are (RFC 6455, 4.4). */
+const VERSIONS = "sec-websocket-version: 13, 8";
+
+function refuse(socket: Duplex, status: string, detail: string, ...more: readonly string[]): void {
   const body = JSON.stringify({ detail });
-  const head = ["content-type: application/json", `content-length: ${Buffer.byteLength(body)}`, "connection: close"];
+  const length = `content-length: ${Buffer.byteLength(body)}`;
+  const head = ["content-type: application/json", length, "connection: close", ...more];
   socket.end([`HTTP/1.1 ${status}`, ...head, "", body].join("\r\n"));
 }
 

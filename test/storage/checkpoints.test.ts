@@ -268,6 +268,26 @@ eachDialect((openTemp) => {
     expect(await get(storage, { thread_id: "t", checkpoint_id: "2b" })).toBeNull();
   });
 
+  test("a copy has what its checkpoints name, and not what a run has added since they were copied", async () => {
+    const storage = await openTemp();
+    await put(storage, row("1", { blob_versions: { a: ["1", 2], b: ["1", 0] } }), [
+      part("a", "1", 0),
+      part("a", "1", 2),
+      blob("b", "1"),
+      blob("b", "2"),
+    ]);
+    await putWrites(storage, row("1"), [pending("mine", 0)], true);
+    await putWrites(storage, row("2"), [pending("later", 0)], true);
+    await storage.write((tx) => checkpoints.copyThread(tx, "t", "copy"));
+    expect(blobTexts(await get(storage, { thread_id: "copy" }))).toEqual(["a@1+0", "b@1"]);
+    const writes = await storage.read((db) =>
+      db.selectFrom("checkpoint_writes").select("task_id").where("thread_id", "=", "copy").execute(),
+    );
+    expect(writes).toEqual([{ task_id: "mine" }]);
+    await put(storage, row("2", { thread_id: "copy", blob_versions: { a: ["1", 3] } }), [part("a", "1", 2)]);
+    expect(blobTexts(await get(storage, { thread_id: "copy" }))).toEqual(["a@1+0", "a@1+2"]);
+  });
+
   test("rollback takes the parts that nothing reads any more", async () => {
     const storage = await openTemp();
     await put(storage, row("1", { blob_versions: { a: ["1", 2] } }), [part("a", "1", 0)], "kept");

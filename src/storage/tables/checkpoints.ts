@@ -257,19 +257,29 @@ export async function removeThread(tx: Tx, thread_id: string): Promise<void> {
   );
 }
 
-const COPIED = {
-  checkpoints: [...COLUMNS, "run_id"],
-  checkpoint_blobs: BLOB_COLUMNS,
-  checkpoint_writes: WRITE_COLUMNS,
-} as const;
-
 /** Gives a thread that has no checkpoints those of another, with their values and pending writes. */
 export async function copyThread(tx: Tx, from: string, to: string): Promise<void> {
-  for (const [table, columns] of Object.entries(COPIED)) {
-    const own = columns.filter((column) => column !== "thread_id").map((column) => sql.ref(column));
-    await sql`insert into ${sql.table(table)} (thread_id, ${sql.join(own)})
-      select ${to}, ${sql.join(own)} from ${sql.table(table)} where thread_id = ${from}`.execute(tx);
-  }
+  const own = (columns: readonly string[]) =>
+    sql.join(columns.filter((column) => column !== "thread_id").map((column) => sql.ref(column)));
+  const checkpointColumns = own([...COLUMNS, "run_id"]);
+  await sql`insert into checkpoints (thread_id, ${checkpointColumns})
+    select ${to}, ${checkpointColumns} from checkpoints where thread_id = ${from}`.execute(tx);
+  // A run may be at work: on PostgreSQL each statement sees more of it, and what no checkpoint here names must not come along.
+  const { named, reads } = namedIn("c");
+  const blobColumns = own(BLOB_COLUMNS);
+  await sql`insert into checkpoint_blobs (thread_id, ${blobColumns})
+    select ${to}, ${blobColumns} from checkpoint_blobs where thread_id = ${from}
+    and (checkpoint_ns, channel, version, "first") in (
+      select b.checkpoint_ns, b.channel, b.version, b."first" from (
+        select c.checkpoint_ns, named.key as channel, named.value ->> 0 as version, max(${reads}) as kept
+        from ${named} where c.thread_id = ${to} group by 1, 2, 3) as v
+      join checkpoint_blobs as b on b.thread_id = ${from} and b.checkpoint_ns = v.checkpoint_ns
+        and b.channel = v.channel and b.version = v.version
+      where b."first" < v.kept)`.execute(tx);
+  const writeColumns = own(WRITE_COLUMNS);
+  await sql`insert into checkpoint_writes (thread_id, ${writeColumns})
+    select ${to}, ${writeColumns} from checkpoint_writes where thread_id = ${from} and (checkpoint_ns, checkpoint_id) in
+    (select checkpoint_ns, checkpoint_id from checkpoints where thread_id = ${to})`.execute(tx);
 }
 
 interface Node extends Pick<CheckpointKey, "checkpoint_ns" | "checkpoint_id"> {
