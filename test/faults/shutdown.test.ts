@@ -14,6 +14,7 @@ import {
   newThread,
   openGate,
   type RunRow,
+  runOf,
   startRun,
   threadStatus,
   upTo,
@@ -65,6 +66,8 @@ test("with 20 runs in flight: exit 0, and after a start each goes on where it wa
       return startRun(server, await newThread(server), { assistant_id: "slow", input, stream_resumable: true });
     }),
   );
+  const later = { assistant_id: "slow", input: { log: at("log-later") }, after_seconds: 3600 };
+  const delayed = await startRun(server, await newThread(server), later);
   await eventually(() => upTo(10).every((index) => linesOf(at(`ticks-${index}`)).length >= 3));
   await eventually(() => upTo(10).every((index) => linesOf(at(`log-${index}`)).length === 1));
 
@@ -79,6 +82,7 @@ test("with 20 runs in flight: exit 0, and after a start each goes on where it wa
     expect(stream.complete).toBe(false);
   }
   const rows = await stored(runs, "status, attempt, lease_owner");
+  expect(await stored([delayed], "status, attempt")).toEqual([{ status: "pending", attempt: 0 }]);
   expect(rows).toEqual(upTo(20).map(() => ({ status: "pending", attempt: 0, lease_owner: null })));
   const before = upTo(10).map((index) => linesOf(at(`ticks-${index}`)).length);
   expect(Math.max(...before)).toBeLessThan(steps);
@@ -97,6 +101,9 @@ test("with 20 runs in flight: exit 0, and after a start each goes on where it wa
     expect(linesOf(at(`ticks-${index}`)).map(Number)).toEqual(upTo(steps).map((step) => step + 1));
     expect(linesOf(at(`log-${index}`)).filter((line) => line.startsWith("end"))).toEqual(["end 1", "end 2", "end 3"]);
   }
+  // Nor has the restart brought forward what was to wait.
+  expect((await runOf(server, delayed)).status).toBe("pending");
+  expect(linesOf(at("log-later"))).toEqual([]);
 });
 
 // These are about processes, not about where runs are kept.
