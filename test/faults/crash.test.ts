@@ -217,7 +217,7 @@ describe.concurrent("with a process that dies", () => {
     expect(calls).toHaveLength(2);
   });
 
-  test("a delayed run survives a crash, takes no slot and starts no sooner", async () => {
+  test("a delayed run survives a crash and starts no sooner", async () => {
     using restarts = shared.enter();
     const log = join(server.data, "log-delayed");
     const asked = Date.now();
