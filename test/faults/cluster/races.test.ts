@@ -14,11 +14,11 @@ const cluster = useServices((services) =>
 const AT_ONCE = 16;
 const gone = new Set<string>();
 
-/** `count` rounds: ten racers in every fifth, two in the others. */
+/** `count` rounds: ten racers in every tenth, two in the others. */
 async function rounds(count: number, round: (racers: number, n: number) => Promise<void>): Promise<void> {
   const left = upTo(count);
   const work = async (): Promise<void> => {
-    for (let n = left.pop(); n !== undefined; n = left.pop()) await round(n % 5 === 0 ? 10 : 2, n);
+    for (let n = left.pop(); n !== undefined; n = left.pop()) await round(n % 10 === 0 ? 10 : 2, n);
   };
   await Promise.all(upTo(AT_ONCE).map(work));
 }
