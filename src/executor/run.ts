@@ -116,6 +116,7 @@ class Attempt {
     this.#control = control;
     const run: SaverRun = {
       run_id: job.run_id,
+      fence: job.fence,
       thread_id: job.thread_id,
       durability: job.kwargs.durability,
       temporary: job.kwargs.temporary,
@@ -166,7 +167,7 @@ class Attempt {
   }
 
   #emit(event: WireEvent): void {
-    this.#flow.sent(this.#port.event(this.#job.run_id, event));
+    this.#flow.sent(this.#port.event(this.#job, event));
   }
 
   /* --------------------------------------------------------------------------- the drive */
@@ -196,9 +197,9 @@ class Attempt {
   /** Who else hears of what the graph does. LangChain adds its tracer by itself where the run asks for no other. */
   async #callbacks(): Promise<object[]> {
     const tracer = await this.#langsmithTracer();
-    const { run_id, traced } = this.#job;
+    const { run_id, fence, traced } = this.#job;
     if (traced !== true) return tracer;
-    return [...tracer, nodeSteps((step) => this.#port.gather({ type: "node", run_id, step }))];
+    return [...tracer, nodeSteps((step) => this.#port.gather({ type: "node", run_id, fence, step }))];
   }
 
   async #langsmithTracer(): Promise<object[]> {
