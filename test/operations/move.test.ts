@@ -191,12 +191,20 @@ describe("a move that cannot be", () => {
     expect(await refused("postgres://root@127.0.0.1:1/none", join(file.data, "new"))).toContain("cannot be used");
   });
 
-  test("a PostgreSQL source on which runs are worked is refused", async () => {
+  test("a PostgreSQL source is refused while a server is on it, idle or come meanwhile, or runs have live leases", async () => {
     await using busy = await Place.make("postgres");
+    const to = join(file.data, "new");
     await using working = await busy.start(graphs);
+    expect(await refused(busy.name, to)).toContain("Servers are connected");
+    await working.stop();
+    await using target = await Place.make("sqlite");
+    const late = await stuckOn(busy, skeinMove(busy, target), () => working.start());
+    expect(late).toMatchObject({ code: 1, err: expect.stringContaining("Servers are connected") });
+    expect(await isEmpty(target)).toBe(true);
     await ok(http(working.url).post("/runs", { assistant_id: "slow", input: { delay_ms: 60_000 } }));
     await eventually(async () => (await busy.sql("select 1 from runs where status = 'running'")).length > 0);
-    expect(await refused(busy.name, join(file.data, "new"))).toContain("1 runs have live leases");
+    await working.kill();
+    expect(await refused(busy.name, to)).toContain("1 runs have live leases");
   });
 
   test("what the target cannot hold is said, and nothing is left there", async () => {
@@ -215,7 +223,7 @@ describe("a move that cannot be", () => {
   test("killed on the way to PostgreSQL it leaves nothing, and can be done again", async () => {
     await using server = await Place.make("postgres");
     await server.skein("migrate", graphs);
-    const killed = await stuckOn(server, skeinMove(file, server));
+    const killed = await stuckOn(server, skeinMove(file, server), killedThere);
     expect(killed.signal).toBe("SIGKILL");
     await eventually(() => isEmpty(server));
     expect(rowsOf(await move(file, server))).toMatchObject({ threads: 5, store_items: 1 });
@@ -225,7 +233,7 @@ describe("a move that cannot be", () => {
     await using server = await Place.make("postgres");
     await using target = await Place.make("sqlite");
     await move(file, server);
-    const killed = await stuckOn(server, skeinMove(server, target));
+    const killed = await stuckOn(server, skeinMove(server, target), killedThere);
     expect(killed.signal).toBe("SIGKILL");
     expect(await isEmpty(target)).toBe(true);
     expect(rowsOf(await move(server, target))).toMatchObject({ threads: 5, store_items: 1 });
@@ -235,23 +243,33 @@ describe("a move that cannot be", () => {
 
   const skeinMove = (from: Place, to: Place) => () => skein(["move", "--from", from.name, "--to", to.name]);
 
-  /** Lets a move get as far as the store, whose table is locked, and kills it there. */
-  async function stuckOn({ uri }: Place, start: () => ReturnType<typeof skein>) {
+  const killedThere = async (moving: ReturnType<typeof skein>) => {
+    moving.kill();
+    await moving.done;
+  };
+
+  /** Lets a move get as far as the store, whose table is locked; then goes on when `meanwhile` is over. */
+  async function stuckOn(
+    { uri }: Place,
+    start: () => ReturnType<typeof skein>,
+    meanwhile: (moving: ReturnType<typeof skein>) => Promise<unknown>,
+  ) {
     const holder = new pg.Client({ connectionString: uri });
     await holder.connect();
+    let moving: ReturnType<typeof skein>;
     try {
       await holder.query("begin");
       await holder.query("lock table store_items in access exclusive mode");
       const { rows } = await holder.query("select 'store_items'::regclass::oid as oid");
-      const moving = start();
+      moving = start();
       await eventually(async () => {
         const waits = "select 1 from pg_locks where relation = $1 and not granted";
         return (await holder.query(waits, [rows[0].oid])).rows.length > 0;
       });
-      moving.kill();
-      return await moving.done;
+      await meanwhile(moving);
     } finally {
       await holder.end();
     }
+    return moving.done;
   }
 });
