@@ -77,6 +77,8 @@ const TAIL_LIMIT = 2 * 1024 * 1024;
 const ENDED_LIMIT = 16 * 1024 * 1024;
 const KEEP_ENDED_MS = 30_000;
 const SILENT_MS = 500;
+/** Clocks that somebody keeps agree better. */
+const CLOCK_OFF_MS = 1000;
 const SPARE_IDLE_MS = 30_000;
 const SPARE_THREADS = 4;
 /** Reading the types of a large project on a small machine. */
@@ -149,6 +151,13 @@ async function assemble(
     onError: (error: unknown) => onError(error, "storage"),
     sealing,
   });
+  const aheadMs = Date.now() - database.now();
+  if (Math.abs(aheadMs) > CLOCK_OFF_MS) {
+    logger.warn(
+      { ahead_ms: aheadMs },
+      "the clock of this machine is not that of the database: checkpoints are ordered by the clocks of the machines that make them",
+    );
+  }
   const store = new Store({ storage: database, ttl: project.store.ttl, embedder: embedderName(project) });
   onStorage = storageHandler(database, store);
   stack.push(() => database.close());

@@ -67,10 +67,14 @@ interface Attempt {
   cancel: CancelAction | null;
   timedOut: ErrorBody | null;
   giveUp: NodeJS.Timeout | undefined;
+  /** As what it was given up before it was on an executor thread. */
+  left: AttemptEnd | undefined;
   /** Its executor is done with it, and its end is being written: there is nothing to stop any more. */
   isDone: boolean;
   /** Ends the attempt for us, whatever its executor thread does, and even if it has none yet. */
   abandon: (end: AttemptEnd) => void;
+  /** Settles when nothing of the attempt is in hand any more. Never rejects. */
+  over: Promise<unknown>;
 }
 
 const LEFT_REMEMBERED = 10_000;
@@ -98,7 +102,9 @@ export class Attempts {
   }
 
   /** Executes a claimed run and records its end. One that is still being written only makes ready until it is. */
-  execute(run: NewRun, write?: PendingWrite): Promise<AttemptOutcome> {
+  async execute(run: NewRun, write?: PendingWrite): Promise<AttemptOutcome> {
+    const before = this.#held.get(run.run_id);
+    if (before !== undefined) await this.#leaveToNext(before);
     const attempt = this.#hold(run, this.#options.tracing?.beginAttempt(run), write);
     if (run.fence === 1) this.#options.metrics.waitSeconds.observe(waitedMs(run) / 1000);
     return this.#toItsEnd(attempt, async () => {
@@ -113,6 +119,8 @@ export class Attempts {
   /** A run whose lease ran out: its process died with it. No executor thread is to blame, so it is no suspect. */
   async expire(run: NewRun): Promise<void> {
     const { storage, tracing } = this.#options;
+    const before = this.#held.get(run.run_id);
+    if (before !== undefined) await this.#leaveToNext(before);
     // Whoever takes a run over has a token of its own; the attempt that is lost had the one before, and began when it was claimed.
     const lost = { ...run, fence: storage.isShared ? run.fence - 1 : run.fence };
     const attempt = this.#hold(run, tracing?.beginAttempt(lost, run.updated_at));
@@ -127,7 +135,13 @@ export class Attempts {
    * Until the end of an attempt is written down the run is ours in the database, and we renew its lease. So when the database does
    * not take what came of it, the attempt counts as lost, and that is tried to be written until it is, or the server stops.
    */
-  async #toItsEnd(attempt: Attempt, work: () => Promise<AttemptOutcome>): Promise<AttemptOutcome> {
+  #toItsEnd(attempt: Attempt, work: () => Promise<AttemptOutcome>): Promise<AttemptOutcome> {
+    const ended = this.#untilRecorded(attempt, work);
+    attempt.over = ended.catch(() => undefined);
+    return ended;
+  }
+
+  async #untilRecorded(attempt: Attempt, work: () => Promise<AttemptOutcome>): Promise<AttemptOutcome> {
     try {
       return await work();
     } catch (error) {
@@ -164,7 +178,6 @@ export class Attempts {
   #hold(run: NewRun, span: AttemptSpan | undefined, write?: PendingWrite): Attempt {
     const hold: RunHold = { fence: run.fence, failure: undefined, hasStored: run.fence > 1 };
     const cancel = run.cancel_action;
-    const abandon = (): void => undefined;
     const attempt: Attempt = {
       run,
       write,
@@ -175,14 +188,27 @@ export class Attempts {
       cancel,
       timedOut: null,
       giveUp: undefined,
+      left: undefined,
       isDone: false,
-      abandon,
+      abandon: (end) => {
+        attempt.left ??= end;
+      },
+      over: Promise.resolve(),
     };
     this.#held.set(run.run_id, attempt);
     void write?.settled.then((written) => {
       attempt.isWritten = written;
     });
     return attempt;
+  }
+
+  /**
+   * The run has come back here and was lost in between: to another process that could not keep it either, while this one was
+   * frozen. What is left of the attempt before must not get into the way of the next: logs and events know the run by its id.
+   */
+  #leaveToNext(before: Attempt): Promise<unknown> {
+    before.abandon({ kind: "drained" });
+    return before.over;
   }
 
   /** Stops a run this process holds; true when it does. The end is recorded by the attempt itself. */
@@ -215,7 +241,10 @@ export class Attempts {
   /** Hands back every run still in hand, without spending its attempt: the process is going down. */
   abandonAll(): void {
     this.#over.abort();
-    for (const { abandon } of this.#held.values()) abandon({ kind: "drained" });
+    for (const { run, abandon } of this.#held.values()) {
+      this.#options.logger.warn(namesOf(run), "run did not come to a boundary in time; handed back as it is");
+      abandon({ kind: "drained" });
+    }
   }
 
   /**
@@ -261,6 +290,7 @@ export class Attempts {
     };
     const onNode = (step: NodeStep): void => attempt.span?.nodes([step]);
     const listener = { hold: attempt.hold, onEvents, onNode };
+    if (attempt.left !== undefined) return Promise.resolve(attempt.left);
     let abandoned = false;
     return new Promise((resolve, reject) => {
       attempt.abandon = (end) => {
@@ -359,11 +389,13 @@ export class Attempts {
   }
 
   /** The lease was lost: the run is gone, or another process has taken it over, and whoever follows it goes on there. */
-  async #leave({ run: { run_id }, cancel }: Attempt, log: EventLog): Promise<void> {
+  async #leave({ run, cancel }: Attempt, log: EventLog): Promise<void> {
     const { logs, storage } = this.#options;
+    const { run_id } = run;
     const isGone = cancel === "rollback" && (await storage.read((db) => runs.find(db, run_id))) === undefined;
-    if (logs.isShared && !isGone) logs.handOver(log);
-    else logs.drop(run_id);
+    if (isGone || !logs.isShared) return logs.drop(run_id);
+    this.#options.logger.warn(namesOf(run), "the lease of a run was lost: another process has it, or it is gone");
+    logs.handOver(log);
   }
 
   #noteLoss({ run, thread }: Attempt, reason: string): void {
@@ -468,7 +500,7 @@ const cancelledEarly: AttemptEnd = { kind: "cancelled", snapshot: null };
 const isCutOff = (end: AttemptEnd): boolean => end.kind === "lost" || end.kind === "drained" || end === cancelledEarly;
 
 function jobOf({ run, write, span }: Attempt, latest: NonNullable<RunJob["latest"]> | null): RunJob {
-  const { run_id, thread_id, assistant_id, graph_id, attempt, metadata } = run;
+  const { run_id, thread_id, assistant_id, graph_id, fence, attempt, metadata } = run;
   const kwargs = kwargsShown(run);
   const { user } = run.kwargs;
   return {
@@ -476,8 +508,9 @@ function jobOf({ run, write, span }: Attempt, latest: NonNullable<RunJob["latest
     thread_id,
     assistant_id,
     graph_id,
+    fence,
     attempt,
-    resume: run.fence > 1,
+    resume: fence > 1,
     kwargs,
     metadata,
     latest,

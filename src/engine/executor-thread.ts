@@ -7,6 +7,7 @@ import { Worker } from "node:worker_threads";
 import { type ErrorBody, errorBody, SkeinError } from "../errors.ts";
 import type {
   AnswerTo,
+  AttemptName,
   Batch,
   CancelAction,
   ExecutorSettings,
@@ -199,8 +200,9 @@ export class ExecutorThread {
     if (this.#runs.has(run_id)) this.#post({ type: "cancel", run_id, action });
   }
 
-  /** Gives up on a run that does not stop: its end is decided by the caller, what it still says is ignored. */
+  /** Gives up on a run: its end is decided by the caller, what it still says is ignored, and what it still does is in vain. */
   abandon(run_id: string, end: AttemptEnd): void {
+    this.cancel(run_id, "rollback");
     this.#finish(run_id, end);
   }
 
@@ -312,10 +314,10 @@ export class ExecutorThread {
           this.#takeEvents(message);
           break;
         case "node":
-          this.#runs.get(message.run_id)?.listener.onNode?.(message.step);
+          this.#attempt(message)?.listener.onNode?.(message.step);
           break;
         case "finished":
-          this.#finish(message.run_id, message.outcome);
+          if (this.#attempt(message) !== undefined) this.#finish(message.run_id, message.outcome);
           break;
         case "answer":
           this.#answer(message);
@@ -347,13 +349,19 @@ export class ExecutorThread {
     });
   }
 
+  /** What the attempt is here; undefined when it has been given up, though a later one of its run may be on this thread by now. */
+  #attempt({ run_id, fence }: AttemptName): RunningRun | undefined {
+    const run = this.#runs.get(run_id);
+    return run?.listener.hold.fence === fence ? run : undefined;
+  }
+
   #holdOf(call: StorageCall): RunHold | undefined {
-    return "run_id" in call ? this.#runs.get(call.run_id)?.listener.hold : undefined;
+    return "run_id" in call ? this.#attempt(call)?.listener.hold : undefined;
   }
 
   /** Acknowledged in large steps: a message to another thread costs more than most events. */
-  #takeEvents({ run_id, events, bytes }: Extract<FromExecutor, { type: "events" }>): void {
-    const run = this.#runs.get(run_id);
+  #takeEvents({ run_id, fence, events, bytes }: Extract<FromExecutor, { type: "events" }>): void {
+    const run = this.#attempt({ run_id, fence });
     if (run === undefined) return;
     const room = run.listener.onEvents(events);
     run.taken += bytes;

@@ -98,8 +98,9 @@ async function applyAll(tx: Tx, requests: readonly WriteRequest[]): Promise<Read
   // Over a network they go out together and are done in order; what deletes does not know what comes before it.
   const isMixed = requests.some(({ call }) => call.op === "delete_thread_checkpoints");
   const works = requests.flatMap((request) => {
-    if (!held.has(request.call.run_id)) return [];
-    if (request.hold !== undefined) request.hold.hasStored = true;
+    const { call, hold } = request;
+    if (hold === undefined || !held.has(call.run_id)) return [];
+    hold.hasStored = true;
     replies.set(request, { ok: true, value: null });
     return [() => apply(tx, request.call)];
   });

@@ -2,6 +2,7 @@
  * Storage as it would be after writes that are not made yet. A saver over a draft reads its own writes beside what is
  * stored; the main thread later stores them all at once, provided that what the draft read as latest still is.
  */
+import { passed } from "./checkpoint-clock.ts";
 import type { StoragePort } from "./port.ts";
 import type {
   ChannelBlob,
@@ -94,6 +95,7 @@ class DraftPort implements Draft {
     const stored = this.#known(await this.#ask({ op: "get_checkpoint", query }));
     const checkpoint_ns = query.checkpoint_ns ?? "";
     if (!this.#seen.has(checkpoint_ns)) this.#seen.set(checkpoint_ns, stored?.checkpoint_id ?? null);
+    if (stored !== null) await passed(stored.checkpoint_id);
     const [drafted] = this.#drafted({ ...query, checkpoint_ns });
     if (drafted === undefined) return stored;
     return stored === null || stored.checkpoint_id < drafted.checkpoint_id ? drafted : stored;

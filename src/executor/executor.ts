@@ -34,45 +34,52 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
   const port = createPort(send);
   const graphs = new Map<string, ProjectGraph>();
   const runs = new Map<string, RunningRun>();
-  /** Cancels of runs that came while the graphs were still loading. */
-  const early = new Map<string, CancelAction>();
+  /** Runs that have come and not begun, and the cancel that has come for each meanwhile. */
+  const early = new Map<string, { cancel: CancelAction | undefined }>();
   const kept = new KeptThreads();
   const begin = paced(BEGIN_PER_TURN);
   let draining = false;
   let index: StoreIndex | null = null;
   setServerUrl(settings.server_url, settings.server_key);
-  let loading = true;
   const loaded = loadAll(settings, graphs, port, send).then((loadedIndex) => {
     index = loadedIndex;
-    loading = false;
   });
 
-  const run = async (job: RunJob): Promise<void> => {
+  const run = async (job: RunJob, waiting: { readonly cancel: CancelAction | undefined }): Promise<void> => {
     await loaded;
+    const { run_id, fence } = job;
+    if (early.get(run_id) === waiting) early.delete(run_id);
     const project = graphs.get(job.graph_id);
     if (project === undefined) {
       const message = `Graph "${job.graph_id}" is not loaded.`;
       const outcome = { kind: "error", error: { error: "GraphNotFound", message }, snapshot: null } as const;
-      port.post({ type: "finished", run_id: job.run_id, outcome });
+      port.post({ type: "finished", run_id, fence, outcome });
       return;
     }
     const running = startRun(project, job, port, kept);
-    runs.set(job.run_id, running);
+    runs.set(run_id, running);
     if (draining) running.drain();
-    const cancelled = early.get(job.run_id);
-    early.delete(job.run_id);
-    if (cancelled !== undefined) running.cancel(cancelled);
+    if (waiting.cancel !== undefined) running.cancel(waiting.cancel);
     const outcome = await running.finished;
-    if (runs.get(job.run_id) === running) runs.delete(job.run_id);
-    const finished = { type: "finished", run_id: job.run_id, outcome } as const;
+    if (runs.get(run_id) === running) runs.delete(run_id);
+    const finished = { type: "finished", run_id, fence, outcome } as const;
     if (runs.size === 0) port.postLast(finished);
     else port.post(finished);
   };
 
   const cancel = (run_id: string, action: CancelAction): void => {
-    const running = runs.get(run_id);
-    if (running !== undefined) running.cancel(action);
-    else if (loading) early.set(run_id, action);
+    const waiting = early.get(run_id);
+    if (waiting !== undefined) waiting.cancel = action;
+    else runs.get(run_id)?.cancel(action);
+  };
+
+  const take = ({ job, turn }: Extract<ToExecutor, { type: "run" }>): void => {
+    const waiting: { cancel: CancelAction | undefined } = { cancel: undefined };
+    early.set(job.run_id, waiting);
+    begin(() => {
+      if (takeTurn(settings.turns, turn)) void run(job, waiting);
+      else if (early.get(job.run_id) === waiting) early.delete(job.run_id);
+    });
   };
 
   const ask = async (id: number, question: Question | UpdateQuestion): Promise<void> => {
@@ -90,9 +97,7 @@ export function createExecutor(settings: ExecutorSettings, send: Send): Executor
     receive(message) {
       switch (message.type) {
         case "run":
-          begin(() => {
-            if (takeTurn(settings.turns, message.turn)) void run(message.job);
-          });
+          take(message);
           return;
         case "cancel":
           cancel(message.run_id, message.action);

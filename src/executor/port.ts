@@ -6,7 +6,7 @@
  * A graph may give event after event without ever letting the loop turn: then the event that has waited too long takes itself.
  */
 import type { ErrorBody } from "../errors.ts";
-import type { FromExecutor, StorageCall, StorageReply, WireEvent } from "./protocol.ts";
+import type { AttemptName, FromExecutor, StorageCall, StorageReply, WireEvent } from "./protocol.ts";
 
 /** What the saver and the store need: a call, and its answer. */
 export interface StoragePort {
@@ -19,8 +19,8 @@ export interface ExecutorPort extends StoragePort {
   postLast(message: FromExecutor): void;
   /** As `post`, for what nobody waits for. */
   gather(message: FromExecutor): void;
-  /** Queues an event of a run; returns its size as `events_taken` will count it. */
-  event(run_id: string, event: WireEvent): number;
+  /** Queues an event of an attempt; returns its size as `events_taken` will count it. */
+  event(attempt: AttemptName, event: WireEvent): number;
   reply(id: number, answer: { ok: true; value: unknown } | { ok: false; error: ErrorBody }): void;
 }
 
@@ -35,7 +35,7 @@ const GATHER_MS = 5;
 export function createPort(send: (batch: readonly FromExecutor[]) => void): ExecutorPort {
   let outbox: FromExecutor[] = [];
   /** Events of a run that may still join the message they are in: nothing of that run was queued after it. */
-  let open = new Map<string, { events: WireEvent[]; bytes: number }>();
+  let open = new Map<string, { fence: number; events: WireEvent[]; bytes: number }>();
   let leaving = false;
   let timer: NodeJS.Timeout | undefined;
   /** When the first of what gathers came. */
@@ -79,16 +79,16 @@ export function createPort(send: (batch: readonly FromExecutor[]) => void): Exec
       outbox.push(message);
       flush();
     },
-    event(run_id, event) {
+    event({ run_id, fence }, event) {
       const bytes = event.event.length + event.data.length;
       const group = open.get(run_id);
-      if (group !== undefined) {
+      if (group?.fence === fence) {
         group.events.push(event);
         group.bytes += bytes;
         flushOverdue();
         return bytes;
       }
-      const started = { type: "events" as const, run_id, events: [event], bytes };
+      const started = { type: "events" as const, run_id, fence, events: [event], bytes };
       open.set(run_id, started);
       gather(started);
       return bytes;

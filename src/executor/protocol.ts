@@ -62,6 +62,8 @@ export interface RunJob {
   readonly thread_id: string;
   readonly assistant_id: string;
   readonly graph_id: string;
+  /** The attempt's fencing token. All that is said for a run names it: the attempt before may still be on the same thread. */
+  readonly fence: number;
   /** 1 for the first attempt. */
   readonly attempt: number;
   /** True when an earlier attempt may have left checkpoints of this run: resume from the last one, do not apply the input again. */
@@ -214,6 +216,9 @@ export interface RunnableSettings {
   readonly recursion_limit?: number;
 }
 
+/** Which attempt of which run. */
+export type AttemptName = Pick<RunJob, "run_id" | "fence">;
+
 export interface CheckpointRef {
   readonly checkpoint_ns?: string;
   readonly checkpoint_id?: string;
@@ -349,9 +354,9 @@ export type FromExecutor =
     }
   /** The store's index cannot be had: the server does not start. */
   | { readonly type: "index_failed"; readonly embed: string; readonly error: ErrorBody }
-  | { readonly type: "events"; readonly run_id: string; readonly events: readonly WireEvent[]; readonly bytes: number }
-  | { readonly type: "node"; readonly run_id: string; readonly step: NodeStep }
-  | { readonly type: "finished"; readonly run_id: string; readonly outcome: Outcome }
+  | ({ readonly type: "events"; readonly events: readonly WireEvent[]; readonly bytes: number } & AttemptName)
+  | ({ readonly type: "node"; readonly step: NodeStep } & AttemptName)
+  | ({ readonly type: "finished"; readonly outcome: Outcome } & AttemptName)
   | { readonly type: "answer"; readonly id: number; readonly ok: true; readonly value: Json | StateChange }
   | {
       readonly type: "answer";
@@ -493,31 +498,28 @@ export interface StoreItem {
 }
 
 /**
- * Calls of an executor to the main thread's storage. Writes carry the run they belong to;
- * the main thread adds the fencing token of that run's current attempt on this executor and
- * drops the write when the token is stale (reply: an error named `FencedError`). Calls are carried out in the order they
+ * Calls of an executor to the main thread's storage. Writes name the attempt they belong to; the main thread
+ * drops the write when its token is stale (reply: an error named `FencedError`). Calls are carried out in the order they
  * were posted, and those of a run before its `finished`.
  * `run_id: null` is a read outside a run.
  */
 export type StorageCall =
-  | {
+  | ({
       readonly op: "put_checkpoint";
-      readonly run_id: string;
       readonly row: CheckpointRow;
       readonly blobs: readonly ChannelBlob[];
       readonly durability: Durability;
-    }
-  | {
+    } & AttemptName)
+  | ({
       readonly op: "put_writes";
-      readonly run_id: string;
       readonly key: CheckpointKey;
       readonly writes: readonly WriteRow[];
       /** True when an existing write of the same task and index must stay as it is. */
       readonly keep_existing: boolean;
-    }
+    } & AttemptName)
   | { readonly op: "get_checkpoint"; readonly query: CheckpointQuery }
   | { readonly op: "list_checkpoints"; readonly query: CheckpointQuery }
-  | { readonly op: "delete_thread_checkpoints"; readonly run_id: string; readonly thread_id: string }
+  | ({ readonly op: "delete_thread_checkpoints"; readonly thread_id: string } & AttemptName)
   | { readonly op: "store"; readonly operations: readonly StoreOperation[] };
 
 /** What each call answers. */

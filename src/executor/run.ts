@@ -1,6 +1,7 @@
 /** One attempt of one run, start to end: graph → events → outcome. */
 import type { Command, Send } from "../schemas/runs.ts";
 import { bind } from "./bind.ts";
+import { passed } from "./checkpoint-clock.ts";
 import { createFlow, type Flow } from "./flow.ts";
 import type { KeptThreads } from "./kept-threads.ts";
 import type { GraphConfig, GraphLike, InterruptLike, LangGraph, RunControlLike, StateLike } from "./langgraph.ts";
@@ -75,6 +76,12 @@ function whenWritten(flag: Int32Array, signal: AbortSignal, cancel: () => void):
   });
 }
 
+/** Id of the thread's newest checkpoint. */
+function newestOf({ latest }: RunJob): string | undefined {
+  if (latest == null) return undefined;
+  return "known" in latest ? latest.known : latest.checkpoint_id;
+}
+
 function abortReason(action: CancelAction): Error {
   const reason = new Error(`The run was cancelled (${action}).`);
   reason.name = "AbortError";
@@ -116,6 +123,7 @@ class Attempt {
     this.#control = control;
     const run: SaverRun = {
       run_id: job.run_id,
+      fence: job.fence,
       thread_id: job.thread_id,
       durability: job.kwargs.durability,
       temporary: job.kwargs.temporary,
@@ -166,7 +174,7 @@ class Attempt {
   }
 
   #emit(event: WireEvent): void {
-    this.#flow.sent(this.#port.event(this.#job.run_id, event));
+    this.#flow.sent(this.#port.event(this.#job, event));
   }
 
   /* --------------------------------------------------------------------------- the drive */
@@ -174,6 +182,8 @@ class Attempt {
   async #drive(): Promise<void> {
     const { kwargs } = this.#job;
     this.#stop.signal.throwIfAborted();
+    const newest = newestOf(this.#job);
+    if (newest !== undefined) await passed(newest, this.#stop.signal);
     const config = runConfig(this.#job, this.#project.langgraph, this.#stop.signal, this.#control);
     if (this.#project.isFactory) await this.#written?.();
     const opened = await this.#project.open(factoryConfig(config));
@@ -196,9 +206,9 @@ class Attempt {
   /** Who else hears of what the graph does. LangChain adds its tracer by itself where the run asks for no other. */
   async #callbacks(): Promise<object[]> {
     const tracer = await this.#langsmithTracer();
-    const { run_id, traced } = this.#job;
+    const { run_id, fence, traced } = this.#job;
     if (traced !== true) return tracer;
-    return [...tracer, nodeSteps((step) => this.#port.gather({ type: "node", run_id, step }))];
+    return [...tracer, nodeSteps((step) => this.#port.gather({ type: "node", run_id, fence, step }))];
   }
 
   async #langsmithTracer(): Promise<object[]> {

@@ -33,6 +33,7 @@ import {
 } from "./lists.ts";
 import type { StoragePort } from "./port.ts";
 import type {
+  AttemptName,
   BlobRef,
   ChannelBlob,
   CheckpointQuery,
@@ -46,8 +47,7 @@ import { revive, SharedValues } from "./revive.ts";
 import { toJson } from "./serialize.ts";
 import { createWriteQueue, type WriteCall, type WriteQueue } from "./write-queue.ts";
 
-export interface SaverRun {
-  readonly run_id: string;
+export interface SaverRun extends AttemptName {
   readonly thread_id: string;
   readonly durability: Durability;
   /** The thread goes when the run ends. */
@@ -186,6 +186,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
   class Saver extends Base implements SkeinSaver {
     readonly #port: StoragePort;
     readonly #run: SaverRun | null;
+    readonly #attempt: AttemptName;
     readonly #kept: KeptThreads | undefined;
     readonly #metadata: Readonly<Record<string, unknown>>;
     readonly #readOnly: boolean;
@@ -205,6 +206,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
       super();
       this.#port = port;
       this.#run = run;
+      this.#attempt = { run_id: run?.run_id ?? "", fence: run?.fence ?? 0 };
       this.#kept = kept;
       this.#metadata = metadata;
       this.#readOnly = readOnly;
@@ -448,7 +450,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
       }
       await this.#write({
         op: "put_checkpoint",
-        run_id: this.#run?.run_id ?? "",
+        ...this.#attempt,
         row,
         blobs,
         durability: this.#run?.durability ?? "sync",
@@ -478,7 +480,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
       }
       const key = { thread_id, checkpoint_ns, checkpoint_id };
       const send = (rows: WriteRow[], keep_existing: boolean): Promise<void> =>
-        this.#write({ op: "put_writes", run_id: this.#run?.run_id ?? "", key, writes: rows, keep_existing });
+        this.#write({ op: "put_writes", ...this.#attempt, key, writes: rows, keep_existing });
       await Promise.all([
         ...(replacing.length > 0 ? [send(replacing, false)] : []),
         ...(keeping.length > 0 ? [send(keeping, true)] : []),
@@ -486,7 +488,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
     }
 
     async deleteThread(thread_id: string): Promise<void> {
-      await this.#port.call({ op: "delete_thread_checkpoints", run_id: this.#run?.run_id ?? "", thread_id });
+      await this.#port.call({ op: "delete_thread_checkpoints", ...this.#attempt, thread_id });
     }
 
     /* ------------------------------------------------------------------------ helpers */

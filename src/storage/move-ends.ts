@@ -1,6 +1,7 @@
 /** The two ends of a move: a snapshot to read, and a place that is filled wholly or not at all. */
 import fs from "node:fs";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Kysely, PostgresAdapter, type PostgresPoolClient, SqliteDialect, sql } from "kysely";
 import pg from "pg";
 import type { Database } from "./database.ts";
@@ -9,7 +10,7 @@ import { kyselyOver } from "./dialect.ts";
 import { LibsqlConnection } from "./libsql.ts";
 import { MIGRATION_LOCK, type SchemaState, schemaState } from "./migrate.ts";
 import { isEmpty, type Side } from "./move.ts";
-import { openPostgres, types, withoutPassword } from "./postgres.ts";
+import { IS_OF_SERVER, openPostgres, types, withoutPassword } from "./postgres.ts";
 import { StorageRefused } from "./refused.ts";
 import { buildSchema } from "./sqlite.ts";
 import { liveLeases } from "./tables/upkeep.ts";
@@ -117,8 +118,26 @@ function fromServer<T>(uri: string, work: Work<T>): Promise<T> {
     if (leases > 0) {
       throw new StorageRefused(`Servers work on ${location}: ${leases} runs have live leases. Stop them first.`);
     }
-    return work({ dialect: "postgres", db: db as never });
+    const alone = (): Promise<void> => refuseServed(location, db);
+    await alone();
+    return work({ dialect: "postgres", db: db as never, alone });
   });
+}
+
+/** A server that has just ended may still have its sessions for a moment. */
+const ENDING_MS = 3000;
+const LOOK_MS = 100;
+
+/** A server stores what its clients send whether it works on runs or not, and a snapshot has nothing of that. */
+async function refuseServed(location: string, db: Kysely<Database>): Promise<void> {
+  for (let waited = 0; ; waited += LOOK_MS) {
+    // Within a transaction the first look is what all later ones see, unless it is forgotten.
+    await sql`select pg_stat_clear_snapshot()`.execute(db);
+    const { rows } = await sql`select 1 from pg_stat_activity where ${sql.raw(IS_OF_SERVER)} limit 1`.execute(db);
+    if (rows.length === 0) return;
+    if (waited >= ENDING_MS) throw new StorageRefused(`Servers are connected to ${location}. Stop them first.`);
+    await sleep(LOOK_MS);
+  }
 }
 
 async function toServer<T>(uri: string, work: Work<T>): Promise<T> {

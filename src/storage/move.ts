@@ -61,6 +61,8 @@ export interface Summary {
 export interface Side {
   readonly dialect: "sqlite" | "postgres";
   readonly db: AnyDb;
+  /** Rejects when a server has come meanwhile: what it stores is not in the snapshot. Absent where none can. */
+  alone?(): Promise<void>;
 }
 
 /** What the target has read back differs from what was written. */
@@ -91,6 +93,7 @@ export async function copyAll(from: Side, to: Side): Promise<Summary[]> {
         `it left with ${here?.rows} and ${here?.checksum.slice(0, 12)}.`,
     );
   }
+  await from.alone?.();
   return moved;
 }
 

@@ -142,6 +142,8 @@ class PostgresStorage implements Storage {
     this.#config = common;
     this.#pool = poolOf({ ...common, max: poolMax }, onError);
     this.#urgent = poolOf({ ...common, max: 1 }, onError);
+    // Those who only look are not looked for.
+    if (options.asItIs !== true) for (const pool of [this.#pool, this.#urgent]) nameSessions(pool);
     this.#db = kyselyOver(async () => this.#reader(), this.#adapter, sealing);
     this.#clock = new SharedClock(() => this.#databaseTime(), onError);
   }
@@ -381,6 +383,24 @@ function poolOf(config: object, onError: (error: unknown) => void): pg.Pool {
   // A connection that breaks while we hold it tells its query; what is told beside that would end the process.
   pool.on("connect", (client) => client.on("error", () => undefined));
   return pool;
+}
+
+/** Other schemas of the database may have servers of their own. A name has 63 bytes. */
+const SESSION_NAME = `left(current_setting('application_name'), greatest(62 - octet_length(current_schema()), 0))
+  || ' ' || current_schema()`;
+
+/**
+ * True for a session, as `pg_stat_activity` shows it, of a server on the schema of the one that asks. A server asks for due work
+ * every few seconds, so it always has one.
+ */
+export const IS_OF_SERVER = `datname = current_database() and pid <> pg_backend_pid()
+  and right(application_name, length(current_schema()) + 1) = ' ' || current_schema()`;
+
+function nameSessions(pool: pg.Pool): void {
+  pool.on("connect", (client) => {
+    // Sent ahead of the first statement; a connection that breaks tells that one.
+    client.query(`select set_config('application_name', ${SESSION_NAME}, false)`).catch(() => undefined);
+  });
 }
 
 /** The body of the function that compares vectors. pgvector holds up to 16,000 dimensions. */

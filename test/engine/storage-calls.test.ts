@@ -28,7 +28,8 @@ const put = (run: { run_id: string; thread_id: string }, hold: RunHold, checkpoi
     metadata: "{}",
     blob_versions: {},
   };
-  return { hold, call: { op: "put_checkpoint", run_id: run.run_id, row, blobs: [], durability: "async" } };
+  const { run_id } = run;
+  return { hold, call: { op: "put_checkpoint", run_id, fence: hold.fence, row, blobs: [], durability: "async" } };
 };
 
 const stored = (storage: Storage, thread_id: string) =>

@@ -50,6 +50,7 @@ const key = (checkpoint_id: string) => ({ thread_id: "t", checkpoint_ns: "", che
 const put = (checkpoint_id: string): Extract<StorageCall, { op: "put_checkpoint" }> => ({
   op: "put_checkpoint",
   run_id: "",
+  fence: 0,
   row: {
     ...key(checkpoint_id),
     parent_checkpoint_id: null,

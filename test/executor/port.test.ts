@@ -3,6 +3,8 @@ import { expect, it } from "vitest";
 import { createPort } from "../../src/executor/port.ts";
 import type { FromExecutor } from "../../src/executor/protocol.ts";
 
+const RUN = { run_id: "run", fence: 1 };
+
 const idsOf = (batches: readonly (readonly FromExecutor[])[]): string[] =>
   batches.flat().flatMap((message) => (message.type === "events" ? message.events.map(({ data }) => data) : []));
 
@@ -12,13 +14,13 @@ it("events leave while a graph gives one after the other and the event loop neve
   let count = 0;
   // Nothing but microtasks, until something has left.
   while (batches.length < 3) {
-    port.event("run", { event: "custom", data: String(count) });
+    port.event(RUN, { event: "custom", data: String(count) });
     count += 1;
     await Promise.resolve();
   }
   expect(idsOf(batches)).toHaveLength(count);
-  port.event("run", { event: "custom", data: String(count) });
-  port.post({ type: "finished", run_id: "run", outcome: { kind: "drained" } });
+  port.event(RUN, { event: "custom", data: String(count) });
+  port.post({ type: "finished", ...RUN, outcome: { kind: "drained" } });
   while (batches.at(-1)?.at(-1)?.type !== "finished") await new Promise((resolve) => setImmediate(resolve));
   expect(idsOf(batches)).toEqual(Array.from({ length: count + 1 }, (_, id) => String(id)));
 });
@@ -26,7 +28,7 @@ it("events leave while a graph gives one after the other and the event loop neve
 it("events that come together leave together", async () => {
   const batches: (readonly FromExecutor[])[] = [];
   const port = createPort((batch) => batches.push(batch));
-  for (const data of ["0", "1", "2"]) port.event("run", { event: "custom", data });
+  for (const data of ["0", "1", "2"]) port.event(RUN, { event: "custom", data });
   while (batches.length === 0) await new Promise((resolve) => setImmediate(resolve));
   expect(batches).toHaveLength(1);
   expect(idsOf(batches)).toEqual(["0", "1", "2"]);
@@ -35,8 +37,8 @@ it("events that come together leave together", async () => {
 it("what is last leaves in the same tick, behind all that has gathered", () => {
   const batches: (readonly FromExecutor[])[] = [];
   const port = createPort((batch) => batches.push(batch));
-  port.event("run", { event: "custom", data: "0" });
-  port.postLast({ type: "finished", run_id: "run", outcome: { kind: "drained" } });
+  port.event(RUN, { event: "custom", data: "0" });
+  port.postLast({ type: "finished", ...RUN, outcome: { kind: "drained" } });
   expect(batches).toHaveLength(1);
   expect(batches[0]?.map(({ type }) => type)).toEqual(["events", "finished"]);
 });

@@ -159,6 +159,7 @@ export function job(graph_id: string, fields: JobFields = {}): RunJob {
   const { kwargs, ...rest } = fields;
   return {
     run_id: randomUUID(),
+    fence: 1,
     thread_id: randomUUID(),
     assistant_id: "8b184351-3358-5cdd-b03b-9a70de2251e5",
     graph_id,

