@@ -275,7 +275,8 @@ describe("handshakes", () => {
   );
 
   test("a version that is not known is refused as the protocol says", async () => {
-    expect((await handshake(path, { "sec-websocket-version": "3" })).status).toBe(400);
+    const { status, body } = await handshake(path, { "sec-websocket-version": "3" });
+    expect([status, JSON.parse(body)]).toEqual([400, { detail: expect.stringContaining("Sec-WebSocket-Version") }]);
   });
 
   test("a thread id that is none is a close the client can read", async () => {
