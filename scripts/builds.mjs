@@ -6,7 +6,7 @@ import { readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } 
 import { join } from "node:path";
 
 /** Builds kept, the newest among them: so many rebuilds a running server outlives. */
-const KEPT = 8;
+const KEPT = 20;
 const BUILD = /^[0-9a-f]{12}$/;
 
 /** Puts the folder `fresh` into `dist` as the build of this hash, which from now on is what starts. */
