@@ -219,11 +219,12 @@ async function nextText(
  * the end of the answer too, leaves as one packet: waking a client costs more than the bytes.
  */
 function write(outgoing: ServerResponse, chunk: string): Promise<void> | null {
+  if (outgoing.destroyed) return null;
   if (outgoing.writableCorked === 0) {
     outgoing.cork();
     setImmediate(() => outgoing.uncork());
   }
-  if (outgoing.destroyed || outgoing.write(chunk)) return null;
+  if (outgoing.write(chunk)) return null;
   return new Promise((resolve) => {
     const ready = (): void => {
       outgoing.off("drain", ready);

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { type Any, type Body, useServer, useTempDir } from "../runs/support.ts";
-import { eventually, startServer } from "../support/server.ts";
+import { eventually } from "../support/server.ts";
 
 const api = useServer();
 const temp = useTempDir();
@@ -358,16 +358,10 @@ describe("input.respond", () => {
   });
 
   test("after a restart", async () => {
-    const data = join(temp.dir, "restarted");
     const thread = new Thread();
-    let id = "";
-    {
-      await using server = await startServer({ data });
-      [{ id }] = questionsOf(await new Thread(thread.id, server.url).ran("hitl", {}));
-    }
-    await using server = await startServer({ data });
-    const again = new Thread(thread.id, server.url);
-    expect(await again.respond({ interrupt_id: id, response: "yes" })).toMatchObject({ answers: { person: "yes" } });
+    const [{ id }] = questionsOf(await thread.ran("hitl", {}));
+    await api.server.restart("SIGKILL");
+    expect(await thread.respond({ interrupt_id: id, response: "yes" })).toMatchObject({ answers: { person: "yes" } });
   });
 });
 

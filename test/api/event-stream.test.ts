@@ -269,55 +269,51 @@ describe("what is not kept any more", () => {
   });
 
   test("after a restart all that is kept comes again, the same", async () => {
-    await using server = await startServer({ env: { RESUMABLE_STREAM_TTL_SECONDS: "600" } });
-    const own = new Api(server);
     const thread_id = randomUUID();
-    await using live = await own.open(path(thread_id), { body: { channels: ALL } });
-    await own.post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params: plain });
+    await using live = await api.open(path(thread_id), { body: { channels: ALL } });
+    await api.post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params: plain });
     const frames = await live.until(isEnd);
     // Two more are rolled back: one under way, whose reader is away, and one that waits behind it.
-    const [under, behind] = [await slowRun(own, thread_id), await slowRun(own, thread_id)];
+    const [under, behind] = [await slowRun(api, thread_id), await slowRun(api, thread_id)];
     const [running] = await live.until((frame) => said([frame])[0] === "running");
-    await own.http.post(`/threads/${thread_id}/runs/${behind}/cancel?action=rollback&wait=1`);
+    await api.http.post(`/threads/${thread_id}/runs/${behind}/cancel?action=rollback&wait=1`);
     live.close();
-    await own.http.post(`/threads/${thread_id}/runs/${under}/cancel?action=rollback&wait=1`);
+    await api.http.post(`/threads/${thread_id}/runs/${under}/cancel?action=rollback&wait=1`);
     const awayFrom = async (since: number | undefined): Promise<string[]> => {
-      await using back = await own.open(path(thread_id), { body: { channels: ["lifecycle"], since } });
+      await using back = await api.open(path(thread_id), { body: { channels: ["lifecycle"], since } });
       const told = [...(await back.until(isEnd)), ...(await back.until(isEnd))];
       return told.filter(isEnd).map((frame) => event(frame).event_id.split(":")[1]);
     };
     const seen = event(running).seq;
     expect(await awayFrom(seen)).toEqual([under, behind]);
-    await server.restart("SIGKILL");
+    await api.server.restart("SIGKILL");
     expect(await awayFrom(seen)).toEqual([under, behind]);
     for (const run_id of [under, behind]) {
-      expect((await own.http.get(`/threads/${thread_id}/runs/${run_id}/stream`)).status).toBe(404);
+      expect((await api.http.get(`/threads/${thread_id}/runs/${run_id}/stream`)).status).toBe(404);
     }
-    await using again = await own.open(path(thread_id), { body: { channels: ALL } });
+    await using again = await api.open(path(thread_id), { body: { channels: ALL } });
     expect((await again.until(isEnd)).map(({ data }) => data)).toEqual(frames.map(({ data }) => data));
     expect(said([...(await again.until(isEnd)), ...(await again.until(isEnd))])).toEqual([
       "interrupted",
       "interrupted",
     ]);
-    await using rest = await own.open(path(thread_id), { body: { channels: ALL, since: event(frames[3]).seq } });
+    await using rest = await api.open(path(thread_id), { body: { channels: ALL, since: event(frames[3]).seq } });
     expect((await rest.until(isEnd)).map(({ data }) => data)).toEqual(frames.slice(4).map(({ data }) => data));
   });
 });
 
 test("what an attempt was saying when it was killed is ended before the next begins", async () => {
-  await using server = await startServer();
-  const own = new Api(server);
   const thread_id = randomUUID();
-  await using live = await own.open(path(thread_id), { body: { channels: ["messages"] } });
+  await using live = await api.open(path(thread_id), { body: { channels: ["messages"] } });
   const params = {
     assistant_id: "team",
     input: { messages: [{ role: "user", content: "hello" }] },
     config: { configurable: { delay_ms: 50 } },
   };
-  await own.post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params });
+  await api.post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params });
   await live.until((frame) => event(frame).params.data.event === "content-block-delta");
-  await server.restart("SIGKILL");
-  await using again = await own.open(path(thread_id), { body: { channels: ["messages", "lifecycle"] } });
+  await api.server.restart("SIGKILL");
+  await using again = await api.open(path(thread_id), { body: { channels: ["messages", "lifecycle"] } });
   const told = (await again.until(isEnd)).map((frame) => event(frame).params);
   const [, second] = told.flatMap(({ namespace, data }, at) =>
     namespace.length === 0 && data.event === "running" ? [at] : [],

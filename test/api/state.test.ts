@@ -382,7 +382,7 @@ test("the JavaScript SDK creates, updates, reads and walks back", async () => {
 });
 
 test("what was answered is there after the process is killed", async () => {
-  await using server = await startServer();
+  const { server } = api;
   const post = async (path: string, body: object): Promise<Any> =>
     (await fetch(server.url + path, { method: "POST", body: JSON.stringify(body) })).json();
   const supersteps = [{ updates: [{ values: { value: 1 }, as_node: "first" }] }];

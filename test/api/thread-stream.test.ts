@@ -1,8 +1,8 @@
 /** GET /threads/{id}/stream: every run of a thread, in sequence, to every watcher. */
 import { Client } from "@langchain/langgraph-sdk";
 import { describe, expect, test } from "vitest";
-import { type Any, Api, type Body, Gate, json, names, numbers, useServer, useTempDir } from "../runs/support.ts";
-import { eventually, startServer } from "../support/server.ts";
+import { type Any, type Body, Gate, json, names, numbers, useServer, useTempDir } from "../runs/support.ts";
+import { eventually } from "../support/server.ts";
 import type { Frame, SseStream } from "../support/sse.ts";
 
 const api = useServer(() => ({ env: { RESUMABLE_STREAM_TTL_SECONDS: "600" } }));
@@ -238,17 +238,15 @@ describe("Last-Event-ID", () => {
   });
 
   test("after a restart: resumable runs are still there under the same ids, and new ones follow", async () => {
-    await using server = await startServer({ env: { RESUMABLE_STREAM_TTL_SECONDS: "600" } });
-    const own = new Api(server);
-    const thread_id = await own.thread();
-    for (const _ of numbers(2)) await own.wait({ ...plain, stream_resumable: true }, `/threads/${thread_id}/runs/wait`);
-    const before = await own.open(path(thread_id), { lastEventId: "-" });
+    const thread_id = await api.thread();
+    for (const _ of numbers(2)) await api.wait({ ...plain, stream_resumable: true }, `/threads/${thread_id}/runs/wait`);
+    const before = await api.open(path(thread_id), { lastEventId: "-" });
     const whole = (await runsOf(before, 2)).flat();
-    await server.restart("SIGKILL");
+    await api.server.restart("SIGKILL");
     const middle = whole[2]?.id ?? "";
-    await using after = await own.open(path(thread_id), { lastEventId: middle });
+    await using after = await api.open(path(thread_id), { lastEventId: middle });
     expect(raw((await runsOf(after, 2)).flat())).toEqual(raw(whole.slice(3)));
-    await own.wait(plain, `/threads/${thread_id}/runs/wait`);
+    await api.wait(plain, `/threads/${thread_id}/runs/wait`);
     expectOrdered([...whole, ...(await after.until(isEnd))]);
   });
 });

@@ -1,6 +1,8 @@
 /** Threads that expire: as configured, as asked for, and what a sweep leaves alone. */
+import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { type Any, Api, type Body, database, fixturesWith, Gate, useTempDir } from "../runs/support.ts";
+import { loadProject } from "../../src/config.ts";
+import { type Any, Api, type Body, database, fixturesWith, Gate, useServer, useTempDir } from "../runs/support.ts";
 import { project, type TempDir, tempDir } from "../support/project.ts";
 import { eventually, startServer, type TestServer } from "../support/server.ts";
 
@@ -13,12 +15,23 @@ const plain = { assistant_id: "plain", input: { value: 1 } };
 const folders: TempDir[] = [];
 afterAll(() => Promise.all(folders.map((folder) => folder[Symbol.asyncDispose]())));
 
-/** A server that sweeps ten times a second. */
-async function sweeping(ttl: Body = {}, data?: string): Promise<TestServer> {
-  const folder = await fixturesWith({ checkpointer: { ttl: { sweep_interval_minutes: SOON, ...ttl } } });
-  folders.push(folder);
-  return startServer({ project: folder, ...(data === undefined ? {} : { data }) });
+const DELTA = `
+  import { Annotation, DeltaChannel, END, START, StateGraph } from "@langchain/langgraph";
+  const State = Annotation.Root({ word: Annotation(), words: () => new DeltaChannel((all, more) => [...(all ?? []), ...more.flat()]) });
+  export const graph = new StateGraph(State).addNode("say", ({ word }) => ({ words: [word] }))
+    .addEdge(START, "say").addEdge("say", END).compile();`;
+
+/** A project whose server sweeps ten times a second, with these graphs beside the fixtures. */
+async function sweptProject(ttl: Body, graphs: Readonly<Record<string, string>> = {}): Promise<TempDir> {
+  const own = await project(Object.fromEntries(Object.entries(graphs).map(([id, text]) => [`${id}.mjs`, text])));
+  const more = Object.fromEntries(Object.keys(graphs).map((id) => [id, join(own.dir, `${id}.mjs:graph`)]));
+  const folder = await fixturesWith({ checkpointer: { ttl: { sweep_interval_minutes: SOON, ...ttl } } }, more);
+  folders.push(own, folder);
+  return folder;
 }
+
+const sweeping = async (ttl: Body, data?: string): Promise<TestServer> =>
+  startServer({ project: await sweptProject(ttl), ...(data === undefined ? {} : { data }) });
 
 const isGone = (api: Api, thread_id: string) => eventually(async () => (await status(api, thread_id)) === 404);
 const status = async (api: Api, thread_id: string) => (await api.http.get(`/threads/${thread_id}`)).status;
@@ -66,7 +79,8 @@ describe("with a default time", () => {
       [{ default_ttl: 0 }, "default_ttl"],
       [{ sweep_limit: 0 }, "sweep_limit"],
     ] as const) {
-      await expect(sweeping(ttl)).rejects.toThrow(`checkpointer.ttl.${name}`);
+      await using own = await fixturesWith({ checkpointer: { ttl } });
+      expect(() => loadProject(own.dir, {})).toThrow(`checkpointer.ttl.${name}`);
     }
   });
 });
@@ -95,9 +109,9 @@ describe("a sweep", () => {
     db.close();
   });
 
+  const api = useServer(async () => ({ project: await sweptProject({}, { delta: DELTA }) }));
+
   test("waits for the runs of a thread; an update in time saves it", async () => {
-    await using server = await sweeping();
-    const api = new Api(server);
     const saved = await api.thread();
     const { thread_id } = await api.post("/threads", { ttl: SOON / 1000 });
     const gate = new Gate(temp.dir, "busy");
@@ -116,8 +130,6 @@ describe("a sweep", () => {
   });
 
   test("keep_latest cuts the history, and does so again after the next run", async () => {
-    await using server = await sweeping();
-    const api = new Api(server);
     const thread_id = await api.thread();
     await run(api, thread_id);
     const path = `/threads/${thread_id}`;
@@ -137,9 +149,6 @@ describe("a sweep", () => {
   });
 
   test("what expired while the server was down goes when it is back; a run's end gives keep_latest its full time", async () => {
-    await using data = await tempDir();
-    await using server = await sweeping({}, data.dir);
-    const api = new Api(server);
     const { thread_id } = await api.post("/threads", { ttl: 0.3 / 60 });
     const renewed = (await api.post("/threads", { ttl: { strategy: "keep_latest", ttl: 60 } })).thread_id;
     const before = Date.parse((await ttlOf(api, renewed)).expires_at);
@@ -147,30 +156,23 @@ describe("a sweep", () => {
     const { ttl, updated_at } = await api.get(`/threads/${renewed}?include=ttl`);
     expect(Date.parse(ttl.expires_at)).toBe(Date.parse(updated_at) + 60 * MINUTE);
     expect(Date.parse(ttl.expires_at)).toBeGreaterThan(before);
-    await server.restart("SIGKILL");
+    await api.server.restart("SIGKILL");
     await isGone(api, thread_id);
     expect(await ttlOf(api, renewed)).toEqual(ttl);
   });
-});
 
-test("history that a delta channel needs is kept: the state reads as before", async () => {
-  const graph = `
-    import { Annotation, DeltaChannel, END, START, StateGraph } from "@langchain/langgraph";
-    const State = Annotation.Root({ word: Annotation(), words: () => new DeltaChannel((all, more) => [...(all ?? []), ...more.flat()]) });
-    export const graph = new StateGraph(State).addNode("say", ({ word }) => ({ words: [word] }))
-      .addEdge(START, "say").addEdge("say", END).compile();`;
-  await using delta = await project({ "delta.mjs": graph });
-  await using server = await startServer({ project: delta });
-  const api = new Api(server);
-  const thread_id = await api.thread();
-  const say = (word: string) => api.post(`/threads/${thread_id}/runs/wait`, { assistant_id: "delta", input: { word } });
-  await say("a");
-  await say("b");
-  const { values } = await api.get(`/threads/${thread_id}/state`);
-  expect(values.words).toEqual(["a", "b"]);
-  expect(await api.post("/threads/prune", { thread_ids: [thread_id], strategy: "keep_latest" })).toEqual({
-    pruned_count: 1,
+  test("history that a delta channel needs is kept: the state reads as before", async () => {
+    const thread_id = await api.thread();
+    const say = (word: string) =>
+      api.post(`/threads/${thread_id}/runs/wait`, { assistant_id: "delta", input: { word } });
+    await say("a");
+    await say("b");
+    const { values } = await api.get(`/threads/${thread_id}/state`);
+    expect(values.words).toEqual(["a", "b"]);
+    expect(await api.post("/threads/prune", { thread_ids: [thread_id], strategy: "keep_latest" })).toEqual({
+      pruned_count: 1,
+    });
+    expect((await api.get(`/threads/${thread_id}/state`)).values).toEqual(values);
+    expect((await say("c")).words).toEqual(["a", "b", "c"]);
   });
-  expect((await api.get(`/threads/${thread_id}/state`)).values).toEqual(values);
-  expect((await say("c")).words).toEqual(["a", "b", "c"]);
 });

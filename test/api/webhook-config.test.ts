@@ -170,11 +170,6 @@ test.each([
   expect(() => loadProject(own.dir, variables)).toThrow(message);
 });
 
-test("a setting that is wrong stops the server with one line", async () => {
-  await using own = await fixturesWith({ webhooks: { headers: { A: variable("LG_WEBHOOK_MISSING") } } });
-  await expect(startServer({ project: own })).rejects.toThrow(/skein: webhooks\.headers\.A: .* is not set/);
-});
-
 test("a prefix of one's own; LANGGRAPH_WEBHOOKS in place of the file's block", async () => {
   await using own = await fixturesWith({ webhooks: { env_prefix: "HOOK_", headers: { A: variable("HOOK_A") } } });
   expect(loadProject(own.dir, { HOOK_A: "1" }).webhooks.headers).toEqual({ a: "1" });

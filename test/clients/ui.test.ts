@@ -2,6 +2,7 @@
 import { fileURLToPath } from "node:url";
 import { type Browser, chromium } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { loadProject } from "../../src/config.ts";
 import { useServer } from "../runs/support.ts";
 import { project, put } from "../support/project.ts";
 import { requireOrSkip } from "../support/requirements.ts";
@@ -117,7 +118,7 @@ describe("the project", () => {
 
   test("a file that is not there is named", async () => {
     await using missing = await project({ "a.mjs": GRAPH_CODE }, { ui: { a: "./gone.tsx" } });
-    await expect(startServer({ project: missing })).rejects.toThrow(/ui "a": .*gone\.tsx does not exist/);
+    expect(() => loadProject(missing.dir, {})).toThrow(/ui "a": .*gone\.tsx does not exist/);
   });
 
   test("`http.disable_ui` serves none", async () => {

@@ -44,9 +44,16 @@ afterAll(async () => {
   await pages?.[Symbol.asyncDispose]();
 });
 
+/** A new tab is a new process, which costs more than all a test does in it: a test gets those that others have left. */
+const idle: Page[] = [];
 const opened: Chat[] = [];
 afterEach(async () => {
-  for (const { page } of opened.splice(0)) await page.close();
+  for (const { page } of opened.splice(0)) {
+    if (page.isClosed()) continue;
+    page.removeAllListeners("pageerror");
+    await page.goto("about:blank");
+    idle.push(page);
+  }
 });
 
 /** A page with the chat, as its reader sees it. */
@@ -62,7 +69,7 @@ class Chat {
   }
 
   static async open(hook: string, query: Readonly<Record<string, string>> = {}): Promise<Chat> {
-    const chat = new Chat(await profile.newPage());
+    const chat = new Chat(idle.pop() ?? (await profile.newPage()));
     opened.push(chat);
     await chat.page.goto(`${pages.url}/${hook}?${new URLSearchParams({ api: api.url, ...query })}`);
     return chat;

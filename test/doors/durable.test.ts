@@ -5,8 +5,8 @@ import { TaskState } from "@a2a-js/sdk";
 import { UnsupportedOperationError } from "@a2a-js/sdk/errors";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import { linesOf, openGate } from "../faults/support.ts";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { linesOf, openGate, SharedRestarts } from "../faults/support.ts";
 import { http, ok } from "../support/http.ts";
 import { freshSchema, requirePostgres, type TestDatabase } from "../support/postgres.ts";
 import { dropKeys, freshPrefix, REDIS, requireRedis } from "../support/redis.ts";
@@ -26,41 +26,54 @@ const graphs = Object.fromEntries(names.map((name) => [name, join(FIXTURES, `${n
 const makeProject = (): Promise<TempDir> => project({}, { graphs, webhooks: { url: { disable_loopback: false } } });
 const named = (id: string) => ({ tenant: "", id });
 
-test("kill -9 in the middle: the task is there, goes on, is followed again, and tells whom it should", async () => {
-  await using own = await makeProject();
-  await using server = await startServer({ project: own });
-  await using inbox = await Inbox.open();
-  const [gate, log] = [join(server.data, "gate"), join(server.data, "log")];
-  const client = await agent(server, "slow");
-  const task = await send(client, { data: { gate, log } }, { returnImmediately: true, push: { url: inbox.url } });
-  openGate(gate, 1);
-  await eventually(() => linesOf(log).includes("start 2"));
+describe.concurrent("a server that is killed", () => {
+  let own: TempDir;
+  let server: TestServer;
+  let shared: SharedRestarts;
+  beforeAll(async () => {
+    own = await makeProject();
+    server = await startServer({ project: own });
+    shared = new SharedRestarts(() => server.restart("SIGKILL"));
+  });
+  afterAll(async () => {
+    await server?.[Symbol.asyncDispose]();
+    await own?.[Symbol.asyncDispose]();
+  });
 
-  await server.restart("SIGKILL");
-  const found = await client.getTask({ ...named(task.id), historyLength: undefined });
-  expect([TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING]).toContain(found.status?.state);
-  expect(found.contextId).toBe(task.contextId);
-  const events = client.resubscribeTask(named(task.id));
-  expect((await events.next()).value?.payload?.$case).toBe("task");
-  openGate(gate, 2, 3);
-  const seen = await all(events);
-  expect(lastStatus(seen)).toBe(TaskState.TASK_STATE_COMPLETED);
-  const [call] = await inbox.wait();
-  expect(call?.body).toMatchObject({ task: { id: task.id, status: { state: "TASK_STATE_COMPLETED" } } });
-  const done = await client.getTask({ ...named(task.id), historyLength: undefined });
-  expect(done.artifacts[0]?.parts[0]?.content?.value).toMatchObject({ steps: [1, 2, 3] });
-});
+  test("kill -9 in the middle: the task is there, goes on, is followed again, and tells whom it should", async () => {
+    using restarts = shared.enter();
+    await using inbox = await Inbox.open();
+    const [gate, log] = [join(server.data, "gate"), join(server.data, "log")];
+    const client = await agent(server, "slow");
+    const task = await send(client, { data: { gate, log } }, { returnImmediately: true, push: { url: inbox.url } });
+    openGate(gate, 1);
+    await eventually(() => linesOf(log).includes("start 2"));
 
-test("a question outlives the server that asked it", async () => {
-  await using own = await makeProject();
-  await using server = await startServer({ project: own });
-  const client = await agent(server, "hitl");
-  const asked = await send(client, { data: { question: "Still there?" } });
-  await server.restart("SIGKILL");
-  const found = await client.getTask({ ...named(asked.id), historyLength: undefined });
-  expect(found).toEqual(asked);
-  const done = await send(client, { text: "yes", taskId: asked.id });
-  expect([done.id, done.status?.state]).toEqual([asked.id, TaskState.TASK_STATE_COMPLETED]);
+    await restarts.next();
+    const found = await client.getTask({ ...named(task.id), historyLength: undefined });
+    expect([TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING]).toContain(found.status?.state);
+    expect(found.contextId).toBe(task.contextId);
+    const events = client.resubscribeTask(named(task.id));
+    expect((await events.next()).value?.payload?.$case).toBe("task");
+    openGate(gate, 2, 3);
+    const seen = await all(events);
+    expect(lastStatus(seen)).toBe(TaskState.TASK_STATE_COMPLETED);
+    const [call] = await inbox.wait();
+    expect(call?.body).toMatchObject({ task: { id: task.id, status: { state: "TASK_STATE_COMPLETED" } } });
+    const done = await client.getTask({ ...named(task.id), historyLength: undefined });
+    expect(done.artifacts[0]?.parts[0]?.content?.value).toMatchObject({ steps: [1, 2, 3] });
+  });
+
+  test("a question outlives the server that asked it", async () => {
+    using restarts = shared.enter();
+    const client = await agent(server, "hitl");
+    const asked = await send(client, { data: { question: "Still there?" } });
+    await restarts.next();
+    const found = await client.getTask({ ...named(asked.id), historyLength: undefined });
+    expect(found).toEqual(asked);
+    const done = await send(client, { text: "yes", taskId: asked.id });
+    expect([done.id, done.status?.state]).toEqual([asked.id, TaskState.TASK_STATE_COMPLETED]);
+  });
 });
 
 describe("two processes on one PostgreSQL and one Redis", () => {

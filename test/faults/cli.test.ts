@@ -1,48 +1,51 @@
 /** What `skein start` and `skein dev` promise on the command line. Every refusal says which setting, and exits 1. */
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { pathToFileURL } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ConfigError, type Flags, loadProject, readSettings } from "../../src/config.ts";
+import { ExecutorThread, GraphLoadError } from "../../src/engine/executor-thread.ts";
+import { spec } from "../executor/support.ts";
 import { http, ok } from "../support/http.ts";
-import { eventually, FIXTURES, project, put, startServer, tempDir } from "../support/server.ts";
+import { ROOT } from "../support/project.ts";
+import {
+  eventually,
+  FIXTURES,
+  project,
+  put,
+  startServer,
+  type TempDir,
+  type TestServer,
+  tempDir,
+} from "../support/server.ts";
 import { openSse } from "../support/sse.ts";
-import { cli, linesOf, listenOn, newThread, openGate, startRun } from "./support.ts";
+import { cli, type Listener, linesOf, listenOn, newThread, openGate, startRun } from "./support.ts";
 
 const says = (word: string): string => `
   import { Annotation, START, StateGraph } from "@langchain/langgraph";
   const State = Annotation.Root({ said: Annotation() });
   export const graph = new StateGraph(State).addNode("say", () => ({ said: ${JSON.stringify(word)} })).addEdge(START, "say").compile();`;
 
+/** What `skein start` makes of its flags and of the environment, or throws. */
+const settings = (flags: Flags, env: Record<string, string>) =>
+  readSettings("start", flags, loadProject(FIXTURES, env));
+
 const lastLine = (output: string): string => output.trim().split("\n").at(-1) ?? "";
 
-describe("a port that is taken", () => {
-  test.each([
-    ["--port", (port: number) => ({ args: ["--port", `${port}`], env: {} })],
-    ["LANGGRAPH_SERVER_PORT", (port: number) => ({ args: [], env: { LANGGRAPH_SERVER_PORT: `${port}` } })],
-  ])("start refuses, and says that %s asked for it", async (source, ask) => {
-    await using other = await listenOn(() => {});
-    await using data = await tempDir();
-    const { args, env } = ask(other.port);
-    const { code, output } = await cli(["start", "--config", FIXTURES, "--data", data.dir, ...args], { env });
-    expect(code).toBe(1);
-    expect(lastLine(output)).toMatch(new RegExp(`\\b${other.port}\\b.*in use.*${source}`));
-  });
-
-  test("dev takes the next free one and says so", async () => {
-    await using other = await listenOn(() => {});
-    await using own = await project({ "say.mjs": says("hello") });
-    await using server = await startServer({ project: own, command: "dev", args: ["--port", `${other.port}`] });
-    expect(Number(new URL(server.url).port)).toBeGreaterThan(other.port);
-    expect(server.output).toMatch(new RegExp(`port ${other.port} is taken, using ${new URL(server.url).port}`));
-    expect((await http(server.url).get("/ok")).status).toBe(200);
+test("start refuses a port that is taken, and says who asked for it", async () => {
+  await using other = await listenOn(() => {});
+  await using data = await tempDir();
+  const { code, output } = await cli(["start", "--config", FIXTURES, "--data", data.dir, "--port", `${other.port}`]);
+  expect(code).toBe(1);
+  expect(lastLine(output)).toMatch(new RegExp(`\\b${other.port}\\b.*in use.*--port`));
+  expect(settings({}, { LANGGRAPH_SERVER_PORT: "2999" })).toMatchObject({
+    portSource: "LANGGRAPH_SERVER_PORT",
+    port: 2999,
   });
 });
 
 describe("a graph that does not load", () => {
   test.each([
     ["throws", 'throw new TypeError("broken on purpose");', /TypeError: broken on purpose/],
-    ["does not parse", "export const graph = (;", /SyntaxError/],
-    ["imports what is not there", 'import "nowhere-to-be-found";', /nowhere-to-be-found/],
-    ["exports something else", "export const graph = 7;", /graph/],
-    ["exports another name", "export const other = 7;", /graph/],
     ["exits", "process.exit(0);", /exit/],
   ])("that %s is named with its file and the cause", async (_, source, cause) => {
     await using broken = await project({ "fine.mjs": says("fine"), "broken.mjs": source });
@@ -53,6 +56,39 @@ describe("a graph that does not load", () => {
     expect(output).toContain(join(broken.dir, "broken.mjs"));
     expect(output).not.toContain("listening");
   });
+
+  // In an executor thread as the server starts it: the rest of the way to the command line is the same.
+  test.each([
+    ["does not parse", "export const graph = (;", /SyntaxError/],
+    ["imports what is not there", 'import "nowhere-to-be-found";', /nowhere-to-be-found/],
+    ["exports something else", "export const graph = 7;", /graph/],
+    ["exports another name", "export const other = 7;", /graph/],
+  ])("that %s is told apart", async (_, source, cause) => {
+    await using broken = await project({ "broken.mjs": source });
+    const file = join(broken.dir, "broken.mjs");
+    const thread = new ExecutorThread({
+      entry: pathToFileURL(join(ROOT, "dist", "executor", "main.js")),
+      settings: {
+        graphs: [{ ...spec("broken", "broken.mjs", "graph"), file }],
+        project_dir: broken.dir,
+        server_url: "",
+      },
+      env: process.env,
+      heapMb: 512,
+      execArgv: [],
+      onStorage: () => Promise.reject(new Error("nothing is stored here")),
+      onExit: () => undefined,
+    });
+    const error = await thread.ready.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    expect(error).toBeInstanceOf(GraphLoadError);
+    const { message, stack } = error as GraphLoadError;
+    expect(`${message}\n${stack}`).toMatch(cause);
+    expect(message).toContain('"broken"');
+    expect(message).toContain(file);
+  });
 });
 
 describe("refuses", () => {
@@ -61,11 +97,13 @@ describe("refuses", () => {
   test("a missing langgraph.json, file or folder", async () => {
     await using empty = await tempDir();
     for (const path of [empty.dir, join(empty.dir, "langgraph.json"), join(empty.dir, "nowhere")]) {
-      const { code, output } = await start("--config", path);
-      expect(code).toBe(1);
-      expect(lastLine(output)).toContain(path);
-      expect(lastLine(output)).toContain("does not exist");
+      expect(() => loadProject(path, {})).toThrow(ConfigError);
+      expect(() => loadProject(path, {})).toThrow(new RegExp(`${path}.* does not exist`));
     }
+    const { code, output } = await start("--config", empty.dir);
+    expect(code).toBe(1);
+    expect(lastLine(output)).toContain(empty.dir);
+    expect(lastLine(output)).toContain("does not exist");
   });
 
   test("a langgraph.json that is not one", async () => {
@@ -76,10 +114,8 @@ describe("refuses", () => {
       ['{"graphs":{"a":7}}', /langgraph\.json.*graphs\.a/],
     ] as const) {
       await using own = await project({ "langgraph.json": text });
-      const { code, output } = await start("--config", own.dir);
-      expect(code).toBe(1);
-      expect(output).toMatch(why);
-      expect(output).not.toContain("    at ");
+      expect(() => loadProject(own.dir, {})).toThrow(ConfigError);
+      expect(() => loadProject(own.dir, {})).toThrow(why);
     }
   });
 
@@ -105,24 +141,25 @@ describe("refuses", () => {
     [[], { SKEIN_EXECUTOR_HEAP_MB: "1" }, "SKEIN_EXECUTOR_HEAP_MB"],
     [[], { HTTP_MAX_REQUEST_BODY_BYTES: "10MB" }, "HTTP_MAX_REQUEST_BODY_BYTES"],
     [[], { LOG_LEVEL: "loud" }, "LOG_LEVEL"],
-  ])("a bad value: %j %j", async (args, env, setting) => {
+  ])("a bad value: %j %j", (args, env, setting) => {
+    const [flag, value] = args as string[];
+    const flags: Flags = flag === undefined ? {} : { [flag.slice(2)]: value };
+    expect(() => settings(flags, env as Record<string, string>)).toThrow(ConfigError);
+    expect(() => settings(flags, env as Record<string, string>)).toThrow(setting);
+  });
+
+  test.each([
+    [["--jobs", "0"], {}, "--jobs"],
+    [[], { LOG_LEVEL: "loud" }, "LOG_LEVEL"],
+  ])("in one line, and exits 1: %j %j", async (args, env, setting) => {
     const { code, output } = await cli(["start", "--config", FIXTURES, ...args], { env });
     expect(code).toBe(1);
     expect(output.trim().split("\n")).toHaveLength(1);
     expect(output).toContain(setting);
   });
-
-  test("a data folder that another server uses", async () => {
-    await using server = await startServer();
-    const { code, output } = await start("--config", FIXTURES, "--data", server.data);
-    expect(code).toBe(1);
-    expect(lastLine(output)).toMatch(/[Aa]nother Skein process/);
-    expect(lastLine(output)).toContain(server.data);
-    expect((await http(server.url).get("/ok?check_db=1")).status).toBe(200);
-  });
 });
 
-test("start says where it listens, what it serves, where the data lies and how many threads, as JSON", async () => {
+test("start says as JSON where it listens and what it serves; another server on its data folder is refused", async () => {
   await using server = await startServer({ args: ["--threads", "2", "--jobs", "3"] });
   expect(server.logs().find(({ msg }) => msg === "listening")).toMatchObject({
     url: server.url,
@@ -131,20 +168,16 @@ test("start says where it listens, what it serves, where the data lies and how m
     threads: 2,
     jobs: 3,
   });
-});
-
-test("dev says the same for people", async () => {
-  await using own = await project({ "say.mjs": says("hello") });
-  await using server = await startServer({ project: own, command: "dev", args: ["--threads", "1"] });
-  await eventually(() => server.output.includes("Threads"));
-  for (const fact of [server.url, "say", join(server.data, "skein.db"), "1 executor thread,"]) {
-    expect(server.output).toContain(fact);
-  }
+  const { code, output } = await cli(["start", "--port", "0", "--config", FIXTURES, "--data", server.data]);
+  expect(code).toBe(1);
+  expect(lastLine(output)).toMatch(/[Aa]nother Skein process/);
+  expect(lastLine(output)).toContain(server.data);
+  expect((await http(server.url).get("/ok?check_db=1")).status).toBe(200);
 });
 
 describe("dev", () => {
-  const say = async (url: string): Promise<string> =>
-    (await ok(http(url).post<{ said: string }>("/runs/wait", { assistant_id: "say", input: {} }))).said;
+  const say = async (url: string, assistant_id = "say"): Promise<string> =>
+    (await ok(http(url).post<{ said: string }>("/runs/wait", { assistant_id, input: {} }))).said;
 
   test("auth and http.app are loaded anew with what they import; what does not load leaves both as they were", async () => {
     const auth = `import { Auth, HTTPException } from "@langchain/langgraph-sdk/auth";
@@ -177,35 +210,7 @@ describe("dev", () => {
     expect([(await get("/word")).text, await knows("two")]).toEqual(["two", 200]);
   });
 
-  test("reloads when a file that a graph imports changes, and keeps the old code when the new one is broken", async () => {
-    const source = says("").replace('""', "word").replace("import", 'import { word } from "./lib/word.mjs";\n  import');
-    await using own = await project({ "say.mjs": source, "lib/word.mjs": 'export const word = "one";' });
-    await using server = await startServer({ project: own, command: "dev" });
-    const word = join(own.dir, "lib", "word.mjs");
-    expect(await say(server.url)).toBe("one");
-    await put(word, 'export const word = "two";');
-    await eventually(async () => (await say(server.url)) === "two");
-
-    await put(word, 'export let word; throw new Error("half written");');
-    await eventually(() => /not reloaded.*half written/s.test(server.output));
-    expect(await say(server.url)).toBe("two");
-
-    await put(word, 'export const word = "three";');
-    await eventually(async () => (await say(server.url)) === "three");
-
-    await put(join(own.dir, "langgraph.json"), "{ not json");
-    await eventually(() => /not reloaded.*langgraph\.json/s.test(server.output));
-    expect(await say(server.url)).toBe("three");
-
-    await put(join(own.dir, "shout.mjs"), says("LOUD"));
-    const graphs = { say: "./say.mjs:graph", shout: "./shout.mjs:graph" };
-    await put(join(own.dir, "langgraph.json"), JSON.stringify({ graphs }));
-    const shout = { assistant_id: "shout", input: {} };
-    await eventually(async () => (await http(server.url).post("/runs/wait", shout)).body?.said === "LOUD");
-    expect(await server.stop()).toEqual({ code: 0, signal: null });
-  });
-
-  test("a run in flight ends with the code it began with", async () => {
+  describe("of a project that changes", () => {
     const gated = (word: string): string => `
       import { existsSync, appendFileSync } from "node:fs";
       import { setTimeout as delay } from "node:timers/promises";
@@ -217,17 +222,70 @@ describe("dev", () => {
         return { said: "${word}" };
       }
       export const graph = new StateGraph(State).addNode("say", say).addEdge(START, "say").compile();`;
-    await using own = await project({ "say.mjs": gated("old") });
-    await using server = await startServer({ project: own, command: "dev" });
-    const [gate, log] = [join(server.data, "gate.1"), join(server.data, "log")];
-    const input = { gate, log };
-    const run = await startRun(server, await newThread(server), { assistant_id: "say", input });
-    await using stream = await openSse(`${server.url}/threads/${run.thread_id}/runs/${run.run_id}/stream`);
-    await eventually(() => linesOf(log).length === 1);
-    await put(join(own.dir, "say.mjs"), gated("new"));
-    await eventually(async () => (await say(server.url)) === "new");
-    openGate(join(server.data, "gate"), 1);
-    expect((await stream.rest()).at(-1)?.data).toContain('"said":"old"');
-    expect(linesOf(log)).toHaveLength(1);
+    let other: Listener;
+    let own: TempDir;
+    let server: TestServer;
+    beforeAll(async () => {
+      const source = says("")
+        .replace('""', "word")
+        .replace("import", 'import { word } from "./lib/word.mjs";\n  import');
+      const files = { "say.mjs": source, "lib/word.mjs": 'export const word = "one";', "gated.mjs": gated("old") };
+      other = await listenOn(() => {});
+      own = await project(files);
+      server = await startServer({ project: own, command: "dev", args: ["--port", `${other.port}`, "--threads", "1"] });
+    });
+    afterAll(async () => {
+      await server?.[Symbol.asyncDispose]();
+      await own?.[Symbol.asyncDispose]();
+      await other?.[Symbol.asyncDispose]();
+    });
+
+    test("takes the next free port and says so, and says for people what it serves", async () => {
+      expect(Number(new URL(server.url).port)).toBeGreaterThan(other.port);
+      expect(server.output).toMatch(new RegExp(`port ${other.port} is taken, using ${new URL(server.url).port}`));
+      expect((await http(server.url).get("/ok")).status).toBe(200);
+      await eventually(() => server.output.includes("Threads"));
+      for (const fact of [server.url, "say", join(server.data, "skein.db"), "1 executor thread,"]) {
+        expect(server.output).toContain(fact);
+      }
+    });
+
+    test("a run in flight ends with the code it began with", async () => {
+      const [gate, log] = [join(server.data, "gate.1"), join(server.data, "log")];
+      const input = { gate, log };
+      const run = await startRun(server, await newThread(server), { assistant_id: "gated", input });
+      await using stream = await openSse(`${server.url}/threads/${run.thread_id}/runs/${run.run_id}/stream`);
+      await eventually(() => linesOf(log).length === 1);
+      await put(join(own.dir, "gated.mjs"), gated("new"));
+      await eventually(async () => (await say(server.url, "gated")) === "new");
+      openGate(join(server.data, "gate"), 1);
+      expect((await stream.rest()).at(-1)?.data).toContain('"said":"old"');
+      expect(linesOf(log)).toHaveLength(1);
+    });
+
+    test("reloads when a file that a graph imports changes, and keeps the old code when the new one is broken", async () => {
+      const word = join(own.dir, "lib", "word.mjs");
+      expect(await say(server.url)).toBe("one");
+      await put(word, 'export const word = "two";');
+      await eventually(async () => (await say(server.url)) === "two");
+
+      await put(word, 'export let word; throw new Error("half written");');
+      await eventually(() => /not reloaded.*half written/s.test(server.output));
+      expect(await say(server.url)).toBe("two");
+
+      await put(word, 'export const word = "three";');
+      await eventually(async () => (await say(server.url)) === "three");
+
+      await put(join(own.dir, "langgraph.json"), "{ not json");
+      await eventually(() => /not reloaded.*langgraph\.json/s.test(server.output));
+      expect(await say(server.url)).toBe("three");
+
+      await put(join(own.dir, "shout.mjs"), says("LOUD"));
+      const graphs = { say: "./say.mjs:graph", shout: "./shout.mjs:graph" };
+      await put(join(own.dir, "langgraph.json"), JSON.stringify({ graphs }));
+      const shout = { assistant_id: "shout", input: {} };
+      await eventually(async () => (await http(server.url).post("/runs/wait", shout)).body?.said === "LOUD");
+      expect(await server.stop()).toEqual({ code: 0, signal: null });
+    });
   });
 });

@@ -1,9 +1,9 @@
 /**
  * Many times kill -9 at a random moment while clients create threads and runs: whatever got a 2xx is there.
  *
- * What a round costs is a start, and most of that is loading. So a process has two servers, one on SQLite and one on
- * PostgreSQL (where there is one), and each kill is one for both. Two processes, one per lane. The seed is printed; SKEIN_FAULT_SEED repeats a
- * run's choices.
+ * What a round costs is a start, and most of that is loading. So a process has several servers, on SQLite and on PostgreSQL
+ * (where there is one), each with a database and clients of its own, and a kill is a round of each of them. Two processes, one per
+ * lane. The seed is printed; SKEIN_FAULT_SEED repeats a run's choices.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -21,10 +21,14 @@ import { eventually, project, tempDir } from "../support/server.ts";
 import { Stack } from "./cluster/kit/stack.ts";
 import { linesOf, upTo } from "./support.ts";
 
-const ROUNDS = 200;
 const LANES = 2;
+/** Of one process, on each database. */
+const SERVERS = 4;
+/** Of one process. */
+const KILLS = 25;
+const ROUNDS = LANES * SERVERS * KILLS;
 /** Of each server. */
-const CLIENTS = 3;
+const CLIENTS = 2;
 const seed = Number(process.env.SKEIN_FAULT_SEED ?? Date.now() % 2 ** 31);
 
 /** Two short steps; each leaves a line in `file`. */
@@ -54,6 +58,7 @@ interface Promised {
 
 /** One of the servers of a process: how it is made, and its database. */
 interface Side {
+  readonly on: "SQLite" | "PostgreSQL";
   readonly options: object;
   /** Where nodes leave their lines. */
   readonly file: string;
@@ -67,22 +72,25 @@ test(`${ROUNDS} times kill -9: whatever got a 2xx is there, and every run of it 
   const both = await isThere("PostgreSQL and Redis", async () => (await postgresMissing()) ?? redisMissing());
   console.log(`kill rounds: SKEIN_FAULT_SEED=${seed}`);
   const started = performance.now();
-  const lanes = await Promise.all(upTo(LANES).map((lane) => killRounds(ROUNDS / LANES, random(seed + lane), both)));
+  const lanes = await Promise.all(upTo(LANES).map((lane) => killRounds(random(seed + lane), both)));
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
-  const promised = (both ? ["SQLite", "PostgreSQL"] : ["SQLite"]).map((name, side) => {
-    const count = (of: keyof Promised) => lanes.reduce((sum, lane) => sum + (lane[side]?.[of].size ?? 0), 0);
+  const sides = lanes.flat();
+  const promised = (both ? ["SQLite", "PostgreSQL"] : ["SQLite"]).map((name) => {
+    const mine = sides.filter(({ on }) => on === name);
+    const count = (of: keyof Promised) => mine.reduce((sum, { promised }) => sum + promised[of].size, 0);
     expect(count("runs")).toBeGreaterThan(ROUNDS / 2);
     return `${count("threads")} threads and ${count("runs")} runs on ${name}`;
   });
   console.log(`kill rounds: ${ROUNDS} rounds, ${promised.join(", ")} promised, ${seconds} s`);
 }, 1_800_000);
 
-async function killRounds(rounds: number, chance: () => number, both: boolean): Promise<readonly Promised[]> {
+async function killRounds(chance: () => number, both: boolean): Promise<readonly Side[]> {
   await using stack = new Stack();
   const { dir: config } = stack.use(await project({ "steps.mjs": STEPS }));
-  const sides = [await onSqlite(stack, config), ...(both ? [await onPostgresAndRedis(stack, config)] : [])];
+  const of = (on: typeof onSqlite): Promise<Side[]> => Promise.all(upTo(SERVERS).map(() => on(stack, config)));
+  const sides = [...(await of(onSqlite)), ...(both ? await of(onPostgresAndRedis) : [])];
   const host = stack.use(new Host(sides.map(({ options }) => options)));
-  for (let round = 0; round < rounds; round++) {
+  for (let kill = 0; kill < KILLS; kill++) {
     const urls = await host.start();
     const all = sides.map((side, index) => ({ side, url: urls[index] as string, fresh: nothingYet() }));
     const clients = all.flatMap(({ side, url, fresh }) =>
@@ -108,12 +116,13 @@ async function killRounds(rounds: number, chance: () => number, both: boolean): 
   expect(await host.kill("SIGTERM")).toBe(0);
   for (const side of sides) await expectEnded(side);
   expect(host.errors()).toEqual([]);
-  return sides.map(({ promised }) => promised);
+  return sides;
 }
 
 async function onSqlite(stack: Stack, config: string): Promise<Side> {
   const { dir: data } = stack.use(await tempDir("skein-kill-rounds-"));
   return {
+    on: "SQLite",
     options: { config, data, threads: 1 },
     file: join(data, "steps"),
     promised: nothingYet(),
@@ -134,6 +143,7 @@ async function onPostgresAndRedis(stack: Stack, config: string): Promise<Side> {
     REDIS_KEY_PREFIX: prefix,
   };
   return {
+    on: "PostgreSQL",
     options: { config, data, threads: 1, env },
     file: join(data, "steps"),
     promised: nothingYet(),

@@ -133,3 +133,48 @@ export class Listener implements AsyncDisposable {
 /** Resident memory of a server's process, in bytes; Linux only. */
 export const rssOf = ({ pid }: TestServer): number =>
   Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024;
+
+/**
+ * Restarts of a server that several tests share, one for all of them: it comes when everybody who is still there wants one.
+ *
+ *     using restarts = shared.enter();
+ *     await restarts.next();
+ */
+export class SharedRestarts {
+  readonly #restart: () => Promise<void>;
+  readonly #waiting: { resolve(): void; reject(error: unknown): void }[] = [];
+  #present = 0;
+
+  constructor(restart: () => Promise<void>) {
+    this.#restart = restart;
+  }
+
+  enter(): { next(): Promise<void>; leave(): void } & Disposable {
+    this.#present += 1;
+    let isPresent = true;
+    const leave = (): void => {
+      if (!isPresent) return;
+      isPresent = false;
+      this.#present -= 1;
+      this.#look();
+    };
+    return {
+      next: () =>
+        new Promise((resolve, reject) => {
+          this.#waiting.push({ resolve, reject });
+          this.#look();
+        }),
+      leave,
+      [Symbol.dispose]: leave,
+    };
+  }
+
+  #look(): void {
+    if (this.#waiting.length === 0 || this.#waiting.length < this.#present) return;
+    const all = this.#waiting.splice(0);
+    void this.#restart().then(
+      () => all.forEach(({ resolve }) => void resolve()),
+      (error: unknown) => all.forEach(({ reject }) => void reject(error)),
+    );
+  }
+}

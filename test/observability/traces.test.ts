@@ -73,9 +73,10 @@ describe("one process", () => {
       "langgraph.step": 2,
       "langgraph.checkpoint_ns": "",
     });
-    const logged = server.logs().filter(({ request_id }) => request_id === "traced-1");
-    expect(logged.find(({ msg }) => msg === "request")).toMatchObject({ trace_id: TRACE, span_id: request.spanId });
-    expect(logged.find(({ msg }) => msg === "run ended")).toMatchObject({ trace_id: TRACE });
+    const logged = (wanted: string) =>
+      eventually(() => server.logs().find(({ request_id, msg }) => request_id === "traced-1" && msg === wanted));
+    expect(await logged("request")).toMatchObject({ trace_id: TRACE, span_id: request.spanId });
+    expect(await logged("run ended")).toMatchObject({ trace_id: TRACE });
   });
 
   test("subgraphs are inside the node that calls them", async () => {

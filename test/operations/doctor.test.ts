@@ -430,7 +430,7 @@ describe.each(["sqlite", "postgres"] as const)("on %s", (dialect) => {
     expect((await look(false)).findings).toEqual([]);
   });
 
-  test("says it in words, with an exit code", async () => {
+  test.skipIf(dialect === "postgres")("says it in words, with an exit code", async () => {
     await place.sql(busy(made.waiting));
     const seen = await place.skein("doctor", graphs);
     expect(seen.code).toBe(1);

@@ -1,6 +1,6 @@
 /** `skein move`: a file to PostgreSQL and back, whole or not at all. */
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { cpSync, existsSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -105,7 +105,7 @@ test("every table is moved, or made anew by the database", () => {
 describe.each([
   ["plain", {}],
   ["encrypted", { LANGGRAPH_AES_KEY: "0123456789abcdef0123456789abcdef" }],
-] as const)("a database that is %s", (_kind, key) => {
+] as const)("a database that is %s", (kind, key) => {
   let graphs: TempDir;
   let ready: Promise<void> | undefined;
   let made: All;
@@ -162,6 +162,8 @@ describe.each([
           .out,
       );
       expect(findings).toEqual([]);
+      // Each is served once: the rows are the same.
+      if (place !== (kind === "plain" ? server : back)) continue;
       await place.sql("update webhooks set next_attempt_at = 0");
       await using running = await place.start(graphs, { ...env, ...key });
       expect(await seen(running, made)).toEqual(before);
@@ -234,11 +236,9 @@ describe("a move that cannot be", () => {
 
   test("a target that has data is left alone", async () => {
     await using server = await Place.make("postgres");
-    await using other = await Place.make("sqlite");
     await move(file, server);
     expect(await refused(file.name, server.name)).toContain("There is data in");
-    await move(server, other);
-    expect(await refused(server.name, other.name)).toContain("There is data in");
+    expect(await refused(server.name, file.name)).toContain("There is data in");
     expect(await refused(file.name, file.name)).toContain("--from and --to are both");
   });
 
@@ -271,9 +271,7 @@ describe("a move that cannot be", () => {
   test("what the target cannot hold is said, and nothing is left there", async () => {
     await using odd = await Place.make("sqlite");
     await using server = await Place.make("postgres");
-    await using middle = await Place.make("postgres");
-    await move(file, middle);
-    await move(middle, odd);
+    cpSync(file.data, odd.data, { recursive: true });
     await odd.sql(`update store_items set ttl = 'no number'`);
     const err = await refused(odd.name, server.name);
     expect(err).toContain("Nothing was moved. The table store_items");
@@ -298,8 +296,7 @@ describe("a move that cannot be", () => {
     expect(killed.signal).toBe("SIGKILL");
     expect(await isEmpty(target)).toBe(true);
     expect(rowsOf(await move(server, target))).toMatchObject({ threads: 5, store_items: 1 });
-    await using running = await target.start(graphs);
-    expect(await ok(http(running.url).post("/threads/search", { limit: 100 }))).toHaveLength(5);
+    expect(await target.sql("select 1 from threads")).toHaveLength(5);
   });
 
   const skeinMove = (from: Place, to: Place) => () => skein(["move", "--from", from.name, "--to", to.name]);

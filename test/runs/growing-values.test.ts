@@ -6,9 +6,9 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { execute } from "../support/database.ts";
-import { eventually, project, startServer, type TempDir, type TestServer } from "../support/server.ts";
-import { type Any, Api, database, json, numbers } from "./support.ts";
+import { execute, query } from "../support/database.ts";
+import { eventually, project, type TempDir } from "../support/server.ts";
+import { type Any, type Api, json, numbers, useServer } from "./support.ts";
 
 /** Does with its messages what the last one says; `notes` is a list beside them, and not part of the output. */
 const GRAPH = `
@@ -100,23 +100,24 @@ class Thread {
   }
 }
 
-/** Members of how many threads are in parts, in a file nobody has open, and in how many parts. */
-async function parts(data: string): Promise<Record<string, number>> {
-  const db = database(data);
-  const rows = await db.all("select member, count(*) as parts from thread_lists group by member");
-  db.close();
-  return Object.fromEntries(rows.map(({ member, parts }) => [member, Number(parts)]));
+/** Which members of which threads are in parts, and in how many. */
+async function parts(data: string): Promise<Record<string, Record<string, number>>> {
+  const rows = await query<{ thread_id: string; member: string; parts: number }>(
+    data,
+    "select thread_id, member, count(*) as parts from thread_lists left join threads using (seq) group by thread_id, member",
+  );
+  const all: Record<string, Record<string, number>> = {};
+  for (const { thread_id, member, parts } of rows) all[thread_id] = { ...all[thread_id], [member]: Number(parts) };
+  return all;
 }
 
 describe.each([
   ["plain", {}],
   ["encrypted", { LANGGRAPH_AES_KEY: "0123456789abcdef0123456789abcdef" }],
 ])("%s", (kind, env: Readonly<Record<string, string>>) => {
-  const serving = (): Promise<TestServer> => startServer({ project: own, env });
+  const api = useServer(() => ({ project: own, env }));
 
   test("each turn adds a part, and every way to look at the thread shows all of it", async () => {
-    await using server = await serving();
-    const api = new Api(server);
     const thread = await Thread.grown(api, 30);
     const values = await thread.shown();
     expect(values.messages).toHaveLength(60);
@@ -138,15 +139,14 @@ describe.each([
     expect(await thread.shown()).toEqual(values);
     await thread.say("note");
     expect((await thread.shown()).notes).toHaveLength(1);
-    await server.stop();
-    expect((await parts(server.data)).messages).toBeGreaterThan(15);
-    expect((await parts(server.data)).notes).toBeUndefined();
+    const ofThread = (await parts(api.server.data))[thread.thread_id];
+    expect(ofThread?.messages).toBeGreaterThan(15);
+    expect(ofThread?.notes).toBeUndefined();
   });
 
   test("edits, removals, state updates, forks, rollbacks and failures show what they leave", async () => {
-    await using server = await serving();
-    const thread = await Thread.grown(new Api(server));
-    const { api, path } = thread;
+    const thread = await Thread.grown(api);
+    const { path } = thread;
     for (const text of ["edit 3", "more", "replace 4", "more", "remove 5", "more", "note", "edit -2", "more"]) {
       expect(await thread.say(text)).toEqual(await thread.shown());
     }
@@ -177,8 +177,6 @@ describe.each([
   });
 
   test("wait, join and streams end with the same output, also of a graph that shows less than it keeps", async () => {
-    await using server = await serving();
-    const api = new Api(server);
     for (const assistant_id of ["chat", "narrow"]) {
       const thread = await Thread.grown(api, 12, { assistant_id });
       const expected = async () => {
@@ -224,8 +222,7 @@ describe.each([
     receiver.listen(0, "127.0.0.1");
     await once(receiver, "listening");
     const webhook = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`;
-    await using server = await serving();
-    const thread = await Thread.grown(new Api(server));
+    const thread = await Thread.grown(api);
     for (const turn of numbers(2)) {
       await thread.say("told", { webhook });
       await eventually(() => bodies.length > turn);
@@ -241,12 +238,10 @@ describe.each([
   });
 
   test("restarts and kills between turns lose nothing and double nothing", async () => {
-    await using server = await serving();
-    const api = new Api(server);
     const thread = await Thread.grown(api, 12);
-    for (const [round, signal] of (["SIGKILL", "SIGTERM", "SIGKILL"] as const).entries()) {
+    for (const [round, signal] of (["SIGKILL", "SIGTERM"] as const).entries()) {
       const before = await thread.shown();
-      await server.restart(signal);
+      await api.server.restart(signal);
       expect(await thread.shown()).toEqual(before);
       await thread.say("after it");
       await thread.say("and once more");
@@ -258,86 +253,92 @@ describe.each([
     ).toBe(1);
     await thread.say("after the cut");
     const { messages } = await thread.shown();
-    expect(messages).toHaveLength(24 + 3 * 6 + 2);
+    expect(messages).toHaveLength(24 + 2 * 6 + 2);
     expect((await api.http.delete(thread.path)).status).toBe(200);
-    await server.stop();
-    expect(await parts(server.data)).toEqual({});
+    expect((await parts(api.server.data))[thread.thread_id]).toBeUndefined();
+    // Nor are there parts of nobody.
+    expect(Object.keys(await parts(api.server.data))).not.toContain("null");
   });
 });
 
-test("where what is new does not follow what is stored, the thread shows its state all the same", async () => {
-  await using server = await startServer({ project: own });
-  const thread = await Thread.grown(new Api(server));
-  await execute(server.data, `delete from thread_lists; update thread_values set lists = '{"messages":["another",3]}'`);
-  const { messages } = await thread.say("more");
-  expect(messages).toHaveLength(32);
-  expect(messages.at(0).content).toBe("turn 0");
-  await eventually(async () => (await thread.api.get(thread.path)).values?.messages.length === 32);
-  await thread.shown();
-  expect(server.output).toContain("does not follow");
-  for (const length of [34, 36]) expect((await thread.say("and on")).messages).toHaveLength(length);
-  expect((await thread.shown()).messages).toHaveLength(36);
-  expect(server.output.split("does not follow")).toHaveLength(2);
-});
+describe("on two threads", () => {
+  const api = useServer(() => ({ project: own, args: ["--threads", "2"] }));
 
-test("whatever is done to a thread in whatever order, it shows its state", async () => {
-  await using server = await startServer({ project: own, args: ["--threads", "2"] });
-  const api = new Api(server);
-  const words = [
-    "say",
-    "say",
-    "say",
-    "edit 0",
-    "edit -2",
-    "replace 2",
-    "remove 1",
-    "note",
-    "fail",
-    "copy",
-    "update",
-    "fork",
-    "delete",
-  ];
-  let seed = 20_240_817;
-  const next = (below: number): number => {
-    seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
-    return Math.floor((seed / 2_147_483_648) * below);
-  };
-  const act = async (thread: Thread, word: string): Promise<Thread> => {
-    const { path } = thread;
-    switch (word) {
-      case "copy":
-        return new Thread(api, (await api.post(`${path}/copy`)).thread_id);
-      case "update":
-        await api.post(`${path}/state`, { values: { notes: ["by hand"] }, as_node: "act" });
-        return thread;
-      case "fork": {
-        const states = (await api.get(`${path}/history?limit=20`)).filter((state: Any) => state.next.length === 0);
-        await thread.say("say", { checkpoint_id: states[next(states.length)].checkpoint_id });
-        return thread;
+  test("whatever is done to a thread in whatever order, it shows its state", async () => {
+    const words = [
+      "say",
+      "say",
+      "say",
+      "edit 0",
+      "edit -2",
+      "replace 2",
+      "remove 1",
+      "note",
+      "fail",
+      "copy",
+      "update",
+      "fork",
+      "delete",
+    ];
+    let seed = 20_240_817;
+    const next = (below: number): number => {
+      seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
+      return Math.floor((seed / 2_147_483_648) * below);
+    };
+    const act = async (thread: Thread, word: string): Promise<Thread> => {
+      const { path } = thread;
+      switch (word) {
+        case "copy":
+          return new Thread(api, (await api.post(`${path}/copy`)).thread_id);
+        case "update":
+          await api.post(`${path}/state`, { values: { notes: ["by hand"] }, as_node: "act" });
+          return thread;
+        case "fork": {
+          const states = (await api.get(`${path}/history?limit=20`)).filter((state: Any) => state.next.length === 0);
+          await thread.say("say", { checkpoint_id: states[next(states.length)].checkpoint_id });
+          return thread;
+        }
+        case "delete": {
+          const [run] = await api.get(`${path}/runs?limit=1`);
+          if (run !== undefined) await api.http.delete(`${path}/runs/${run.run_id}`);
+          return thread;
+        }
+        default:
+          await thread.say(word);
+          return thread;
       }
-      case "delete": {
-        const [run] = await api.get(`${path}/runs?limit=1`);
-        if (run !== undefined) await api.http.delete(`${path}/runs/${run.run_id}`);
-        return thread;
-      }
-      default:
-        await thread.say(word);
-        return thread;
-    }
-  };
-  await Promise.all(
-    numbers(3).map(async () => {
-      let thread = await Thread.grown(api, 14);
-      const done: string[] = [];
-      for (const _ of numbers(25)) {
-        const word = words[next(words.length)] ?? "say";
-        done.push(word);
-        thread = await act(thread, word);
-        const [shown, state] = [(await api.get(thread.path)).values, await thread.state()];
-        expect(shown ?? {}, done.join()).toEqual(state);
-      }
-    }),
-  );
-  expect(server.output).not.toContain("does not follow");
+    };
+    await Promise.all(
+      numbers(3).map(async () => {
+        let thread = await Thread.grown(api, 14);
+        const done: string[] = [];
+        for (const _ of numbers(25)) {
+          const word = words[next(words.length)] ?? "say";
+          done.push(word);
+          thread = await act(thread, word);
+          const [shown, state] = [(await api.get(thread.path)).values, await thread.state()];
+          expect(shown ?? {}, done.join()).toEqual(state);
+        }
+      }),
+    );
+    expect(api.server.output).not.toContain("does not follow");
+  });
+
+  test("where what is new does not follow what is stored, the thread shows its state all the same", async () => {
+    const { server } = api;
+    const thread = await Thread.grown(api);
+    await execute(
+      server.data,
+      `delete from thread_lists; update thread_values set lists = '{"messages":["another",3]}'`,
+    );
+    const { messages } = await thread.say("more");
+    expect(messages).toHaveLength(32);
+    expect(messages.at(0).content).toBe("turn 0");
+    await eventually(async () => (await thread.api.get(thread.path)).values?.messages.length === 32);
+    await thread.shown();
+    expect(server.output).toContain("does not follow");
+    for (const length of [34, 36]) expect((await thread.say("and on")).messages).toHaveLength(length);
+    expect((await thread.shown()).messages).toHaveLength(36);
+    expect(server.output.split("does not follow")).toHaveLength(2);
+  });
 });

@@ -92,37 +92,35 @@ describe("forms of the id", () => {
 });
 
 test("after a restart: ended runs whole, from every index; runs in flight go on under the same numbers", async () => {
-  await using server = await startServer({ env: { RESUMABLE_STREAM_TTL_SECONDS: "600" } });
-  const own = new Api(server);
   const resumable = { stream_mode: modes, stream_resumable: true };
-  const ended = await own.background({ assistant_id: "plain", input: { value: 1 }, ...resumable });
-  const whole = await own.frames(`${ended.path}/stream`);
-  const stateless = await own.stream({ assistant_id: "plain", input: { value: 1 }, ...resumable });
-  const gone = await own.stream({ assistant_id: "plain", input: { value: 1 }, stream_mode: modes });
+  const ended = await api.background({ assistant_id: "plain", input: { value: 1 }, ...resumable });
+  const whole = await api.frames(`${ended.path}/stream`);
+  const stateless = await api.stream({ assistant_id: "plain", input: { value: 1 }, ...resumable });
+  const gone = await api.stream({ assistant_id: "plain", input: { value: 1 }, stream_mode: modes });
 
   const gate = new Gate(temp.dir, "restart");
-  const running = await own.background({ assistant_id: "slow", input: gate.input, ...resumable });
+  const running = await api.background({ assistant_id: "slow", input: gate.input, ...resumable });
   gate.open(1);
-  const reader = await own.open(`${running.path}/stream`);
+  const reader = await api.open(`${running.path}/stream`);
   const before = await reader.until(({ data = "" }) => data.includes('"start"') || data.includes('"name":"two"'));
-  const delayed = await own.background({ assistant_id: "plain", input: { value: 1 }, after_seconds: 2, ...resumable });
+  const delayed = await api.background({ assistant_id: "plain", input: { value: 1 }, after_seconds: 2, ...resumable });
 
-  await server.restart("SIGKILL");
+  await api.server.restart("SIGKILL");
   gate.openAll();
 
-  expectEachTheRest(await fromEach(own, `${ended.path}/stream`, whole.length), whole);
+  expectEachTheRest(await fromEach(api, `${ended.path}/stream`, whole.length), whole);
   const statelessPath = `/runs/${json(stateless[0]).run_id}/stream`;
-  expectEachTheRest(await fromEach(own, statelessPath, stateless.length), stateless);
+  expectEachTheRest(await fromEach(api, statelessPath, stateless.length), stateless);
   // Redis keeps what has just ended, for half a minute.
-  expect((await own.http.get(`/runs/${json(gone[0]).run_id}/stream`)).status).toBe(ON_POSTGRES ? 200 : 404);
+  expect((await api.http.get(`/runs/${json(gone[0]).run_id}/stream`)).status).toBe(ON_POSTGRES ? 200 : 404);
 
-  const after = await own.frames(`${running.path}/stream`, { lastEventId: before.at(-1)?.id ?? "" });
+  const after = await api.frames(`${running.path}/stream`, { lastEventId: before.at(-1)?.id ?? "" });
   expect(ids([...before, ...after])).toEqual(numbers(before.length + after.length));
-  expect(raw(await own.frames(`${running.path}/stream`))).toEqual(raw([...before, ...after]));
-  expect((await own.get(`${running.path}/join`)).steps).toEqual([1, 2, 3]);
+  expect(raw(await api.frames(`${running.path}/stream`))).toEqual(raw([...before, ...after]));
+  expect((await api.get(`${running.path}/join`)).steps).toEqual([1, 2, 3]);
 
-  expect((await own.frames(`${delayed.path}/stream`)).map(({ event }) => event)).toContain("metadata");
-  expect((await own.get(delayed.path)).status).toBe("success");
+  expect((await api.frames(`${delayed.path}/stream`)).map(({ event }) => event)).toContain("metadata");
+  expect((await api.get(delayed.path)).status).toBe("success");
 });
 
 test("the events of an ended run go after their time", async () => {

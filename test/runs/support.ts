@@ -106,12 +106,15 @@ export function useTempDir(): { readonly dir: string } {
   };
 }
 
-/** The fixture graphs in a project of their own, for settings of `langgraph.json`. */
-export async function fixturesWith(config: Record<string, unknown>): Promise<TempDir> {
+/** The fixture graphs, and `more` of them, in a project of their own, for settings of `langgraph.json`. */
+export async function fixturesWith(
+  config: Record<string, unknown>,
+  more: Readonly<Record<string, string>> = {},
+): Promise<TempDir> {
   const temp = await tempDir("skein-project-");
   const { graphs } = JSON.parse(readFileSync(join(FIXTURES, "langgraph.json"), "utf8"));
   const absolute = Object.entries<string>(graphs).map(([id, path]) => [id, join(FIXTURES, path)]);
-  const content = { graphs: Object.fromEntries(absolute), ...config };
+  const content = { graphs: { ...Object.fromEntries(absolute), ...more }, ...config };
   await put(join(temp.dir, "langgraph.json"), JSON.stringify(content));
   return temp;
 }

@@ -2,10 +2,11 @@
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { type Flags, loadProject, readSettings } from "../../src/config.ts";
 import { Api, Gate, ids, numbers, useTempDir } from "../runs/support.ts";
 import { freshSchema, onPostgres, requirePostgres, type TestDatabase } from "../support/postgres.ts";
 import { dropKeys, freshPrefix, REDIS, requireRedis } from "../support/redis.ts";
-import { eventually, startServer, type TestServer } from "../support/server.ts";
+import { eventually, FIXTURES, startServer, type TestServer } from "../support/server.ts";
 import type { Frame } from "../support/sse.ts";
 
 let database: TestDatabase | undefined;
@@ -328,16 +329,16 @@ test("a cron changed on one process fires once for each tick, whoever takes it",
 
 describe("refused with a reason", () => {
   test.each([
-    ["REDIS_URI without DATABASE_URI", { REDIS_URI: REDIS }, [], "REDIS_URI needs DATABASE_URI"],
-    ["--no-worker without DATABASE_URI", {}, ["--no-worker"], "--no-worker needs DATABASE_URI"],
+    ["REDIS_URI without DATABASE_URI", { REDIS_URI: REDIS }, {}, "REDIS_URI needs DATABASE_URI"],
+    ["--no-worker without DATABASE_URI", {}, { worker: false }, "--no-worker needs DATABASE_URI"],
     [
       "a REDIS_URI that is none",
       { REDIS_URI: "127.0.0.1:6379", DATABASE_URI: "postgres://h/d" },
-      [],
+      {},
       "REDIS_URI must be a Redis URI",
     ],
-  ])("%s", async (_, env: Record<string, string>, args: string[], why) => {
-    await expect(startServer({ args, env })).rejects.toThrow(why);
+  ])("%s", (_, env: Record<string, string>, flags: Flags, why) => {
+    expect(() => readSettings("start", flags, loadProject(FIXTURES, env))).toThrow(why);
   });
 });
 

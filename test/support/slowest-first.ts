@@ -5,16 +5,18 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 /** By seconds on a quiet machine, the longest first. What is not here follows, as Vitest sorts it. */
 const LONG = [
   "kill-rounds",
-  "crash",
   "races",
-  "cli",
-  "growing-values",
+  "threads",
+  "use-stream",
+  "schemas",
   "processes",
   "move",
+  "crash",
+  "traces",
   "doctor",
   "redis",
+  "bad-input",
   "mount",
-  "traces",
   "shutdown",
 ];
 
