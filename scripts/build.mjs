@@ -1,23 +1,24 @@
 /**
- * Builds `dist` from `src`: the command line, the server as a part of other programs, the executor threads, and the assets they read.
+ * Builds `dist` from `src` (`builds.mjs` says how it lies there): the command line, the server as a part of other programs, the executor threads, and the assets they read.
  *
  * Bundled, because starting is mostly loading: the server and its packages are some 630 modules, and reading them
  * one by one made `skein --help` wait 0.9 s on a slow machine instead of 0.4 s.
  * Types are not checked here; `npm run typecheck` does that.
  */
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { build } from "esbuild";
 import ts from "typescript-5";
+import { place } from "./builds.mjs";
 import { BUILD_STAMP, ROOT, sourcesHash, writeStamp } from "./fingerprints.mjs";
 
 const SRC = join(ROOT, "src");
 const DIST = join(ROOT, "dist");
-/** Built aside and moved into place whole: a failed build leaves the old one, a running server never sees half a new one. */
+/** Built aside and moved into place whole: a failed build leaves the old one. */
 const FRESH = join(ROOT, `.dist-${process.pid}`);
 
 /**
- * Each becomes a file of the same name in dist. Entries of one group share what they import statically, and what is imported by
+ * Each becomes a file of the same name in the build. Entries of one group share what they import statically, and what is imported by
  * `import()` is a file of its own, read when it is needed: what a start does not need (PostgreSQL, Redis, webhooks, MCP, A2A) was half of it.
  */
 const ENTRIES = [["cli.ts", "index.ts"], ["executor/main.ts"], ["graphs/child.ts"], ["ui/child.ts"]];
@@ -50,9 +51,8 @@ try {
   await Promise.all(ENTRIES.map(bundle));
   for (const asset of assets()) copyAsset(asset);
   declare("index.ts");
-  chmodSync(join(FRESH, "cli.js"), 0o755);
-  rmSync(DIST, { recursive: true, force: true });
-  renameSync(FRESH, DIST);
+  mkdirSync(DIST, { recursive: true });
+  place(FRESH, DIST, hash);
   writeStamp(BUILD_STAMP, hash);
 } catch (error) {
   // esbuild has printed its own errors, with places.
@@ -107,7 +107,7 @@ function copyAsset(asset) {
 }
 
 /**
- * `import.meta.url` in a source keeps its meaning in the bundle: the place of that module in dist, as if compiled alone. What entries
+ * `import.meta.url` in a source keeps its meaning in the bundle: the place of that module in the build, as if compiled alone. What entries
  * share lies beside them, so their folder must be one.
  */
 function ownUrls(entry) {

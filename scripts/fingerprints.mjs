@@ -18,7 +18,7 @@ export function sourcesHash() {
   const sources = readdirSync(join(ROOT, "src"), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && !entry.name.endsWith(".test.ts"))
     .map((entry) => join(entry.parentPath, entry.name).slice(ROOT.length + 1));
-  const settings = ["tsconfig.json", "scripts/build.mjs", "package-lock.json"];
+  const settings = ["tsconfig.json", "scripts/build.mjs", "scripts/builds.mjs", "package-lock.json"];
   return hashFiles([...settings, ...sources.sort()]);
 }
 

@@ -69,6 +69,8 @@ interface Attempt {
   giveUp: NodeJS.Timeout | undefined;
   /** As what it was given up before it was on an executor thread. */
   left: AttemptEnd | undefined;
+  /** Its executor is done with it, and its end is being written: there is nothing to stop any more. */
+  isDone: boolean;
   /** Ends the attempt for us, whatever its executor thread does, and even if it has none yet. */
   abandon: (end: AttemptEnd) => void;
   /** Settles when nothing of the attempt is in hand any more. Never rejects. */
@@ -187,6 +189,7 @@ export class Attempts {
       timedOut: null,
       giveUp: undefined,
       left: undefined,
+      isDone: false,
       abandon: (end) => {
         attempt.left ??= end;
       },
@@ -275,6 +278,7 @@ export class Attempts {
     } finally {
       clearTimeout(timer);
       clearTimeout(attempt.giveUp);
+      attempt.isDone = true;
     }
   }
 
@@ -339,6 +343,7 @@ export class Attempts {
 
   #stop(attempt: Attempt, action: CancelAction): void {
     const { run, thread } = attempt;
+    if (attempt.isDone) return;
     // It still waits for an executor thread: there is nothing to stop.
     if (thread === undefined) {
       attempt.abandon(cancelledEarly);
@@ -433,7 +438,7 @@ export class Attempts {
     // A run that leaves nothing behind and calls nobody has nothing for the disk to remember.
     const durable = expected.kind !== "settle" || !run.kwargs.temporary || callsSomebody(run);
     if (isShared) await log.flush();
-    const concluded = storage.write((tx) => conclude(tx, run, hold, decide, storage.now()), { durable });
+    const concluded = storage.write((tx) => conclude(tx, run, hold, decide, storage.now(), log), { durable });
     const [written] = await Promise.all([concluded, log.flush()]);
     return written;
   }

@@ -14,7 +14,7 @@ import * as runs from "../storage/tables/runs.ts";
 import * as threads from "../storage/tables/threads.ts";
 import * as webhooks from "../storage/tables/webhooks.ts";
 import { together } from "../storage/together.ts";
-import type { RunOutput } from "../streaming/run-log.ts";
+import type { RunLog, RunOutput } from "../streaming/run-log.ts";
 import type { RunHold } from "./executor-thread.ts";
 import { type Ending, finalOutput, type NextStep } from "./lifecycle.ts";
 import { callsSomebody, webhooksFor } from "./webhook-payload.ts";
@@ -29,6 +29,9 @@ export interface Left {
 
 /** Undefined: the lease is lost, and nothing was written. */
 type Written = Left | undefined;
+
+/** Where a run's events stand on its thread, and how far they go, as the log of who holds or has held it knows. */
+export type Stand = Pick<RunLog, "place" | "next">;
 
 /** A thread that goes with its run; others wait on it only by a client that guessed its id, and go too. */
 const GONE: Left = { isShown: true, isBusy: false };
@@ -80,6 +83,7 @@ export async function conclude(
   hold: RunHold,
   decide: (cancel: CancelAction | null) => NextStep,
   now: number,
+  stand?: Stand,
 ): Promise<Concluded | undefined> {
   lockThread(tx, run.thread_id);
   // A temporary thread is gone either way.
@@ -90,16 +94,23 @@ export async function conclude(
   // Whom to tell may have been said since the run was claimed.
   const { task } = found.kwargs;
   const told = task === undefined ? run : { ...run, kwargs: { ...run.kwargs, task }, cancel_action };
-  const left = await carryOut(tx, told, hold, next, now);
+  const left = await carryOut(tx, told, hold, next, now, stand);
   return left && { next, left, calls: next.kind === "settle" && callsSomebody(told) };
 }
 
-async function carryOut(tx: Tx, run: NewRun, hold: RunHold, next: NextStep, now: number): Promise<Written> {
+async function carryOut(
+  tx: Tx,
+  run: NewRun,
+  hold: RunHold,
+  next: NextStep,
+  now: number,
+  stand: Stand | undefined,
+): Promise<Written> {
   switch (next.kind) {
     case "settle":
       return settleRun(tx, run, hold, next.ending, now);
     case "erase":
-      return eraseRun(tx, run, run.fence, now);
+      return eraseRun(tx, run, run.fence, now, stand);
     case "requeue": {
       const isReleased = await runs.release(tx, run.run_id, run.fence, { now, spend_attempt: next.spendAttempt });
       return isReleased ? WAITS : undefined;
@@ -149,10 +160,16 @@ async function keepOutcome(tx: Tx, run_id: string, output: RunOutput | null, now
  * Removes a run and its checkpoints as if it had never been. `fence` undefined for a run that is still pending. Its thread
  * still shows what the run before left, because only a settled run changes that. Undefined when the run is that no longer.
  */
-export async function eraseRun(tx: Tx, run: NewRun, fence: number | undefined, now: number): Promise<Written> {
+export async function eraseRun(
+  tx: Tx,
+  run: NewRun,
+  fence: number | undefined,
+  now: number,
+  stand?: Stand,
+): Promise<Written> {
   if (!(await isStill(tx, run.run_id, fence))) return undefined;
   if (fence === undefined && isToldOf(run)) await events.openLast(tx, run.run_id, run.thread_id, now);
-  await removeTraces(tx, run, now);
+  await removeTraces(tx, run, now, stand);
   if (!run.kwargs.temporary) return restThread(tx, run.thread_id, now);
   await removeWithThread(tx, run, now);
   return GONE;
@@ -162,35 +179,40 @@ export async function eraseRun(tx: Tx, run: NewRun, fence: number | undefined, n
  * Removes a run that has ended, with its checkpoints. True when it had to do with the newest checkpoint of the thread:
  * then the thread shows nothing until somebody has read what is there now.
  */
-export async function removeEndedRun(tx: Tx, run: NewRun, now: number): Promise<boolean> {
+export async function removeEndedRun(tx: Tx, run: NewRun, now: number, stand?: Stand): Promise<boolean> {
   const { thread_id } = run;
   // Later checkpoints could not be read without those of this run: they stay.
   if (await checkpoints.hasDeltas(tx, thread_id)) {
-    await removeRecord(tx, run, now);
+    await removeRecord(tx, run, now, stand);
     return false;
   }
   const before = await checkpoints.latestOf(tx, thread_id);
   const hasWritten = before !== null && (await checkpoints.hasWritten(tx, thread_id, before, run.run_id));
-  await removeTraces(tx, run, now);
+  await removeTraces(tx, run, now, stand);
   if (!hasWritten && before === (await checkpoints.latestOf(tx, thread_id))) return false;
   const nothing: WholeSnapshot = { values: null, interrupts: "{}", interrupted: false, checkpoint_id: null };
   await updateThread(tx, thread_id, "idle", nothing, now);
   return true;
 }
 
-async function removeTraces(tx: Tx, run: NewRun, now: number): Promise<void> {
+async function removeTraces(tx: Tx, run: NewRun, now: number, stand: Stand | undefined): Promise<void> {
   await checkpoints.removeForRuns(tx, run.thread_id, [run.run_id]);
-  await removeRecord(tx, run, now);
+  await removeRecord(tx, run, now, stand);
 }
 
 /** The run and its events, not its checkpoints. */
-async function removeRecord(tx: Tx, run: NewRun, now: number): Promise<void> {
+async function removeRecord(tx: Tx, run: NewRun, now: number, stand: Stand | undefined): Promise<void> {
   const { run_id, thread_id } = run;
   await runs.remove(tx, run_id);
-  if (isToldOf(run)) await events.erase(tx, run_id, now);
-  else await events.remove(tx, run_id);
   const [newest] = await runs.listOfThread(tx, thread_id, { limit: 1, offset: 0, status: null });
   const thread = await threads.findBare(tx, thread_id);
+  // A run that was made before anybody read the thread's events may have been read since.
+  if (isToldOf(run) || thread?.protocol === true) {
+    if (stand?.place !== undefined) await events.open(tx, run_id, thread_id, stand.place);
+    await events.erase(tx, run_id, { next: stand?.next, now });
+  } else {
+    await events.remove(tx, run_id);
+  }
   if (newest === undefined || thread === undefined) return;
   // The thread's graph is that of its newest run: its state is read with it.
   const metadata = { ...thread.metadata, graph_id: newest.graph_id, assistant_id: newest.assistant_id };

@@ -40,7 +40,13 @@ export function eventShelf(storage: Storage, fenceOf: (run_id: string) => number
       );
     },
     remove(run_id) {
-      return storage.write((tx) => events.remove(tx, run_id), { durable: false });
+      return storage.write(
+        async (tx) => {
+          // One that has ended is kept for its time: what spills is not ended, but of a run that is taken back its end is left.
+          if ((await events.log(tx, run_id))?.ended_at === null) await events.remove(tx, run_id);
+        },
+        { durable: false },
+      );
     },
   };
 }

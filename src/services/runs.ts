@@ -158,7 +158,7 @@ export class Runs implements RunsService {
       const run = await runs.findLocked(tx, run_id);
       if (run === undefined || run.thread_id !== thread_id) throw notFound(`Run ${run_id} not found`, "run");
       if (isInFlight(run)) return cancelFound(tx, run, "rollback", storage.now());
-      return (await removeEndedRun(tx, run, storage.now())) ? "newest" : "other";
+      return (await removeEndedRun(tx, run, storage.now(), log)) ? "newest" : "other";
     };
     const removed = await storage.write(remove);
     if (typeof removed === "string") {

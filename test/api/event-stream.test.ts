@@ -279,15 +279,32 @@ describe("what is not kept any more", () => {
     await api.http.post(`/threads/${thread_id}/runs/${behind}/cancel?action=rollback&wait=1`);
     live.close();
     await api.http.post(`/threads/${thread_id}/runs/${under}/cancel?action=rollback&wait=1`);
-    const awayFrom = async (since: number | undefined): Promise<string[]> => {
-      await using back = await api.open(path(thread_id), { body: { channels: ["lifecycle"], since } });
-      const told = [...(await back.until(isEnd)), ...(await back.until(isEnd))];
-      return told.filter(isEnd).map((frame) => event(frame).event_id.split(":")[1]);
+    const awayFrom = async (of: string, since: number, ends: number): Promise<string[]> => {
+      await using back = await api.open(path(of), { body: { channels: ["lifecycle"], since } });
+      const told: Frame[] = [];
+      while (told.length < ends) told.push(...(await back.until(isEnd)).filter(isEnd));
+      return told.map((frame) => event(frame).event_id.split(":")[1]);
     };
     const seen = event(running).seq;
-    expect(await awayFrom(seen)).toEqual([under, behind]);
+    expect(await awayFrom(thread_id, seen, 2)).toEqual([under, behind]);
+    // So is one that REST made before anybody read the events of its thread, and one that is deleted when it has ended.
+    const unread = await api.thread();
+    const slow = { assistant_id: "slow", input: { gate: "/nowhere" } };
+    const early: string[] = [];
+    const began: number[] = [];
+    for (const action of ["rollback", "interrupt"]) {
+      early.push((await api.post(`/threads/${unread}/runs`, slow)).run_id);
+      await using reader = await api.open(path(unread), { body: { channels: ["lifecycle"], since: began.at(-1) } });
+      const from = await reader.until((frame) => event(frame).event_id.includes(early.at(-1)) && !isEnd(frame));
+      began.push(event(from.at(-1)).seq);
+      reader.close();
+      await api.http.post(`/threads/${unread}/runs/${early.at(-1)}/cancel?action=${action}&wait=1`);
+    }
+    await api.http.delete(`/threads/${unread}/runs/${early[1]}`);
+    expect(await awayFrom(unread, began[0] ?? 0, 2)).toEqual(early);
     await api.server.restart("SIGKILL");
-    expect(await awayFrom(seen)).toEqual([under, behind]);
+    expect(await awayFrom(thread_id, seen, 2)).toEqual([under, behind]);
+    expect(await awayFrom(unread, began[0] ?? 0, 2)).toEqual(early);
     for (const run_id of [under, behind]) {
       expect((await api.http.get(`/threads/${thread_id}/runs/${run_id}/stream`)).status).toBe(404);
     }

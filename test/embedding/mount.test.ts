@@ -1,11 +1,12 @@
 /** The server inside other programs: the examples of `examples/mount`, run as they stand, with the package as it is published. */
 import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { Client } from "@langchain/langgraph-sdk";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { ROOT, type TempDir } from "../support/project.ts";
+import { newestBuild, ROOT, type TempDir } from "../support/project.ts";
 import { installed, Program } from "./support.ts";
 
 let place: TempDir;
@@ -56,6 +57,37 @@ async function driveSocket(apiUrl: string): Promise<void> {
   expect(seen.some((text) => text.includes('"id":2') && text.includes("run_id"))).toBe(true);
 }
 
+/** What `npm run build` does when the sources have changed: another build is the newest. */
+async function rebuild(): Promise<void> {
+  const dist = join(place.dir, "node_modules", "skein", "dist");
+  const before = newestBuild(dist);
+  const fresh = join(place.dir, "fresh");
+  cpSync(before, fresh, { recursive: true });
+  const { place: put } = (await import(pathToFileURL(join(ROOT, "scripts", "builds.mjs")).href)) as {
+    place(fresh: string, dist: string, hash: string): void;
+  };
+  put(fresh, dist, basename(before).split("").reverse().join(""));
+  expect(newestBuild(dist)).not.toBe(before);
+}
+
+/** What a server loads when it is first asked for it. */
+async function driveLate(apiUrl: string): Promise<void> {
+  const [id, method, params] = ["1", "initialize", { protocolVersion: "2025-06-18", capabilities: {} }];
+  const mcp = await fetch(`${apiUrl}/mcp`, {
+    method: "POST",
+    headers: { "content-type": "application/json", accept: "application/json, text/event-stream" },
+    body: JSON.stringify({
+      jsonrpc: "2.0",
+      id,
+      method,
+      params: { ...params, clientInfo: { name: "c", version: "1" } },
+    }),
+  });
+  expect(await mcp.text()).toContain("serverInfo");
+  const card = await fetch(`${apiUrl}/a2a/agent/.well-known/agent-card.json`);
+  expect(await card.json()).toMatchObject({ name: expect.any(String) });
+}
+
 describe.each([
   ["hono", ["--import", "tsx", "mount/hono.ts"]],
   ["express", ["mount/express.mjs"]],
@@ -65,6 +97,8 @@ describe.each([
     const url = await program.url();
     await drive(url);
     await driveSocket(url);
+    await rebuild();
+    await driveLate(url);
     const response = await fetch(`${url}/ok`);
     expect([response.status, response.headers.get("x-served-by")]).toEqual([200, name]);
     expect(await (await fetch(new URL("/", url))).text()).toContain("A page of the app");

@@ -8,7 +8,7 @@ import { EventLog, type EventShelf } from "../../src/streaming/event-log.ts";
 import { job, MapStorage, spec } from "../executor/support.ts";
 import { TALKER } from "../faults/graphs.ts";
 import { linesOf } from "../faults/support.ts";
-import { project, ROOT } from "../support/project.ts";
+import { newestBuild, project } from "../support/project.ts";
 import { eventually } from "../support/server.ts";
 
 const TAIL_LIMIT = 1024 * 1024;
@@ -32,7 +32,7 @@ test("storage that does not answer bounds what is in memory of a run nobody read
   await using talker = await project({ "talk.mjs": TALKER });
   const storage = new MapStorage();
   const thread = new ExecutorThread({
-    entry: pathToFileURL(join(ROOT, "dist", "executor", "main.js")),
+    entry: pathToFileURL(join(newestBuild(), "executor", "main.js")),
     settings: {
       graphs: [{ ...spec("talk", "talk.mjs", "graph"), file: join(talker.dir, "talk.mjs") }],
       project_dir: talker.dir,

@@ -283,7 +283,7 @@ describe.each<Protocol>(["native", "beside"])("%s", (protocol) => {
     take();
     const ran = await running;
     expect(ran.outcome.kind).toBe("success");
-    expect(order(ran).filter((line) => line === "content-block-delta child")).toHaveLength(1500);
+    expect(order(ran).filter((line) => line === "content-block-delta child")).toHaveLength(96);
   });
 
   it("a cancelled run leaves nothing open", async () => {

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { http, ok } from "../support/http.ts";
-import { eventually, ON_POSTGRES, startServer, type TestServer } from "../support/server.ts";
+import { eventually, startServer, type TestServer } from "../support/server.ts";
 import { openSse } from "../support/sse.ts";
 import {
   attemptsOf,
@@ -24,8 +24,7 @@ const HARMS = [
   ["heap", /ran out of memory/],
 ] as const;
 
-// What a thread dies of is nothing to the database.
-describe.each(ON_POSTGRES ? HARMS.slice(0, 1) : HARMS)("%s", (graph, reason) => {
+describe.each(HARMS)("%s", (graph, reason) => {
   // One thread while no run has been lost: the guilty one and the innocent one share it.
   let server: TestServer;
   beforeAll(async () => {

@@ -149,23 +149,18 @@ export class SharedRestarts {
     this.#restart = restart;
   }
 
-  enter(): { next(): Promise<void>; leave(): void } & Disposable {
+  enter(): { next(): Promise<void> } & Disposable {
     this.#present += 1;
-    let isPresent = true;
-    const leave = (): void => {
-      if (!isPresent) return;
-      isPresent = false;
-      this.#present -= 1;
-      this.#look();
-    };
     return {
       next: () =>
         new Promise((resolve, reject) => {
           this.#waiting.push({ resolve, reject });
           this.#look();
         }),
-      leave,
-      [Symbol.dispose]: leave,
+      [Symbol.dispose]: () => {
+        this.#present -= 1;
+        this.#look();
+      },
     };
   }
 

@@ -205,6 +205,8 @@ eachDialect((openTemp) => {
     await put(storage, row("2", { checkpoint_ns: "sub", blob_versions: { a: ["2", 0] } }), [blob("a", "2")], "gone");
     await putWrites(storage, row("1"), [pending("mine", 0)], true, "kept");
     await putWrites(storage, row("1"), [pending("theirs", 0)], true, "gone");
+    // As an update of the state does to the checkpoint before it.
+    await putWrites(storage, row("2"), [pending("mine", 0)], true, "kept");
     await put(storage, row("2", { thread_id: "other", blob_versions: { a: ["1", 0] } }), [blob("a", "1")], "gone");
 
     await storage.write((tx) => checkpoints.removeForRuns(tx, "t", ["gone"]));
@@ -212,6 +214,8 @@ eachDialect((openTemp) => {
     expect(blobTexts(await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "3" }))).toEqual(["a@2"]);
     const first = await get(storage, { thread_id: "t", checkpoint_ns: "", checkpoint_id: "1" });
     expect(first?.writes.map((each) => each.task_id)).toEqual(["mine"]);
+    const writes = await storage.read((db) => db.selectFrom("checkpoint_writes").select("checkpoint_id").execute());
+    expect(writes).toEqual([{ checkpoint_id: "1" }]);
     expect(blobTexts(await get(storage, { thread_id: "other" }))).toEqual(["a@1"]);
     const left = await storage.read((db) =>
       db

@@ -243,8 +243,8 @@ eachDialect((openTemp) => {
     await storage.write(async (tx) => {
       for (const run_id of ["told", "silent", "swept"]) await events.open(tx, run_id, "t");
       await events.append(tx, [{ run_id: "told", first: 0, last: 7, events: '["secret"]' }]);
-      for (const run_id of ["told", "silent", "unknown"]) await events.erase(tx, run_id, NOW);
-      await events.erase(tx, "swept", NOW - 10);
+      for (const run_id of ["told", "silent", "unknown"]) await events.erase(tx, run_id, { now: NOW });
+      await events.erase(tx, "swept", { now: NOW - 10 });
     });
     expect(await storage.write((tx) => events.sweep(tx, NOW))).toBe(1);
     await storage.read(async (db) => {

@@ -7,7 +7,7 @@ import { Api, Gate, ids, numbers, useTempDir } from "../runs/support.ts";
 import { freshSchema, onPostgres, requirePostgres, type TestDatabase } from "../support/postgres.ts";
 import { dropKeys, freshPrefix, REDIS, requireRedis } from "../support/redis.ts";
 import { eventually, FIXTURES, startServer, type TestServer } from "../support/server.ts";
-import type { Frame } from "../support/sse.ts";
+import type { Frame, SseStream } from "../support/sse.ts";
 
 let database: TestDatabase | undefined;
 const prefix = freshPrefix();
@@ -212,27 +212,36 @@ describe("a thread", () => {
   });
 });
 
-test("a run that is rolled back has an end in the event streams of all processes, also for who was away", async () => {
-  const thread_id = randomUUID();
-  const path = `/threads/${thread_id}/stream/events`;
-  const body = { channels: ["lifecycle"] };
-  const told = (frame: Frame): string => JSON.parse(frame.data ?? "").params.data.event;
-  const live = await Promise.all([api, w1, w2].map((each) => each.open(path, { body })));
-  const params = { assistant_id: "slow", input: { gate: "/nowhere" } };
-  const { result } = await api.post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params });
-  const seen = await Promise.all(live.map((stream) => stream.until((frame) => told(frame) === "running")));
-  await api.http.post(`/threads/${thread_id}/runs/${result.run_id}/cancel?action=rollback&wait=1`);
-  for (const stream of live) {
-    const end = await stream.next();
-    expect([end && told(end), end?.data?.includes(`synth:${result.run_id}:`)]).toEqual(["interrupted", true]);
-    stream.close();
-  }
-  for (const each of [api, w1, w2]) {
-    await using again = await each.open(path, { body: { ...body, since: Number(seen[0]?.at(-1)?.id) } });
-    const end = await again.next();
-    expect([end && told(end), end?.data?.includes(`synth:${result.run_id}:`)]).toEqual(["interrupted", true]);
-  }
-});
+test.each(["by a command", "by REST, before anybody read its thread's events"])(
+  "a run made %s that is rolled back has an end in the event streams of all processes, also for who was away",
+  async (how) => {
+    const thread_id = randomUUID();
+    const path = `/threads/${thread_id}/stream/events`;
+    const body = { channels: ["lifecycle"] };
+    const told = (frame: Frame): string => JSON.parse(frame.data ?? "").params.data.event;
+    const params = { assistant_id: "slow", input: { gate: "/nowhere" } };
+    const watch = (): Promise<SseStream[]> => Promise.all([api, w1, w2].map((each) => each.open(path, { body })));
+    const byCommand = how === "by a command";
+    const early = byCommand
+      ? undefined
+      : await api.post(`/threads/${thread_id}/runs`, { ...params, if_not_exists: "create" });
+    const live = await watch();
+    const { run_id } =
+      early ?? (await api.post(`/threads/${thread_id}/commands`, { id: 1, method: "run.start", params })).result;
+    const seen = await Promise.all(live.map((stream) => stream.until((frame) => told(frame) === "running")));
+    await api.http.post(`/threads/${thread_id}/runs/${run_id}/cancel?action=rollback&wait=1`);
+    for (const stream of live) {
+      const end = await stream.next();
+      expect([end && told(end), end?.data?.includes(`synth:${run_id}:`)]).toEqual(["interrupted", true]);
+      stream.close();
+    }
+    for (const each of [api, w1, w2]) {
+      await using again = await each.open(path, { body: { ...body, since: Number(seen[0]?.at(-1)?.id) } });
+      const end = await again.next();
+      expect([end && told(end), end?.data?.includes(`synth:${run_id}:`)]).toEqual(["interrupted", true]);
+    }
+  },
+);
 
 describe("a process that is killed", () => {
   test("leaves its run to another; whoever follows it at a third sees one stream to its end", async () => {

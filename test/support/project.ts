@@ -1,4 +1,5 @@
 /** A project folder as a user has it: graph files, a langgraph.json, and a node_modules to find LangGraph in. */
+import { readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -8,6 +9,13 @@ import { modulesFor } from "./packed.ts";
 export { FIXTURES } from "./packed.ts";
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+/** The folder of the newest build in a `dist`: what is run when its `cli.js` is. */
+export function newestBuild(dist = join(ROOT, "dist")): string {
+  const [, build] = /"\.\/([0-9a-f]+)\//.exec(readFileSync(join(dist, "cli.js"), "utf8")) ?? [];
+  if (build === undefined) throw new Error(`${dist} has no build`);
+  return join(dist, build);
+}
 
 export interface TempDir extends AsyncDisposable {
   readonly dir: string;

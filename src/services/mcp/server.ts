@@ -112,13 +112,14 @@ class RpcError extends Error {
 }
 
 /** Errors as the protocol has them. What is not ours is logged, and shown without its words. */
-async function protect<T>({ logger, from: { request_id } }: McpCaller, work: () => Promise<T>): Promise<T> {
+async function protect<T>({ logger, signal, from: { request_id } }: McpCaller, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     if (error instanceof RpcError) throw error;
     if (error instanceof SkeinError) throw new RpcError(CODES[error.kind], error.message);
-    logger.error({ err: error, request_id }, "an MCP request failed");
+    // Whoever asked may have left: that is no fault, and nobody hears of it.
+    if (!signal.aborted) logger.error({ err: error, request_id }, "an MCP request failed");
     throw new RpcError(ErrorCode.InternalError, "Internal error");
   }
 }

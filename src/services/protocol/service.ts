@@ -1,5 +1,6 @@
 /** Streaming v2: what readers of a thread's events and its commands ask of runs, logs and storage. */
 import { once } from "node:events";
+import { SkeinError } from "../../errors.ts";
 import type { RequestFacts } from "../../observability/request.ts";
 import type { CheckpointConfig } from "../../schemas/common.ts";
 import type { AgentTree, EventStreamRequest, ProtocolCommand, ProtocolResponse } from "../../schemas/protocol.ts";
@@ -188,11 +189,13 @@ export class Protocol implements ProtocolService {
     });
   }
 
-  /** Null where there is no state, or no thread. */
+  /** Null where there is no state, or no thread, or its checkpoint has gone since it was looked for. */
   async #state(thread_id: string, checkpoint: CheckpointConfig): Promise<RootState | null> {
     const thread = await this.#options.storage.read((db) => threads.findBare(db, thread_id));
     if (thread === undefined) return null;
-    const state = JSON.parse(await this.#options.threads.state(thread_id, checkpoint, false)) as StateShown;
+    const shown = await this.#options.threads.state(thread_id, checkpoint, false).catch(ifGone);
+    if (shown === undefined) return null;
+    const state = JSON.parse(shown) as StateShown;
     const { checkpoint: at, parent_checkpoint: parent, metadata, created_at, values } = state;
     if (at?.checkpoint_id === undefined) return null;
     return {
@@ -226,6 +229,11 @@ async function* behind<T>(
     yield batch;
   }
   if (!isThere && !signal.aborted) await once(signal, "abort");
+}
+
+function ifGone(error: unknown): undefined {
+  if (error instanceof SkeinError && error.kind === "not_found") return undefined;
+  throw error;
 }
 
 interface StateShown {

@@ -416,10 +416,18 @@ export async function countUpTo(db: Tx, thread_id: string, limit: number): Promi
 /** Rollback: deletes what these runs wrote, and puts back what they overwrote. A value stays when a checkpoint that remains refers to it. */
 export async function removeForRuns(tx: Tx, thread_id: string, run_ids: readonly string[]): Promise<void> {
   const runs = asList(run_ids);
-  for (const table of ["checkpoints", "checkpoint_writes"] as const) {
-    await tx.deleteFrom(table).where("thread_id", "=", thread_id).where("run_id", "in", listed(runs)).execute();
-  }
+  await tx
+    .deleteFrom("checkpoint_writes")
+    .where("thread_id", "=", thread_id)
+    .where("run_id", "in", listed(runs))
+    .execute();
   await restoreReplaced(tx, thread_id, runs);
+  // Others may have written to checkpoints of these runs: an update of the state does.
+  await sql`delete from checkpoint_writes where thread_id = ${thread_id} and (checkpoint_ns, checkpoint_id) in
+    (select checkpoint_ns, checkpoint_id from checkpoints where thread_id = ${thread_id} and run_id in ${listed(runs)})`.execute(
+    tx,
+  );
+  await tx.deleteFrom("checkpoints").where("thread_id", "=", thread_id).where("run_id", "in", listed(runs)).execute();
   await tx
     .deleteFrom("checkpoint_blobs")
     .where("thread_id", "=", thread_id)

@@ -122,11 +122,15 @@ export async function remove(tx: Tx, run_id: string): Promise<void> {
 }
 
 /**
- * Deletes the events of a run that goes, and ends its log: whoever has seen some of them hears of the end. Nothing happens where
- * there is no log.
+ * Deletes the events of a run that goes, and ends its log: whoever has seen some of them hears of the end. `next`: behind the
+ * last event, of a log that was not all stored. Nothing happens where there is no log.
  */
-export async function erase(tx: Tx, run_id: string, now: number): Promise<void> {
-  const at = await last(tx, run_id);
+export async function erase(
+  tx: Tx,
+  run_id: string,
+  { next = 0, now }: { readonly next?: number | undefined; readonly now: number },
+): Promise<void> {
+  const at = Math.max(await last(tx, run_id), next - 1);
   await tx.deleteFrom("event_chunks").where("run_id", "=", run_id).execute();
   // It holds the number.
   if (at >= 0) await append(tx, [{ run_id, first: at, last: at, events: NO_EVENTS }]);

@@ -1,5 +1,5 @@
 // A chat as a user of `useStream` writes it. "use-stream" is one of the packages that have the hook; the query says
-// `api`, and `assistant`, `thread`, `gate`, `rejoin` where a test wants them.
+// `api`, and `assistant`, `thread`, `gate`, `rejoin`, `transport` where a test wants them.
 import { useState } from "react";
 import { createRoot } from "react-dom/client";
 import { useStream } from "use-stream";
@@ -23,6 +23,8 @@ function Chat() {
     fetchStateHistory: true,
     reconnectOnMount: query.get("rejoin") !== "no",
     filterSubagentMessages: query.has("assistant"),
+    // Of v1 this would be a transport of the page's own.
+    ...(query.has("transport") && { transport: query.get("transport") }),
   });
   const send = (checkpoint) => {
     const more = { multitaskStrategy: "enqueue", streamSubgraphs: query.has("assistant") };

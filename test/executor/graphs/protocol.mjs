@@ -75,11 +75,11 @@ export const modelFails = talking(
 const talker = talking(new ChunkModel(() => [piece({ content: "H" }), piece({ content: "i" })]));
 export const talksBelow = new StateGraph(MessagesAnnotation).addNode("child", talker).addEdge(START, "child").compile();
 
-/** Says 12 MB, and then waits at `__after`. */
+/** Says 6 MB, half as much again as may wait unread, and then waits at `__after`. */
 export const floods = new StateGraph(MessagesAnnotation)
   .addNode(
     "child",
-    talking(new ChunkModel(() => Array.from({ length: 1500 }, () => piece({ content: "x".repeat(8192) })))),
+    talking(new ChunkModel(() => Array.from({ length: 96 }, () => piece({ content: "x".repeat(65_536) })))),
   )
   .addNode("after", async () => {
     await globalThis.__after?.();

@@ -7,9 +7,15 @@ export const dynamic = "force-dynamic";
 /** One server for the process: in development Next.js loads this module again at each change. */
 const kept = globalThis as typeof globalThis & { agents?: Promise<Server> };
 
-async function answer(request: Request): Promise<Response> {
+function started(): Promise<Server> {
   kept.agents ??= createServer({ config: process.env.AGENTS_CONFIG ?? ".", mountPrefix: "/api/agents" });
-  return (await kept.agents).fetch(request);
+  // What did not start, a graph with a mistake in it, say, is tried again by the next request.
+  kept.agents.catch(() => delete kept.agents);
+  return kept.agents;
+}
+
+async function answer(request: Request): Promise<Response> {
+  return (await started()).fetch(request);
 }
 
 export {
