@@ -95,10 +95,20 @@ class DraftPort implements Draft {
     const stored = this.#known(await this.#ask({ op: "get_checkpoint", query }));
     const checkpoint_ns = query.checkpoint_ns ?? "";
     if (!this.#seen.has(checkpoint_ns)) this.#seen.set(checkpoint_ns, stored?.checkpoint_id ?? null);
-    if (stored !== null) await passed(stored.checkpoint_id);
+    if (stored !== null) await this.#untilPassed(stored.checkpoint_id);
     const [drafted] = this.#drafted({ ...query, checkpoint_ns });
     if (drafted === undefined) return stored;
     return stored === null || stored.checkpoint_id < drafted.checkpoint_id ? drafted : stored;
+  }
+
+  /** What is drafted from now on is newer. */
+  async #untilPassed(checkpoint_id: string): Promise<void> {
+    try {
+      await passed(checkpoint_id);
+    } catch (thrown) {
+      this.failure ??= thrown as Error;
+      throw thrown;
+    }
   }
 
   async #list(query: CheckpointQuery): Promise<readonly StoredCheckpoint[]> {

@@ -203,6 +203,8 @@ async function updateOf(
   const settings = settingsConfig(config);
   const start = { ...settings, configurable: { ...settings.configurable, ...addressOf(thread_id, checkpoint) } };
   try {
+    // A fork has to become the newest state as well.
+    if (checkpoint.checkpoint_id !== undefined) await draft.call({ op: "get_checkpoint", query: { thread_id } });
     const steps = [];
     for (const updates of supersteps) {
       steps.push({ updates: await Promise.all(updates.map((update) => updateFor(update, graph, project.langgraph))) });

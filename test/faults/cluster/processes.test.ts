@@ -15,7 +15,7 @@ const JOBS = 10;
 const cluster = useServices((services) =>
   startCluster(services, {
     // Clocks of machines differ.
-    members: ["api", { role: "api", skewMs: 700 }, { role: "worker", skewMs: -300 }, { role: "worker", skewMs: 300 }],
+    members: ["api", { role: "api", skewMs: 700 }, { role: "worker", skewMs: -750 }, { role: "worker", skewMs: 750 }],
     env: { BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS: "10" },
   }),
 );
@@ -269,6 +269,26 @@ test("a run that always kills its worker ends after its last attempt, and those 
       eventually(async () => (await worker.http.get("/ok").catch(() => undefined))?.status === 200),
     ),
   );
+  expect(await cluster().faults()).toEqual([]);
+});
+
+test("a run on a machine whose clock is behind that of the run before goes on where that one ended", async () => {
+  const [first] = cluster().front as [Member];
+  const [behind, ahead] = cluster().members.filter(({ role }) => role === "worker") as [Member, Member];
+  const log = cluster().file("skewed.log");
+  const thread_id = await cluster().thread(first);
+  const run = async (id: string) => {
+    const { run_id } = await cluster().run(first, { assistant_id: "tick", input: { id, log } }, thread_id);
+    await eventually(async () => (await cluster().row(run_id))?.status === "success", { every: 10 });
+  };
+  await behind.freeze();
+  await run("skewed-1");
+  await ahead.freeze();
+  await behind.thaw();
+  await run("skewed-2");
+  await ahead.thaw();
+  expect(executions(log).map(({ pid }) => pid)).toEqual([ahead.server.pid, behind.server.pid]);
+  expect(await steps(first, thread_id)).toEqual(["skewed-1 tick", "skewed-2 tick"]);
   expect(await cluster().faults()).toEqual([]);
 });
 
