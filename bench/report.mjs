@@ -65,14 +65,16 @@ function rowOf({ id, section, label, unit, of, ratio: ratioTarget, server: serve
   const inProcess = rounds.map((round) => of(round[section].inProcess));
   // A failure is not noise: no median hides it.
   const summary = worst ? (values) => Math.max(...values) : median;
-  const ratio = worst ? null : summary(server) / summary(inProcess);
+  // Of one round, whose sides are measured right after each other: what the host does meanwhile meets both.
+  const ratios = server.map((value, index) => value / inProcess[index]);
+  const ratio = worst ? null : median(ratios);
   return {
     id,
     label,
     unit,
     server: { value: summary(server), rounds: server },
     inProcess: { value: summary(inProcess), rounds: inProcess },
-    ratio: worst ? null : { value: ratio, rounds: server.map((value, index) => value / inProcess[index]) },
+    ratio: worst ? null : { value: ratio, rounds: ratios },
     target: ratioTarget ? `ratio ${ratioTarget.text}` : (serverTarget?.text ?? null),
     ok: Number.isNaN(summary(server))
       ? null

@@ -19,14 +19,16 @@ export function sharedTablesOf({ rounds, costs, counts }) {
   return [ratiosOf(rounds), cpuOf(rounds), costsOf(costs), idleOf(costs), countsOf(counts)].join("\n\n");
 }
 
-/** Median over the rounds; each ratio is of the medians, as in the other tables. */
+/** Median over the rounds, of each number and of each ratio, as in the other tables. */
 function ratiosOf(rounds) {
   const rows = ROWS.filter(({ section, label }) => section in rounds[0] && !label.includes("CPU"));
   const body = rows.map(({ section, label, unit, of, worst }) => {
     const summary = worst ? (values) => Math.max(...values) : median;
-    const value = (side) => summary(rounds.map((round) => of(round[section][side].numbers)));
-    const ratios = (side) =>
-      worst ? ["", ""] : [ratio(value(side), value("inProcess")), ratio(value(side), value("embedded"))];
+    const valueIn = (round, side) => of(round[section][side].numbers);
+    const value = (side) => summary(rounds.map((round) => valueIn(round, side)));
+    const ratio = (side, base) =>
+      worst ? "" : `${median(rounds.map((round) => valueIn(round, side) / valueIn(round, base))).toFixed(2)}x`;
+    const ratios = (side) => [ratio(side, "inProcess"), ratio(side, "embedded")];
     const shapes = SHAPES.map(([side]) => number(value(side)));
     return [
       `${label}${unit && ` (${unit})`}`,
@@ -40,8 +42,6 @@ function ratiosOf(rounds) {
   const compared = SHAPES.flatMap(([, label]) => [`${label} / in-process`, `/ embedded`]);
   return table([...head, ...compared], body);
 }
-
-const ratio = (value, base) => `${(value / base).toFixed(2)}x`;
 
 function cpuOf(rounds) {
   const body = Object.entries(LOAD_UNITS).flatMap(([load, label]) =>
