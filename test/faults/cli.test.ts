@@ -6,7 +6,7 @@ import { ConfigError, type Flags, loadProject, readSettings } from "../../src/co
 import { ExecutorThread, GraphLoadError } from "../../src/engine/executor-thread.ts";
 import { spec } from "../executor/support.ts";
 import { http, ok } from "../support/http.ts";
-import { ROOT } from "../support/project.ts";
+import { newestBuild } from "../support/project.ts";
 import {
   eventually,
   FIXTURES,
@@ -67,7 +67,7 @@ describe("a graph that does not load", () => {
     await using broken = await project({ "broken.mjs": source });
     const file = join(broken.dir, "broken.mjs");
     const thread = new ExecutorThread({
-      entry: pathToFileURL(join(ROOT, "dist", "executor", "main.js")),
+      entry: pathToFileURL(join(newestBuild(), "executor", "main.js")),
       settings: {
         graphs: [{ ...spec("broken", "broken.mjs", "graph"), file }],
         project_dir: broken.dir,
