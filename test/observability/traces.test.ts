@@ -174,10 +174,12 @@ describe("one process", () => {
 
 test("after a kill -9, and after a stop that hands the run back, the next attempt goes on with the trace", async () => {
   await using collector = await Collector.open();
-  await using server = await startServer({ env: collector.env({ BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS: "0" }) });
+  const env = collector.env({ BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS: "0" });
+  await using server = await startServer({ args: ["--threads", "1"], env });
+  const api = new Api(server);
   const gate = new Gate(temp.dir, randomUUID());
   const asked = { assistant_id: "slow", input: gate.input, durability: "sync" };
-  const { run_id } = await new Api(server).background(asked);
+  const { run_id } = await api.background(asked);
   const begun = (step: number): number => gate.log.filter((line) => line === `start ${step}`).length;
   gate.open(1);
   await eventually(() => begun(2) === 1);
@@ -186,6 +188,8 @@ test("after a kill -9, and after a stop that hands the run back, the next attemp
   await eventually(() => isSent("node one") && isSent("POST"));
   await server.restart("SIGKILL");
   await eventually(() => begun(2) === 2);
+  // What its thread has told of the node waits a moment for company: the end of another run there takes it along.
+  await ok(api.http.post("/runs/wait", plain));
   await server.restart();
   gate.openAll();
   const spans = await collector.ofRun(run_id, 4);
