@@ -4,13 +4,13 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { http, ok } from "../support/http.ts";
-import { eventually, ON_POSTGRES, startServer } from "../support/server.ts";
+import { eventually, startServer } from "../support/server.ts";
 import { attemptsOfRun, ended, newThread, outputOf, startRun } from "./support.ts";
 
 const plain = { assistant_id: "plain", input: { value: 1 } };
 
 /** Longer than any lease; the whole time is spent once, because a core is spent with it. */
-const HELD_SECONDS = ON_POSTGRES ? 8 : 20;
+const HELD_SECONDS = 20;
 
 test(`a node that holds the CPU for ${HELD_SECONDS} s holds up nobody else`, async () => {
   await using server = await startServer({ args: ["--threads", "1"] });
