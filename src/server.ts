@@ -155,7 +155,7 @@ async function assemble(
   if (Math.abs(aheadMs) > CLOCK_OFF_MS) {
     logger.warn(
       { ahead_ms: aheadMs },
-      "the clock of this machine is not that of the database: checkpoints are ordered by the clocks of the machines that make them",
+      "the clock of this machine is not that of the database: times that graphs take (`created_at` of a checkpoint) are by this one",
     );
   }
   const store = new Store({ storage: database, ttl: project.store.ttl, embedder: embedderName(project) });

@@ -1,8 +1,7 @@
 /**
  * Storage as it would be after writes that are not made yet. A saver over a draft reads its own writes beside what is
- * stored; the main thread later stores them all at once, provided that what the draft read as latest still is.
+ * stored, as the newest; the main thread later stores them all at once, provided that what the draft read as latest still is.
  */
-import { passed } from "./checkpoint-clock.ts";
 import type { StoragePort } from "./port.ts";
 import type {
   ChannelBlob,
@@ -95,25 +94,16 @@ class DraftPort implements Draft {
     const stored = this.#known(await this.#ask({ op: "get_checkpoint", query }));
     const checkpoint_ns = query.checkpoint_ns ?? "";
     if (!this.#seen.has(checkpoint_ns)) this.#seen.set(checkpoint_ns, stored?.checkpoint_id ?? null);
-    if (stored !== null) await this.#untilPassed(stored.checkpoint_id);
     const [drafted] = this.#drafted({ ...query, checkpoint_ns });
-    if (drafted === undefined) return stored;
-    return stored === null || stored.checkpoint_id < drafted.checkpoint_id ? drafted : stored;
-  }
-
-  /** What is drafted from now on is newer. */
-  async #untilPassed(checkpoint_id: string): Promise<void> {
-    try {
-      await passed(checkpoint_id);
-    } catch (thrown) {
-      this.failure ??= thrown as Error;
-      throw thrown;
-    }
+    return drafted ?? stored;
   }
 
   async #list(query: CheckpointQuery): Promise<readonly StoredCheckpoint[]> {
-    const stored = (await this.#ask({ op: "list_checkpoints", query })).map((found) => this.#with(found));
-    const all = [...this.#drafted(query), ...stored].sort(newestFirst);
+    const isDraft = [...this.#rows.values()].some(({ checkpoint_id }) => checkpoint_id === query.before);
+    const { before: _, ...all_stored } = query;
+    const stored = await this.#ask({ op: "list_checkpoints", query: isDraft ? all_stored : query });
+    const drafted = isDraft || query.before === undefined ? this.#drafted(query) : [];
+    const all = [...drafted, ...stored.map((found) => this.#with(found))];
     return query.limit === undefined ? all : all.slice(0, query.limit);
   }
 
@@ -141,9 +131,11 @@ class DraftPort implements Draft {
 
   /** The drafted checkpoints that match, newest first. */
   #drafted(query: CheckpointQuery): StoredCheckpoint[] {
-    return [...this.#rows.values()]
+    const newestFirst = [...this.#rows.values()].reverse();
+    const end = newestFirst.findIndex(({ checkpoint_id }) => checkpoint_id === query.before);
+    return newestFirst
+      .slice(end + 1)
       .filter((row) => matches(row, query))
-      .sort(newestFirst)
       .map((row) => ({ ...row, blobs: this.#blobsOf(row), writes: this.#addedTo(row, []) }));
   }
 
@@ -177,15 +169,11 @@ const keyOf = ({ thread_id, checkpoint_ns, checkpoint_id }: CheckpointKey): stri
 const blobKey = ({ thread_id, checkpoint_ns }: CheckpointKey, channel: string, version: string): string =>
   JSON.stringify([thread_id, checkpoint_ns, channel, version]);
 
-const newestFirst = (a: CheckpointKey, b: CheckpointKey): number =>
-  a.checkpoint_id < b.checkpoint_id ? 1 : a.checkpoint_id > b.checkpoint_id ? -1 : 0;
-
 function matches(row: CheckpointRow, query: CheckpointQuery): boolean {
-  const { thread_id, checkpoint_ns, checkpoint_id, before, filter } = query;
+  const { thread_id, checkpoint_ns, checkpoint_id, filter } = query;
   if (thread_id !== undefined && row.thread_id !== thread_id) return false;
   if (checkpoint_ns !== undefined && row.checkpoint_ns !== checkpoint_ns) return false;
   if (checkpoint_id !== undefined && row.checkpoint_id !== checkpoint_id) return false;
-  if (before !== undefined && row.checkpoint_id >= before) return false;
   if (filter === undefined) return true;
   const metadata = JSON.parse(row.metadata) as Record<string, unknown>;
   return Object.entries(filter).every(([key, value]) => JSON.stringify(metadata[key]) === JSON.stringify(value));

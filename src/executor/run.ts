@@ -1,7 +1,6 @@
 /** One attempt of one run, start to end: graph → events → outcome. */
 import type { Command, Send } from "../schemas/runs.ts";
 import { bind } from "./bind.ts";
-import { passed } from "./checkpoint-clock.ts";
 import { createFlow, type Flow } from "./flow.ts";
 import type { KeptThreads } from "./kept-threads.ts";
 import type { GraphConfig, GraphLike, InterruptLike, LangGraph, RunControlLike, StateLike } from "./langgraph.ts";
@@ -74,12 +73,6 @@ function whenWritten(flag: Int32Array, signal: AbortSignal, cancel: () => void):
       else cancel();
     });
   });
-}
-
-/** Id of the thread's newest checkpoint. */
-function newestOf({ latest }: RunJob): string | undefined {
-  if (latest == null) return undefined;
-  return "known" in latest ? latest.known : latest.checkpoint_id;
 }
 
 function abortReason(action: CancelAction): Error {
@@ -182,8 +175,6 @@ class Attempt {
   async #drive(): Promise<void> {
     const { kwargs } = this.#job;
     this.#stop.signal.throwIfAborted();
-    const newest = newestOf(this.#job);
-    if (newest !== undefined) await passed(newest, this.#stop.signal);
     const config = runConfig(this.#job, this.#project.langgraph, this.#stop.signal, this.#control);
     if (this.#project.isFactory) await this.#written?.();
     const opened = await this.#project.open(factoryConfig(config));

@@ -446,7 +446,7 @@ function saverClass(langgraph: LangGraph): SaverClass {
       if (this.#run !== null && checkpoint_ns === "" && thread_id === this.#run.thread_id) {
         this.#memory = { tuple: tupleOf(row, checkpoint, full as CheckpointMetadata, parent, []) };
         // Writes of older checkpoints are history; those of this one may have come before it.
-        for (const id of this.#writes.keys()) if (id < checkpoint.id) this.#writes.delete(id);
+        for (const id of this.#writes.keys()) if (id !== checkpoint.id) this.#writes.delete(id);
       }
       await this.#write({
         op: "put_checkpoint",

@@ -111,6 +111,8 @@ export interface Database {
     parent_checkpoint_id: string | null;
     /** The run that wrote it; null for state updates by clients. */
     run_id: string | null;
+    /** What is newest is the newest id of the last era. */
+    era: Generated<number>;
     type: string;
     /** Channel → [version, length] of the values that are in blobs. */
     blob_versions: string;

@@ -20,6 +20,7 @@ import { outcomes } from "./migrations/0012_outcomes.ts";
 import { toldTo } from "./migrations/0013_told_to.ts";
 import { departedRuns } from "./migrations/0014_departed_runs.ts";
 import { webhookTrace } from "./migrations/0015_webhook_trace.ts";
+import { checkpointEras } from "./migrations/0016_checkpoint_eras.ts";
 import { baseline } from "./migrations/postgres/0009_baseline.ts";
 import { StorageRefused } from "./refused.ts";
 
@@ -31,6 +32,7 @@ const SHARED: Readonly<Record<string, Migration>> = {
   "0013_told_to": toldTo,
   "0014_departed_runs": departedRuns,
   "0015_webhook_trace": webhookTrace,
+  "0016_checkpoint_eras": checkpointEras,
 };
 
 const ON_SQLITE: Readonly<Record<string, Migration>> = {

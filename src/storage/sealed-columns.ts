@@ -108,6 +108,7 @@ export const KEEPING: { readonly [T in keyof Database]: { readonly [C in keyof D
     checkpoint_id: "plain",
     parent_checkpoint_id: "plain",
     run_id: "plain",
+    era: "plain",
     type: "plain",
     blob_versions: "plain",
     checkpoint: "bytes",

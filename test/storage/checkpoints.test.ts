@@ -82,8 +82,8 @@ eachDialect((openTemp) => {
 
   test("without an id the latest of the thread and namespace", async () => {
     const storage = await openTemp();
-    await put(storage, row("2"));
     await put(storage, row("1"));
+    await put(storage, row("2"));
     await put(storage, row("3", { checkpoint_ns: "sub|x:1" }));
     await put(storage, row("9", { thread_id: "other" }));
     expect((await get(storage, { thread_id: "t" }))?.checkpoint_id).toBe("2");
@@ -150,6 +150,65 @@ eachDialect((openTemp) => {
     expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "", before: "3" })).toEqual(["2", "1"]);
     expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "", limit: 1 })).toEqual(["3"]);
     expect(await listIds(storage, { thread_id: "t", checkpoint_id: "2" })).toEqual(["2"]);
+  });
+
+  test("a checkpoint that is written later is newer, whatever the clock that made its id says", async () => {
+    const storage = await openTemp();
+    const sub = (id: string) => row(id, { checkpoint_ns: "sub" });
+    // One machine, another that is behind, the first again, and once more the second.
+    for (const id of ["50", "51"]) await put(storage, row(id));
+    await put(storage, sub("52"));
+    for (const id of ["20", "21"]) await put(storage, row(id));
+    await put(storage, sub("22"));
+    await put(storage, row("60"));
+    await put(storage, row("30"));
+    const written = ["30", "60", "21", "20", "51", "50"];
+
+    const latest = (checkpoint_ns: string) =>
+      storage.read((db) => checkpoints.latestOf(db, "t", checkpoint_ns === "" ? undefined : checkpoint_ns));
+    expect(await latest("")).toBe("30");
+    expect((await get(storage, { thread_id: "t", checkpoint_ns: "" }))?.checkpoint_id).toBe("30");
+    expect(await latest("sub")).toBe("22");
+    expect((await get(storage, { thread_id: "t", checkpoint_ns: "sub" }))?.checkpoint_id).toBe("22");
+    expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "" })).toEqual(written);
+    expect(await listIds(storage, { thread_id: "t" })).toEqual(["30", "60", "22", "21", "20", "52", "51", "50"]);
+    for (const [index, before] of written.entries()) {
+      const rest = written.slice(index + 1, index + 3);
+      expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "", before, limit: 2 })).toEqual(rest);
+    }
+    // A place in time that is no checkpoint of the thread.
+    expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "", before: "55" })).not.toContain("60");
+
+    // One that is written again stays where it is.
+    await put(storage, row("51", { metadata: '{"again":true}' }));
+    expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "" })).toEqual(written);
+
+    await storage.write((tx) => checkpoints.copyThread(tx, "t", "copy"));
+    expect(await listIds(storage, { thread_id: "copy", checkpoint_ns: "" })).toEqual(written);
+
+    await storage.write((tx) => checkpoints.prune(tx, "copy", 100));
+    expect(await listIds(storage, { thread_id: "copy" })).toEqual(["30", "22"]);
+  });
+
+  test("what a thread keeps of subgraphs goes by the order in which it was written, too", async () => {
+    const storage = await openTemp();
+    await put(storage, row("50"));
+    await put(storage, row("51", { checkpoint_ns: "child:task-1" }));
+    await put(storage, row("20"));
+    await put(storage, row("21", { checkpoint_ns: "child:task-2" }));
+    await storage.write((tx) => checkpoints.prune(tx, "t", 100));
+    expect(await listIds(storage, { thread_id: "t" })).toEqual(["21", "20"]);
+  });
+
+  test("when the newest is rolled back, what was before it is the newest", async () => {
+    const storage = await openTemp();
+    await put(storage, row("50"));
+    await put(storage, row("20"), [], "run-2");
+    await put(storage, row("21"), [], "run-2");
+    await storage.write((tx) => checkpoints.removeForRuns(tx, "t", ["run-2"]));
+    expect((await get(storage, { thread_id: "t", checkpoint_ns: "" }))?.checkpoint_id).toBe("50");
+    await put(storage, row("40"));
+    expect(await listIds(storage, { thread_id: "t" })).toEqual(["40", "50"]);
   });
 
   test("list gives each checkpoint its own values and writes", async () => {

@@ -466,6 +466,7 @@ test("processes that start together migrate once", async () => {
     "0013_told_to",
     "0014_departed_runs",
     "0015_webhook_trace",
+    "0016_checkpoint_eras",
   ]);
   // An older server goes on where a newer one has added to the schema.
   await onPostgres(

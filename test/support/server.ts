@@ -288,3 +288,9 @@ export async function eventually<T>(
     await new Promise((resolve) => setTimeout(resolve, every));
   }
 }
+
+/** Environment of a process whose clock is so far ahead of this machine's, milliseconds; behind when negative. */
+export function clockAhead(ms: number): Readonly<Record<string, string>> {
+  const preload = join(import.meta.dirname, "skewed-clock.cjs");
+  return { NODE_OPTIONS: `--require ${preload}`, SKEIN_TEST_SKEW_MS: String(ms) };
+}

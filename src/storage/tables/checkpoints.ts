@@ -1,6 +1,9 @@
 /**
  * What LangGraph's saver keeps. A channel's value is stored once per version, so a long thread does not store its history
  * again at each step: a checkpoint names the versions (`blob_versions`), and reading one collects their values.
+ *
+ * Checkpoints are in the order in which they were written. Their ids are times by the clocks of the machines that made them: where one is
+ * older than what its namespace has, a new era of the thread begins, and what is newest is the newest id of the last era.
  */
 import { type Selectable, sql } from "kysely";
 import type {
@@ -15,8 +18,10 @@ import type {
 import type { Database } from "../database.ts";
 import {
   asList,
+  bit,
   DRIVES,
   eachOf,
+  integer,
   jsonEqualsAll,
   listed,
   listedPairs,
@@ -29,7 +34,7 @@ import { insertRows, prepared } from "../prepared.ts";
 import type { Tx } from "../storage.ts";
 import { together } from "../together.ts";
 
-type Row = Omit<Selectable<Database["checkpoints"]>, "run_id">;
+type Row = Omit<Selectable<Database["checkpoints"]>, "run_id" | "era">;
 type PendingRow = Omit<WriteRow, "value"> & { at: number; type: string; value: Uint8Array | string };
 
 const COLUMNS = [
@@ -43,17 +48,40 @@ const COLUMNS = [
   "checkpoint",
 ] as const;
 
-const putRow = insertRows("checkpoints", [...COLUMNS, "run_id"], (insert) =>
-  insert.onConflict((conflict) =>
-    conflict.columns(["thread_id", "checkpoint_ns", "checkpoint_id"]).doUpdateSet((eb) => ({
-      parent_checkpoint_id: eb.ref("excluded.parent_checkpoint_id"),
-      run_id: eb.ref("excluded.run_id"),
-      type: eb.ref("excluded.type"),
-      blob_versions: eb.ref("excluded.blob_versions"),
-      metadata: eb.ref("excluded.metadata"),
-      checkpoint: eb.ref("excluded.checkpoint"),
-    })),
-  ),
+/** The era of a checkpoint that is written now: the thread's last, or the next where its namespace has a newer id in that. */
+const nextEra = ({ thread_id, checkpoint_ns, checkpoint_id }: CheckpointKey) => {
+  const isOlder = sql`exists (select 1 from checkpoints as newer where newer.thread_id = ${thread_id}
+    and newer.checkpoint_ns = ${checkpoint_ns} and newer.checkpoint_id > ${checkpoint_id} and newer.era = last.era)`;
+  return sql<number>`(select last.era + ${bit(isOlder)} from
+    (select coalesce(max(era), 0) as era from checkpoints where thread_id = ${thread_id} and era > 0) as last)`;
+};
+
+/** One that is there keeps its place. */
+const putRow = prepared<Row & { run_id: string | null }>((db, slots) =>
+  db
+    .insertInto("checkpoints")
+    .values({
+      thread_id: slots.thread_id,
+      checkpoint_ns: slots.checkpoint_ns,
+      checkpoint_id: slots.checkpoint_id,
+      parent_checkpoint_id: slots.parent_checkpoint_id,
+      run_id: slots.run_id,
+      era: nextEra(slots),
+      type: slots.type,
+      blob_versions: slots.blob_versions,
+      metadata: slots.metadata,
+      checkpoint: slots.checkpoint,
+    })
+    .onConflict((conflict) =>
+      conflict.columns(["thread_id", "checkpoint_ns", "checkpoint_id"]).doUpdateSet((eb) => ({
+        parent_checkpoint_id: eb.ref("excluded.parent_checkpoint_id"),
+        run_id: eb.ref("excluded.run_id"),
+        type: eb.ref("excluded.type"),
+        blob_versions: eb.ref("excluded.blob_versions"),
+        metadata: eb.ref("excluded.metadata"),
+        checkpoint: eb.ref("excluded.checkpoint"),
+      })),
+    ),
 );
 
 const BLOB_COLUMNS = ["thread_id", "checkpoint_ns", "channel", "version", "first", "run_id", "type", "value"] as const;
@@ -76,7 +104,7 @@ export async function put(
 ): Promise<void> {
   const { thread_id, checkpoint_ns } = row;
   const [type, checkpoint] = row.checkpoint;
-  await putRow(tx, [{ ...row, type, checkpoint, run_id, blob_versions: JSON.stringify(row.blob_versions) }]);
+  await putRow(tx, { ...row, type, checkpoint, run_id, blob_versions: JSON.stringify(row.blob_versions) });
   const rows = blobs.map(({ channel, version, first, value: [type, value] }) => {
     return { thread_id, checkpoint_ns, channel, version, first, run_id, type, value };
   });
@@ -155,12 +183,20 @@ const findExact = prepared<CheckpointKey, Row>((db, slots) =>
     .where("checkpoint_id", "=", slots.checkpoint_id),
 );
 
-const findLatest = prepared<Pick<CheckpointKey, "thread_id" | "checkpoint_ns">, Row>((db, slots) =>
+type Namespace = Pick<CheckpointKey, "thread_id" | "checkpoint_ns">;
+
+/** The last era in which the namespace has checkpoints. */
+const lastEra = ({ thread_id, checkpoint_ns }: Namespace) =>
+  sql<number>`coalesce((select era from checkpoints where thread_id = ${thread_id} and checkpoint_ns = ${checkpoint_ns}
+    and era > 0 order by era desc limit 1), 0)`;
+
+const findLatest = prepared<Namespace, Row>((db, slots) =>
   db
     .selectFrom("checkpoints")
     .select(COLUMNS)
     .where("thread_id", "=", slots.thread_id)
     .where("checkpoint_ns", "=", slots.checkpoint_ns)
+    .where("era", "=", lastEra(slots))
     .orderBy("checkpoint_id", "desc")
     .limit(sql.lit(1)),
 );
@@ -190,32 +226,54 @@ export async function exists(db: Tx, key: CheckpointKey): Promise<boolean> {
   return (await findKey(db, key)).rows.length > 0;
 }
 
+const hasEras = prepared<Pick<CheckpointKey, "thread_id">, { era: number }>((db, slots) =>
+  db
+    .selectFrom("checkpoints")
+    .select("era")
+    .where("thread_id", "=", slots.thread_id)
+    .where("era", ">", sql.lit(0))
+    .limit(sql.lit(1)),
+);
+
 /** Checkpoints that match, newest first: all threads and namespaces unless the query names them; `before` is exclusive. */
 export async function list(db: Tx, query: CheckpointQuery): Promise<StoredCheckpoint[]> {
   const { thread_id, checkpoint_ns, checkpoint_id, before, limit, filter } = query;
-  let rows = db.selectFrom("checkpoints").select(COLUMNS).orderBy("checkpoint_id", "desc");
+  const inEras = thread_id !== undefined && (await hasEras(db, { thread_id })).rows.length > 0;
+  let rows = db.selectFrom("checkpoints").select(COLUMNS);
+  if (inEras) rows = rows.orderBy("era", "desc");
+  rows = rows.orderBy("checkpoint_id", "desc");
   if (thread_id !== undefined) rows = rows.where("thread_id", "=", thread_id);
   if (checkpoint_ns !== undefined) rows = rows.where("checkpoint_ns", "=", checkpoint_ns);
   if (checkpoint_id !== undefined) rows = rows.where("checkpoint_id", "=", checkpoint_id);
-  if (before !== undefined) rows = rows.where("checkpoint_id", "<", before);
+  const era = inEras && before !== undefined ? await eraOf(db, thread_id, before) : undefined;
+  if (era !== undefined) rows = rows.where(sql<boolean>`(era, checkpoint_id) < (${integer(era)}, ${text(before)})`);
+  else if (before !== undefined) rows = rows.where("checkpoint_id", "<", before);
   if (filter !== undefined) rows = rows.where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), filter)));
   if (limit !== undefined) rows = rows.limit(limit);
   return complete(db, await rows.execute());
 }
 
-const latestIdOf = prepared<Pick<CheckpointKey, "thread_id" | "checkpoint_ns">, { latest: string | null }>(
-  (db, slots) =>
-    db
-      .selectFrom("checkpoints")
-      .select((eb) => eb.fn.max("checkpoint_id").as("latest"))
-      .where("thread_id", "=", slots.thread_id)
-      .where("checkpoint_ns", "=", slots.checkpoint_ns),
+/** Undefined when the thread has no such checkpoint. */
+async function eraOf(db: Tx, thread_id: string, checkpoint_id: string): Promise<number | undefined> {
+  const found = db.selectFrom("checkpoints").select("era").where("thread_id", "=", thread_id);
+  return (await found.where("checkpoint_id", "=", checkpoint_id).limit(1).executeTakeFirst())?.era;
+}
+
+const latestIdOf = prepared<Namespace, { checkpoint_id: string }>((db, slots) =>
+  db
+    .selectFrom("checkpoints")
+    .select("checkpoint_id")
+    .where("thread_id", "=", slots.thread_id)
+    .where("checkpoint_ns", "=", slots.checkpoint_ns)
+    .where("era", "=", lastEra(slots))
+    .orderBy("checkpoint_id", "desc")
+    .limit(sql.lit(1)),
 );
 
 /** Id of the latest checkpoint of the thread's namespace (the root's when none is named), or null. */
 export async function latestOf(db: Tx, thread_id: string, checkpoint_ns = ""): Promise<string | null> {
   const [row] = (await latestIdOf(db, { thread_id, checkpoint_ns })).rows;
-  return row?.latest ?? null;
+  return row?.checkpoint_id ?? null;
 }
 
 /** Whether the thread has checkpoints that are read together with their ancestors (LangGraph's delta channels). */
@@ -261,7 +319,7 @@ export async function removeThread(tx: Tx, thread_id: string): Promise<void> {
 export async function copyThread(tx: Tx, from: string, to: string): Promise<void> {
   const own = (columns: readonly string[]) =>
     sql.join(columns.filter((column) => column !== "thread_id").map((column) => sql.ref(column)));
-  const checkpointColumns = own([...COLUMNS, "run_id"]);
+  const checkpointColumns = own([...COLUMNS, "run_id", "era"]);
   await sql`insert into checkpoints (thread_id, ${checkpointColumns})
     select ${to}, ${checkpointColumns} from checkpoints where thread_id = ${from}`.execute(tx);
   // A run may be at work: on PostgreSQL each statement sees more of it, and what no checkpoint here names must not come along.
@@ -322,20 +380,27 @@ export async function prune(tx: Tx, thread_id: string, limit: number): Promise<b
  * state between runs (its namespace names no task); and as many ancestors of these as their delta channels go back.
  */
 async function latestState(tx: Tx, thread_id: string): Promise<Node[]> {
-  const latest = await latestOf(tx, thread_id);
-  const tips = await tx
+  const newest = await tx
     .selectFrom("checkpoints")
-    .select((eb) => ["checkpoint_ns", eb.fn.max("checkpoint_id").as("checkpoint_id")])
+    .select((eb) => ["checkpoint_ns", "era", eb.fn.max("checkpoint_id").as("checkpoint_id")])
     .where("thread_id", "=", thread_id)
-    .groupBy("checkpoint_ns")
+    .groupBy(["checkpoint_ns", "era"])
+    .orderBy("era")
     .execute();
+  const tips = new Map(newest.map((tip) => [tip.checkpoint_ns, tip]));
+  const root = tips.get("");
   const nodes: Node[] = [];
-  for (const { checkpoint_ns, checkpoint_id } of tips) {
-    if (checkpoint_ns.includes(":") && latest !== null && checkpoint_id < latest) continue;
+  for (const tip of tips.values()) {
+    const { checkpoint_ns, checkpoint_id } = tip;
+    if (checkpoint_ns.includes(":") && root !== undefined && isOlder(tip, root)) continue;
     nodes.push(...(await withAncestors(tx, { thread_id, checkpoint_ns, checkpoint_id })));
   }
   return nodes;
 }
+
+type Place = Pick<Selectable<Database["checkpoints"]>, "era" | "checkpoint_id">;
+
+const isOlder = (a: Place, b: Place): boolean => (a.era === b.era ? a.checkpoint_id < b.checkpoint_id : a.era < b.era);
 
 async function withAncestors(tx: Tx, tip: CheckpointKey): Promise<Node[]> {
   const nodes: Node[] = [];

@@ -11,11 +11,17 @@ import { useServices } from "./kit/services.ts";
 
 /** That a worker takes at once, unless it is told otherwise. */
 const JOBS = 10;
+const HOUR_MS = 3_600_000;
 
 const cluster = useServices((services) =>
   startCluster(services, {
     // Clocks of machines differ.
-    members: ["api", { role: "api", skewMs: 700 }, { role: "worker", skewMs: -750 }, { role: "worker", skewMs: 750 }],
+    members: [
+      "api",
+      { role: "api", skewMs: 700 },
+      { role: "worker", skewMs: -HOUR_MS },
+      { role: "worker", skewMs: HOUR_MS },
+    ],
     env: { BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS: "10" },
   }),
 );

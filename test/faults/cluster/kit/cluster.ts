@@ -7,7 +7,7 @@
 import { join } from "node:path";
 import { type Answer, http, ok } from "../../../support/http.ts";
 import { type TempDir, tempDir } from "../../../support/project.ts";
-import { eventually, startServer, type TestServer } from "../../../support/server.ts";
+import { clockAhead, eventually, startServer, type TestServer } from "../../../support/server.ts";
 import { openSse, type SseOptions, type SseStream } from "../../../support/sse.ts";
 import type { RunRow } from "../../support.ts";
 import { audit, type Exceptions } from "./audit.ts";
@@ -38,8 +38,6 @@ export interface ClusterOptions {
 
 /** Long enough for a busy machine to renew it, short enough to wait for its end. */
 export const LEASE_MS = 2000;
-
-const SKEWED = join(import.meta.dirname, "skewed-clock.cjs");
 
 const COMMANDS = {
   both: { command: "start", args: [] },
@@ -149,8 +147,6 @@ async function startMember(
   data: string,
 ): Promise<Member> {
   const { role, args = [], env: own, skewMs }: MemberOptions = typeof given === "string" ? { role: given } : given;
-  const skewed =
-    skewMs === undefined ? {} : { NODE_OPTIONS: `--require ${SKEWED}`, SKEIN_TEST_SKEW_MS: String(skewMs) };
   const [toDatabase, toRedis] = await Promise.all([startWire(postgres.port), startWire(redis.port, redisReplies)]);
   const server = await startServer({
     project,
@@ -165,7 +161,7 @@ async function startMember(
       LOG_LEVEL: "info",
       ...env,
       ...own,
-      ...skewed,
+      ...(skewMs === undefined ? {} : clockAhead(skewMs)),
     },
   });
   return new Member(role, server, toDatabase, toRedis);
