@@ -176,13 +176,12 @@ export async function eraseRun(
 }
 
 /**
- * Removes a run that has ended, with its checkpoints. True when it had to do with the newest checkpoint of the thread:
+ * Removes a run that has ended, with its checkpoints unless others need them. True when it had to do with the newest checkpoint of the thread:
  * then the thread shows nothing until somebody has read what is there now.
  */
 export async function removeEndedRun(tx: Tx, run: NewRun, now: number, stand?: Stand): Promise<boolean> {
   const { thread_id } = run;
-  // Later checkpoints could not be read without those of this run: they stay.
-  if (await checkpoints.hasDeltas(tx, thread_id)) {
+  if (await isStoodOn(tx, thread_id)) {
     await removeRecord(tx, run, now, stand);
     return false;
   }
@@ -193,6 +192,15 @@ export async function removeEndedRun(tx: Tx, run: NewRun, now: number, stand?: S
   const nothing: WholeSnapshot = { values: null, interrupts: "{}", interrupted: false, checkpoint_id: null };
   await updateThread(tx, thread_id, "idle", nothing, now);
   return true;
+}
+
+/**
+ * Whether what is or will be written later cannot be read without earlier checkpoints: where channels are told in deltas, and while a run
+ * is at work, which has read the newest and may have written nothing yet. Locked, so that none begins meanwhile.
+ */
+async function isStoodOn(tx: Tx, thread_id: string): Promise<boolean> {
+  const inFlight = await runs.inFlight(tx, thread_id);
+  return inFlight.some(({ status }) => status === "running") || checkpoints.hasDeltas(tx, thread_id);
 }
 
 async function removeTraces(tx: Tx, run: NewRun, now: number, stand: Stand | undefined): Promise<void> {

@@ -3,8 +3,10 @@
  * The state of the newest checkpoint, which is stored another way, says what it must be.
  */
 import { once } from "node:events";
+import { existsSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { execute, query } from "../support/database.ts";
 import { eventually, project, type TempDir } from "../support/server.ts";
@@ -12,6 +14,8 @@ import { type Any, type Api, json, numbers, useServer } from "./support.ts";
 
 /** Does with its messages what the last one says; `notes` is a list beside them, and not part of the output. */
 const GRAPH = `
+  import { existsSync, writeFileSync } from "node:fs";
+  import { setTimeout as delay } from "node:timers/promises";
   import { AIMessage, RemoveMessage } from "@langchain/core/messages";
   import { Annotation, END, MessagesAnnotation, START, StateGraph, interrupt } from "@langchain/langgraph";
   const State = Annotation.Root({
@@ -20,7 +24,7 @@ const GRAPH = `
     last: Annotation(),
   });
   const long = (text) => text + " ${"é".repeat(1800)}";
-  function act({ messages }) {
+  async function act({ messages }) {
     const [word, place] = messages.at(-1).text.split(" ");
     const at = messages.at(Number(place ?? -2));
     const last = word;
@@ -34,6 +38,10 @@ const GRAPH = `
         return { messages: [new RemoveMessage({ id: at.id })], last };
       case "clear":
         return { messages: [new RemoveMessage({ id: "__remove_all__" })], last };
+      case "wait":
+        writeFileSync(place + ".began", "");
+        while (!existsSync(place)) await delay(10);
+        return { messages: [new AIMessage(long("waited"))], last };
       case "fail":
         throw new Error("failed as asked");
       case "ask":
@@ -174,6 +182,20 @@ describe.each([
     expect((await thread.shown()).messages).toHaveLength(14);
     for (const text of ["after the deletion", "and on", "clear", "anew"]) await thread.say(text);
     expect((await thread.shown()).messages.length).toBeLessThan(5);
+  });
+
+  test("the run before is deleted while one that stands on it has written nothing yet", async () => {
+    const thread = await Thread.grown(api, 12);
+    const gate = join(own.dir, `gate-${kind}`);
+    const next = thread.say(`wait ${gate}`, { durability: "exit" });
+    await eventually(async () => existsSync(`${gate}.began`));
+    const [, before] = await api.get(`${thread.path}/runs?limit=2`);
+    expect((await api.http.delete(`${thread.path}/runs/${before.run_id}`)).status).toBe(200);
+    writeFileSync(gate, "");
+    expect((await next).messages).toHaveLength(26);
+    expect(await next).toEqual(await thread.shown());
+    await thread.say("more");
+    expect((await thread.shown()).messages).toHaveLength(28);
   });
 
   test("wait, join and streams end with the same output, also of a graph that shows less than it keeps", async () => {
