@@ -71,12 +71,6 @@ export type StorageHandler = (
   readonly ({ readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: ErrorBody })[]
 >;
 
-/**
- * Twice what V8 takes by itself. A run makes much that is soon forgotten (LangChain copies a message for each of its tokens): collected
- * half as often, less of it has to be copied. Measured: 6 % of a stream of tokens. The heap grows to it only when it is used.
- */
-const YOUNG_GENERATION_MB = 96;
-
 export interface ExecutorThreadOptions {
   readonly entry: URL;
   readonly settings: ExecutorSettings;
@@ -147,7 +141,7 @@ export class ExecutorThread {
       workerData: { ...options.settings, turns: this.#turns },
       env: options.env,
       execArgv: [...options.execArgv],
-      resourceLimits: { maxOldGenerationSizeMb: options.heapMb, maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+      resourceLimits: { maxOldGenerationSizeMb: options.heapMb },
     });
     this.ready = new Promise((resolve, reject) => this.#watch(resolve, reject));
     // A thread may die before anyone waits for `ready`.
