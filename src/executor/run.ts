@@ -180,6 +180,7 @@ class Attempt {
     const opened = await this.#project.open(factoryConfig(config));
     const graph = bind(opened, this.#project.langgraph, this.#saver, makeStore(this.#project, this.#port));
     this.#graph = graph;
+    await this.#requireCheckpoint(config);
     if (await this.#isVoid(graph, config)) return;
     const input = await this.#input(graph, config);
     const asked = this.#protocol?.asks() ?? {
@@ -300,6 +301,18 @@ class Attempt {
     return true;
   }
 
+  /**
+   * It was there when the run was made. Where it went with a run that was rolled back since, LangGraph would begin with nothing,
+   * and what it writes would be the thread's state.
+   */
+  async #requireCheckpoint({ configurable }: GraphConfig): Promise<void> {
+    const { checkpoint_id, checkpoint_ns = "" } = configurable ?? {};
+    const { thread_id, resume } = this.#job;
+    if (checkpoint_id == null || (resume && (await this.#hasOwnCheckpoint()))) return;
+    const tuple = await this.#saver.getTuple({ configurable: { thread_id, checkpoint_ns, checkpoint_id } });
+    if (tuple === undefined) throw new CheckpointGone(checkpoint_id);
+  }
+
   async #hasOwnCheckpoint(): Promise<boolean> {
     const { thread_id, run_id } = this.#job;
     const tuple = await this.#saver.getTuple({ configurable: { thread_id, checkpoint_ns: "" } });
@@ -381,6 +394,16 @@ class Attempt {
 }
 
 /** LangGraph's name for it, so that clients need to know one. */
+class CheckpointGone extends Error {
+  override readonly name = "CheckpointGoneError";
+
+  constructor(checkpoint_id: unknown) {
+    super(
+      `Checkpoint ${checkpoint_id}, from which the run was to go on, went with the run that made it before this one began.`,
+    );
+  }
+}
+
 const UNKNOWN_INTERRUPT = "UnknownInterruptError";
 
 class UnknownInterrupt extends Error {
