@@ -33,9 +33,10 @@ export function httpTarget(url) {
         firstMs ??= performance.now() - started;
         chunks.push(chunk);
       }
+      const ms = performance.now() - started;
       const bytes = Buffer.concat(chunks);
       if (countOf(bytes, "event: error\n") > 0) throw new Error(`A stream of ${graph} failed: ${bytes}`);
-      return { firstMs, events: countOf(bytes, `event: ${mode}\n`) };
+      return { ms, firstMs, events: countOf(bytes, `event: ${mode}\n`) };
     },
 
     async invoke(graph, input, { durability, recursionLimit, kept = false } = {}) {
@@ -56,7 +57,7 @@ export function httpTarget(url) {
   };
 }
 
-/** Counts in bytes, after the stream: parsing every event would measure this client. */
+/** Counts in bytes, when the clock has stopped: parsing every event would measure this client. */
 function countOf(bytes, text) {
   let count = 0;
   for (let at = bytes.indexOf(text); at !== -1; at = bytes.indexOf(text, at + text.length)) count++;

@@ -47,7 +47,7 @@ function inProcessTarget() {
         firstMs ??= performance.now() - started;
         events++;
       }
-      return { firstMs, events };
+      return { ms: performance.now() - started, firstMs, events };
     },
 
     invoke: (name, input, { durability = "async", recursionLimit = 25 } = {}) =>

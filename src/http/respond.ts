@@ -43,9 +43,7 @@ export async function sse(
   source: AsyncIterable<readonly StreamEvent[]>,
   answer: LongAnswer,
 ): Promise<Response> {
-  const chunks = sseChunks(source, answer, sseText);
-  const onFailure = (thrown: unknown): string => sseError(failure(c, thrown, answer));
-  return send(c, { ...SSE_HEADERS, ...answer.headers }, chunks, onFailure, answer);
+  return sendEvents(c, sseChunks(source, answer, sseText), sseError, answer);
 }
 
 /**
@@ -57,12 +55,7 @@ export async function sseFrames(
   source: AsyncIterable<readonly ProtocolFrame[]>,
   answer: LongAnswer,
 ): Promise<Response> {
-  const chunks = sseChunks(source, answer, framesText);
-  const onFailure = (thrown: unknown): string => {
-    failure(c, thrown, answer);
-    return "";
-  };
-  return send(c, { ...SSE_HEADERS, ...answer.headers }, chunks, onFailure, answer);
+  return sendEvents(c, sseChunks(source, answer, framesText), () => "", answer);
 }
 
 /** The id is the number: what a client sends back as `since`. */
@@ -105,7 +98,16 @@ export async function whenReady(c: HttpContext, response: Promise<Response>, ans
 /** Streams pieces of text as Server-Sent Events, with a sign of life wherever there is silence. */
 export async function sseData(c: HttpContext, source: AsyncIterable<string>, answer: LongAnswer): Promise<Response> {
   const chunks = withBeats(source, (data) => `data: ${data}\n\n`, { ...answer, beat: ": heartbeat\n\n" });
-  const onFailure = (thrown: unknown): string => `data: ${failure(c, thrown, answer)}\n\n`;
+  return sendEvents(c, chunks, (error) => `data: ${error}\n\n`, answer);
+}
+
+function sendEvents(
+  c: HttpContext,
+  chunks: AsyncIterable<string>,
+  lastWords: (error: Json) => string,
+  answer: LongAnswer,
+): Promise<Response> {
+  const onFailure = (thrown: unknown): string => lastWords(failure(c, thrown, answer));
   return send(c, { ...SSE_HEADERS, ...answer.headers }, chunks, onFailure, answer);
 }
 
