@@ -5,7 +5,7 @@
 import type { CancelAction, Json, Snapshot, WholeSnapshot } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
 import { isShared, lockThread } from "../storage/locks.ts";
-import type { NewRun, Tx } from "../storage/storage.ts";
+import type { NewRun, RunRecord, Tx } from "../storage/storage.ts";
 import * as checkpoints from "../storage/tables/checkpoints.ts";
 import * as departed from "../storage/tables/departed-runs.ts";
 import * as events from "../storage/tables/events.ts";
@@ -196,12 +196,19 @@ export async function removeEndedRun(tx: Tx, run: NewRun, now: number, stand?: S
 
 /**
  * Whether what is or will be written later cannot be read without earlier checkpoints: where channels are told in deltas, and while a run
- * is at work, which has read the newest and may have written nothing yet. Locked, so that none begins meanwhile.
+ * stands on them. Locked, so that none begins meanwhile.
  */
 async function isStoodOn(tx: Tx, thread_id: string): Promise<boolean> {
   const inFlight = await runs.inFlight(tx, thread_id);
-  return inFlight.some(({ status }) => status === "running") || checkpoints.hasDeltas(tx, thread_id);
+  return inFlight.some(standsOnSome) || checkpoints.hasDeltas(tx, thread_id);
 }
+
+/**
+ * A run that is at work has read the newest checkpoint and may have written nothing yet; one that has begun, and was handed back, goes on
+ * where it was; one that names a checkpoint begins there.
+ */
+const standsOnSome = ({ status, fence, kwargs }: RunRecord): boolean =>
+  status === "running" || fence > 0 || kwargs.config.configurable.checkpoint_id != null;
 
 async function removeTraces(tx: Tx, run: NewRun, now: number, stand: Stand | undefined): Promise<void> {
   await checkpoints.removeForRuns(tx, run.thread_id, [run.run_id]);

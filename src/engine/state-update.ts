@@ -3,7 +3,7 @@
  * any transaction, so what it was worked out from is looked at again.
  */
 import { conflict, notFound } from "../errors.ts";
-import type { DraftWrite, StateChange, WholeSnapshot } from "../executor/protocol.ts";
+import type { CheckpointKey, DraftWrite, StateChange, WholeSnapshot } from "../executor/protocol.ts";
 import type { ThreadStatus } from "../schemas/threads.ts";
 import { lockThread } from "../storage/locks.ts";
 import type { Tx } from "../storage/storage.ts";
@@ -45,12 +45,27 @@ export async function applyChange(
   return true;
 }
 
-/** True when the latest checkpoints are still those the change was worked out from. */
-export async function isCurrent(tx: Tx, thread_id: string, { seen }: StateChange): Promise<boolean> {
+/**
+ * True when the latest checkpoints are still those the change was worked out from, and those it stands on are there: it names their values,
+ * which go with them when a run is deleted or a history is cut.
+ */
+export async function isCurrent(tx: Tx, thread_id: string, { seen, writes }: StateChange): Promise<boolean> {
   for (const { checkpoint_ns, checkpoint_id } of seen) {
     if ((await checkpoints.latestOf(tx, thread_id, checkpoint_ns)) !== checkpoint_id) return false;
   }
+  for (const key of standsOn(writes)) if (!(await checkpoints.exists(tx, key))) return false;
   return true;
+}
+
+/** The stored checkpoints that writes of a draft go on from, or are put on. */
+function standsOn(writes: readonly DraftWrite[]): readonly CheckpointKey[] {
+  const made = new Set(writes.map((write) => (write.op === "put_checkpoint" ? write.row.checkpoint_id : undefined)));
+  const keys = writes.flatMap((write) => {
+    if (write.op === "put_writes") return [write.key];
+    const { thread_id, checkpoint_ns, parent_checkpoint_id } = write.row;
+    return parent_checkpoint_id === null ? [] : [{ thread_id, checkpoint_ns, checkpoint_id: parent_checkpoint_id }];
+  });
+  return keys.filter(({ checkpoint_id }) => !made.has(checkpoint_id));
 }
 
 export async function storeWrites(tx: Tx, writes: readonly DraftWrite[]): Promise<void> {

@@ -19,6 +19,9 @@ import { thrownBody } from "./thrown.ts";
 /** How long a cancelled graph may take to wind down before it is abandoned. */
 const WIND_DOWN_MS = 1000;
 
+/** In place of an input: there is nothing to do. */
+const VOID = Symbol("void");
+
 /** As `RunJob.written` has it. */
 const WRITTEN = 1;
 
@@ -180,8 +183,8 @@ class Attempt {
     const opened = await this.#project.open(factoryConfig(config));
     const graph = bind(opened, this.#project.langgraph, this.#saver, makeStore(this.#project, this.#port));
     this.#graph = graph;
-    if (await this.#isVoid(graph, config)) return;
-    const input = await this.#input(graph, config);
+    const input = (await this.#goesOn()) ? this.#rest(config) : await this.#begin(graph, config);
+    if (input === VOID) return;
     const asked = this.#protocol?.asks() ?? {
       streamMode: this.#modes.requested,
       subgraphs: kwargs.subgraphs,
@@ -265,15 +268,25 @@ class Attempt {
 
   /* --------------------------------------------------------------------------- the input */
 
-  async #input(graph: GraphLike, config: GraphConfig): Promise<unknown> {
-    const job = this.#job;
-    if (job.resume && (await this.#hasOwnCheckpoint())) {
-      // The run goes on from its last checkpoint, wherever it was told to start.
-      delete config.configurable?.checkpoint_id;
-      delete config.configurable?.checkpoint_map;
-      return null;
-    }
-    const { command, input } = job.kwargs;
+  /** Whether an earlier attempt of the run has left a checkpoint. */
+  async #goesOn(): Promise<boolean> {
+    const { thread_id, run_id, resume } = this.#job;
+    if (!resume) return false;
+    const tuple = await this.#saver.getTuple({ configurable: { thread_id, checkpoint_ns: "" } });
+    return (tuple?.metadata as { run_id?: unknown } | undefined)?.run_id === run_id;
+  }
+
+  /** The run goes on from its last checkpoint, wherever it was told to start. */
+  #rest(config: GraphConfig): null {
+    delete config.configurable?.checkpoint_id;
+    delete config.configurable?.checkpoint_map;
+    return null;
+  }
+
+  async #begin(graph: GraphLike, config: GraphConfig): Promise<unknown> {
+    await this.#requireCheckpoint(config);
+    if (await this.#isVoid(graph, config)) return VOID;
+    const { command, input } = this.#job.kwargs;
     if (command === null) return input ?? null;
     const checkpoint_id = config.configurable?.checkpoint_id;
     return commandOf(command, this.#project.langgraph, () => this.#pendingInterrupts(graph, checkpoint_id));
@@ -300,10 +313,16 @@ class Attempt {
     return true;
   }
 
-  async #hasOwnCheckpoint(): Promise<boolean> {
-    const { thread_id, run_id } = this.#job;
-    const tuple = await this.#saver.getTuple({ configurable: { thread_id, checkpoint_ns: "" } });
-    return (tuple?.metadata as { run_id?: unknown } | undefined)?.run_id === run_id;
+  /**
+   * It was there when the run was made. Where it went with a run that was rolled back since, LangGraph would begin with nothing,
+   * and what it writes would be the thread's state.
+   */
+  async #requireCheckpoint({ configurable }: GraphConfig): Promise<void> {
+    const { checkpoint_id, checkpoint_ns = "" } = configurable ?? {};
+    if (checkpoint_id == null) return;
+    const { thread_id } = this.#job;
+    const tuple = await this.#saver.getTuple({ configurable: { thread_id, checkpoint_ns, checkpoint_id } });
+    if (tuple === undefined) throw new CheckpointGone(checkpoint_id);
   }
 
   async #pendingInterrupts(graph: GraphLike, checkpoint_id: unknown): Promise<readonly InterruptLike[]> {
@@ -381,6 +400,16 @@ class Attempt {
 }
 
 /** LangGraph's name for it, so that clients need to know one. */
+class CheckpointGone extends Error {
+  override readonly name = "CheckpointGoneError";
+
+  constructor(checkpoint_id: unknown) {
+    super(
+      `Checkpoint ${checkpoint_id}, from which the run was to go on, went with the run that made it before this one began.`,
+    );
+  }
+}
+
 const UNKNOWN_INTERRUPT = "UnknownInterruptError";
 
 class UnknownInterrupt extends Error {

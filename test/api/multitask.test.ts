@@ -201,6 +201,23 @@ describe("rollback leaves no trace", () => {
     expect((await api.http.get(path)).status).toBe(404);
     expect((await api.get(`/threads/${thread_id}`)).metadata.graph_id).toBe("plain");
   });
+
+  test("by the next run, from a checkpoint of the one it overtakes: that fails, and does not begin with nothing", async () => {
+    const thread_id = await api.thread();
+    await api.wait(plain, `/threads/${thread_id}/runs/wait`);
+    const before = await api.get(`/threads/${thread_id}/state`);
+    const { gate } = await running(thread_id);
+    gate.open(1);
+    await eventually(() => gate.log.includes("start 2"));
+    const mine = async () => (await api.get(`/threads/${thread_id}/state`)).checkpoint;
+    await eventually(async () => (await mine()).checkpoint_id !== before.checkpoint.checkpoint_id);
+    const checkpoint = await mine();
+    const body = { ...plain, multitask_strategy: "rollback", checkpoint };
+    const output = await api.wait(body, `/threads/${thread_id}/runs/wait`);
+    expect(output.__error__.error).toBe("CheckpointGoneError");
+    expect(output.__error__.message).toContain(checkpoint.checkpoint_id);
+    expect(await api.get(`/threads/${thread_id}/state`)).toEqual(before);
+  });
 });
 
 test("many runs behind one thread do not hold up another, and all get their turn", async () => {

@@ -69,6 +69,18 @@ describe("from each checkpoint of a thread", () => {
     expect((await wait(id, { ...plain, ...latest })).steps).toHaveLength(4);
   });
 
+  test("the run that made it is deleted before another begins there: it is kept", async () => {
+    const { id, states } = await finished();
+    const [{ run_id: first }] = await api.get(`/threads/${id}/runs`);
+    await wait(id, plain);
+    const { checkpoint } = states[0];
+    const later = { ...plain, checkpoint, after_seconds: 600 };
+    const { run_id } = await api.post(`/threads/${id}/runs`, later);
+    expect((await api.http.delete(`/threads/${id}/runs/${first}`)).status).toBe(200);
+    expect(await state(id, `/${checkpoint.checkpoint_id}`)).toEqual(states[0]);
+    expect((await api.http.delete(`/threads/${id}/runs/${run_id}`)).status).toBe(200);
+  });
+
   test("one that is not there: 404, no run, the thread as it was", async () => {
     const [{ id }, other] = [await finished(), await finished()];
     const missing = "1f0c7000-0000-6000-8000-000000000000";

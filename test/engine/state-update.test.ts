@@ -88,6 +88,27 @@ test("a run that came and went, another checkpoint, also of a subgraph: it has t
   }
 });
 
+test("a fork of a checkpoint that has gone meanwhile is not stored: its values have gone, too", async () => {
+  const { storage, found } = await open();
+  await storage.write(async (tx) => {
+    await checkpoints.put(tx, "a run", row("1a"), []);
+    await checkpoints.put(tx, null, row("1b"), []);
+  });
+  const fork = { ...row("2"), parent_checkpoint_id: "1a" };
+  const again = { ...row("3"), parent_checkpoint_id: "2" };
+  const seen = [{ checkpoint_ns: "", checkpoint_id: await latest(storage) }];
+  const forks = (...rows: CheckpointRow[]): StateChange => {
+    return { ...change, seen, writes: rows.map((each) => ({ op: "put_checkpoint", row: each, blobs: [] })) };
+  };
+  const store = (what: StateChange) => storage.write((tx) => applyChange(tx, THREAD, found, what, NOW + 5));
+  const read = { op: "put_writes", key: row("1a"), writes: [], keep_existing: false } as const;
+  await storage.write((tx) => checkpoints.removeForRuns(tx, THREAD, ["a run"]));
+  expect(await store(forks(fork))).toBe(false);
+  expect(await store({ ...forks(again), writes: [read] })).toBe(false);
+  expect(await latest(storage)).toBe("1b");
+  expect(await store(forks({ ...fork, parent_checkpoint_id: "1b" }, again))).toBe(true);
+});
+
 test("a thread that was deleted meanwhile is not brought back", async () => {
   const { storage, found } = await open();
   await storage.write((tx) => threads.remove(tx, THREAD));

@@ -1,5 +1,5 @@
 /** kill -9, and start again: the database is the truth. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { query } from "../support/database.ts";
@@ -23,6 +23,7 @@ import {
   newThread,
   nextNodes,
   openGate,
+  outputOf,
   SharedRestarts,
   startRun,
   threadStatus,
@@ -51,6 +52,20 @@ const SAY = `
   import { Annotation, START, StateGraph } from "@langchain/langgraph";
   const State = Annotation.Root({ said: Annotation() });
   export const graph = new StateGraph(State).addNode("say", () => ({ said: "hello" })).addEdge(START, "say").compile();`;
+/** Asks somebody, and has more to do when it was answered. */
+const ASK = `
+  import { existsSync, writeFileSync } from "node:fs";
+  import { setTimeout as delay } from "node:timers/promises";
+  import { Annotation, interrupt, START, StateGraph } from "@langchain/langgraph";
+  const State = Annotation.Root({ gate: Annotation(), answer: Annotation(), done: Annotation() });
+  async function work({ gate }) {
+    writeFileSync(gate + ".began", "");
+    while (!existsSync(gate + ".1")) await delay(10);
+    return { done: true };
+  }
+  export const graph = new StateGraph(State)
+    .addNode("ask", () => ({ answer: interrupt("well?") })).addNode("work", work)
+    .addEdge(START, "ask").addEdge("ask", "work").compile();`;
 const graphFile = (name: string): string => readFileSync(join(FIXTURES, `${name}.mjs`), "utf8");
 
 let graphs: TempDir;
@@ -59,7 +74,7 @@ let shared: SharedRestarts;
 /** Of a run that is to begin after a restart, in seconds: time for one, however slow the machine is. */
 let delay: number;
 beforeAll(async () => {
-  const files = { "talk.mjs": TALK, "say.mjs": SAY };
+  const files = { "talk.mjs": TALK, "say.mjs": SAY, "ask.mjs": ASK };
   const fixtures = Object.fromEntries(["slow", "counter", "plain"].map((name) => [`${name}.mjs`, graphFile(name)]));
   graphs = await project({ ...fixtures, ...files }, { webhooks: { url: { disable_loopback: false } } });
   const starting = Date.now();
@@ -244,6 +259,20 @@ async function stepsSaved(data: string, thread_id: string): Promise<number> {
   const rows = await query<{ metadata: string }>(data, `select metadata from checkpoints where ${where}`);
   return Math.max(...rows.map(({ metadata }) => JSON.parse(metadata).step));
 }
+
+test("an answer that is killed after its node has taken it goes on from there", async () => {
+  const gate = join(server.data, "gate-answered");
+  const thread_id = await newThread(server);
+  await ended(server, await startRun(server, thread_id, { assistant_id: "ask", input: { gate } }));
+  const answer = await startRun(server, thread_id, { assistant_id: "ask", command: { resume: "yes" } });
+  await nextNodes(server, thread_id, "work");
+  await eventually(async () => existsSync(`${gate}.began`));
+  await server.restart("SIGKILL");
+  openGate(gate, 1);
+  expect(await ended(server, answer)).toMatchObject({ status: "success" });
+  expect(await outputOf(server, answer)).toEqual({ gate, answer: "yes", done: true });
+  expect(await threadStatus(server, thread_id)).toBe("idle");
+});
 
 test("killed at any moment, runs go on from their newest checkpoint and leave out no step", async () => {
   const steps = 60;

@@ -1,8 +1,10 @@
-import { expect, test } from "vitest";
+import { sql } from "kysely";
+import { beforeEach, describe, expect, test } from "vitest";
 import type { ChannelBlob, CheckpointRow, WriteRow } from "../../src/executor/protocol.ts";
-import type { Storage } from "../../src/storage/storage.ts";
+import type { Storage, Tx } from "../../src/storage/storage.ts";
 import * as checkpoints from "../../src/storage/tables/checkpoints.ts";
-import { eachDialect } from "./support.ts";
+import { requirePostgres } from "../support/postgres.ts";
+import { eachDialect, openTempPostgres } from "./support.ts";
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 
@@ -200,6 +202,34 @@ eachDialect((openTemp) => {
     expect(await listIds(storage, { thread_id: "t" })).toEqual(["21", "20"]);
   });
 
+  test("a subgraph that runs after its graph's checkpoint is newer, whatever machine runs it", async () => {
+    const storage = await openTemp();
+    const asked = row("20", { checkpoint_ns: "child:task" });
+    // The graph stands at 50; another machine takes its run over, and the subgraph asks somebody.
+    await put(storage, row("50"));
+    await put(storage, asked);
+    await put(storage, row("20", { checkpoint_ns: "own" }));
+    // LangGraph looks for what a subgraph had before a checkpoint of its graph.
+    expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "own", before: "50" })).toEqual([]);
+    await storage.write((tx) => checkpoints.prune(tx, "t", 100));
+    expect((await get(storage, { thread_id: "t", checkpoint_ns: "child:task" }))?.checkpoint_id).toBe("20");
+    await put(storage, row("21"));
+    expect(await listIds(storage, { thread_id: "t", checkpoint_ns: "own", before: "21" })).toEqual(["20"]);
+    await storage.write((tx) => checkpoints.prune(tx, "t", 100));
+    expect(await get(storage, { thread_id: "t", checkpoint_ns: "child:task" })).toBeNull();
+  });
+
+  test("ids of one tick are in no order over namespaces, and begin no era", async () => {
+    const storage = await openTemp();
+    const id = (end: string) => `1f1eaa1d-019c-64e0-${end}-63151a6a64e8`;
+    await put(storage, row(id("8009")));
+    await put(storage, row(id("8001"), { checkpoint_ns: "child:task" }));
+    expect(await storage.read((db) => db.selectFrom("checkpoints").select("era").execute())).toEqual([
+      { era: 0 },
+      { era: 0 },
+    ]);
+  });
+
   test("when the newest is rolled back, what was before it is the newest", async () => {
     const storage = await openTemp();
     await put(storage, row("50"));
@@ -388,4 +418,49 @@ eachDialect((openTemp) => {
     expect(await written([["one"], ["three"]])).toEqual([by("two")]);
     expect(await written([["one"], ["three"], ["two"]])).toEqual([]);
   });
+});
+
+describe("a long thread", () => {
+  beforeEach(requirePostgres);
+
+  /** Rows of the table that a transaction reads meanwhile. */
+  async function readBy(tx: Tx, work: () => Promise<unknown>): Promise<number> {
+    const total = async () => {
+      const { rows } = await sql<{
+        total: number;
+      }>`select coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) as total
+        from pg_stat_xact_user_tables where relid = to_regclass('checkpoints')`.execute(tx);
+      return Number(rows[0]?.total);
+    };
+    const before = await total();
+    await work();
+    return (await total()) - before;
+  }
+
+  test.each(["one era", "most of it in the first era", "most of it in a later one"])(
+    "is not looked through for its newest checkpoint (%s), whatever PostgreSQL knows of the table",
+    async (eras) => {
+      const storage = await openTempPostgres();
+      const fill = (from: number, count: number) =>
+        storage.write(async (tx) => {
+          for (let i = from; i < from + count; i += 1) await checkpoints.put(tx, "run-1", row(String(i)), []);
+        });
+      if (eras === "most of it in a later one") await fill(900_000, 2);
+      await fill(500_000, 1500);
+      if (eras === "most of it in the first era") await fill(100_000, 2);
+      for (const knows of [false, true]) {
+        if (knows) await storage.write((tx) => sql`analyze checkpoints`.execute(tx));
+        const at = (eras === "most of it in the first era" ? 100_100 : 600_000) + (knows ? 1 : 0);
+        await storage.write(async (tx) => {
+          const reads = [
+            await readBy(tx, () => checkpoints.latestOf(tx, "t")),
+            await readBy(tx, () => checkpoints.get(tx, { thread_id: "t" })),
+            await readBy(tx, () => checkpoints.put(tx, "run-1", row(String(at)), [])),
+            await readBy(tx, () => checkpoints.put(tx, "run-1", row(String(at), { checkpoint_ns: "child" }), [])),
+          ];
+          expect(reads.filter((rows) => rows > 20)).toEqual([]);
+        });
+      }
+    },
+  );
 });

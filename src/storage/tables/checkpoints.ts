@@ -5,7 +5,7 @@
  * Checkpoints are in the order in which they were written. Their ids are times by the clocks of the machines that made them: where one is
  * older than what its namespace has, a new era of the thread begins, and what is newest is the newest id of the last era.
  */
-import { type Selectable, sql } from "kysely";
+import { type RawBuilder, type Selectable, sql } from "kysely";
 import type {
   BlobRef,
   ChannelBlob,
@@ -18,7 +18,6 @@ import type {
 import type { Database } from "../database.ts";
 import {
   asList,
-  bit,
   DRIVES,
   eachOf,
   integer,
@@ -48,12 +47,29 @@ const COLUMNS = [
   "checkpoint",
 ] as const;
 
-/** The era of a checkpoint that is written now: the thread's last, or the next where its namespace has a newer id in that. */
+/** The part of an id that is a time: within one tick ids of several namespaces are in no order. */
+const TIME_LENGTH = sql.lit("01234567-0123-6012".length);
+
+/**
+ * The era of a checkpoint that is written now: the thread's last, or the next where that has a newer id, in its own namespace or the
+ * root's. Those of a subgraph are compared with the root's, too (`prune`, and LangGraph when it replays): a subgraph begins where the root stands.
+ */
 const nextEra = ({ thread_id, checkpoint_ns, checkpoint_id }: CheckpointKey) => {
-  const isOlder = sql`exists (select 1 from checkpoints as newer where newer.thread_id = ${thread_id}
-    and newer.checkpoint_ns = ${checkpoint_ns} and newer.checkpoint_id > ${checkpoint_id} and newer.era = last.era)`;
-  return sql<number>`(select last.era + ${bit(isOlder)} from
-    (select coalesce(max(era), 0) as era from checkpoints where thread_id = ${thread_id} and era > 0) as last)`;
+  const own = sql`checkpoint_id`;
+  const root = sql`substr(checkpoint_id, 1, ${TIME_LENGTH})`;
+  // Each is a look-up at the end of an index, whatever PostgreSQL thinks of the table.
+  const inFirst = (what: RawBuilder<unknown>, ns: RawBuilder<unknown>) =>
+    sql`${text(checkpoint_id)} < (select ${what} from checkpoints where thread_id = ${thread_id} and checkpoint_ns = ${ns}
+      order by checkpoint_id desc limit 1)`;
+  const inLast = (what: RawBuilder<unknown>, ns: RawBuilder<unknown>) =>
+    sql`(last.era, ${text(checkpoint_id)}) < (select era, ${what} from checkpoints where thread_id = ${thread_id}
+      and checkpoint_ns = ${ns} and era > 0 order by era desc, checkpoint_id desc limit 1)`;
+  const isOlder = (than: typeof inFirst) =>
+    sql`${than(own, text(checkpoint_ns))} or (${text(checkpoint_ns)} <> '' and ${than(root, sql`''`)})`;
+  return sql<number>`(select last.era +
+      case when case last.era when 0 then ${isOlder(inFirst)} else ${isOlder(inLast)} end then 1 else 0 end
+    from (select coalesce((select era from checkpoints where thread_id = ${thread_id} and era > 0
+      order by era desc limit 1), 0) as era) as last)`;
 };
 
 /** One that is there keeps its place. */
@@ -185,10 +201,17 @@ const findExact = prepared<CheckpointKey, Row>((db, slots) =>
 
 type Namespace = Pick<CheckpointKey, "thread_id" | "checkpoint_ns">;
 
-/** The last era in which the namespace has checkpoints. */
-const lastEra = ({ thread_id, checkpoint_ns }: Namespace) =>
-  sql<number>`coalesce((select era from checkpoints where thread_id = ${thread_id} and checkpoint_ns = ${checkpoint_ns}
-    and era > 0 order by era desc limit 1), 0)`;
+/**
+ * Id of the namespace's latest checkpoint: of its last era, or of its only one. Two look-ups, each at the end of an index; conditions that are
+ * no part of one, as that of an era is, make PostgreSQL sort all of a namespace.
+ */
+const latestId = ({ thread_id, checkpoint_ns }: Namespace) => {
+  const newest = (isIn: RawBuilder<unknown>, order: RawBuilder<unknown>) =>
+    sql`(select checkpoint_id from checkpoints where thread_id = ${thread_id} and checkpoint_ns = ${checkpoint_ns} ${isIn}
+      order by ${order} limit 1)`;
+  return sql<string | null>`coalesce(${newest(sql`and era > 0`, sql`era desc, checkpoint_id desc`)},
+    ${newest(sql``, sql`checkpoint_id desc`)})`;
+};
 
 const findLatest = prepared<Namespace, Row>((db, slots) =>
   db
@@ -196,9 +219,7 @@ const findLatest = prepared<Namespace, Row>((db, slots) =>
     .select(COLUMNS)
     .where("thread_id", "=", slots.thread_id)
     .where("checkpoint_ns", "=", slots.checkpoint_ns)
-    .where("era", "=", lastEra(slots))
-    .orderBy("checkpoint_id", "desc")
-    .limit(sql.lit(1)),
+    .where("checkpoint_id", "=", latestId(slots)),
 );
 
 /** The checkpoint of this id, or the latest of its thread and namespace (the root's when none is named); null when there is none. */
@@ -237,38 +258,68 @@ const hasEras = prepared<Pick<CheckpointKey, "thread_id">, { era: number }>((db,
 
 /** Checkpoints that match, newest first: all threads and namespaces unless the query names them; `before` is exclusive. */
 export async function list(db: Tx, query: CheckpointQuery): Promise<StoredCheckpoint[]> {
-  const { thread_id, checkpoint_ns, checkpoint_id, before, limit, filter } = query;
+  const { thread_id } = query;
   const inEras = thread_id !== undefined && (await hasEras(db, { thread_id })).rows.length > 0;
+  return complete(db, await (inEras ? listOfEras(db, { ...query, thread_id }) : matching(db, query).execute()));
+}
+
+/** The later eras first, by their index; then the first one. */
+async function listOfEras(db: Tx, query: CheckpointQuery & { readonly thread_id: string }): Promise<Row[]> {
+  const { before, limit, ...rest } = query;
+  const era = before === undefined ? undefined : await eraOf(db, query, before);
+  const isInFirst = sql<boolean>`era = 0`;
+  if (era === 0) return matching(db, query).where(isInFirst).execute();
+  let later = matching(db, { ...rest, ...(limit === undefined ? {} : { limit }) }, true);
+  if (era !== undefined) later = later.where(sql<boolean>`(era, checkpoint_id) < (${integer(era)}, ${text(before)})`);
+  else if (before !== undefined) later = later.where("checkpoint_id", "<", before);
+  const rows = await later.execute();
+  if (limit === undefined)
+    return [
+      ...rows,
+      ...(await matching(db, era === undefined ? query : rest)
+        .where(isInFirst)
+        .execute()),
+    ];
+  if (rows.length >= limit) return rows;
+  const more = { ...(era === undefined ? query : rest), limit: limit - rows.length };
+  return [...rows, ...(await matching(db, more).where(isInFirst).execute())];
+}
+
+/** By their ids, of one era; or, `ofLater`, by eras: those behind the first. */
+function matching(db: Tx, query: CheckpointQuery, ofLater = false) {
+  const { thread_id, checkpoint_ns, checkpoint_id, before, limit, filter } = query;
   let rows = db.selectFrom("checkpoints").select(COLUMNS);
-  if (inEras) rows = rows.orderBy("era", "desc");
+  if (ofLater) rows = rows.where("era", ">", sql.lit(0)).orderBy("era", "desc");
   rows = rows.orderBy("checkpoint_id", "desc");
   if (thread_id !== undefined) rows = rows.where("thread_id", "=", thread_id);
   if (checkpoint_ns !== undefined) rows = rows.where("checkpoint_ns", "=", checkpoint_ns);
   if (checkpoint_id !== undefined) rows = rows.where("checkpoint_id", "=", checkpoint_id);
-  const era = inEras && before !== undefined ? await eraOf(db, thread_id, before) : undefined;
-  if (era !== undefined) rows = rows.where(sql<boolean>`(era, checkpoint_id) < (${integer(era)}, ${text(before)})`);
-  else if (before !== undefined) rows = rows.where("checkpoint_id", "<", before);
+  if (before !== undefined) rows = rows.where("checkpoint_id", "<", before);
   if (filter !== undefined) rows = rows.where((eb) => eb.and(jsonEqualsAll(eb.ref("metadata"), filter)));
   if (limit !== undefined) rows = rows.limit(limit);
-  return complete(db, await rows.execute());
+  return rows;
 }
 
-/** Undefined when the thread has no such checkpoint. */
-async function eraOf(db: Tx, thread_id: string, checkpoint_id: string): Promise<number | undefined> {
-  const found = db.selectFrom("checkpoints").select("era").where("thread_id", "=", thread_id);
-  return (await found.where("checkpoint_id", "=", checkpoint_id).limit(1).executeTakeFirst())?.era;
-}
-
-const latestIdOf = prepared<Namespace, { checkpoint_id: string }>((db, slots) =>
-  db
+/** The era of the thread's checkpoint with this id, which may be another namespace's; undefined when there is none. */
+async function eraOf(
+  db: Tx,
+  { thread_id, checkpoint_ns = "" }: Pick<CheckpointQuery, "thread_id" | "checkpoint_ns">,
+  checkpoint_id: string,
+): Promise<number | undefined> {
+  const found = db
     .selectFrom("checkpoints")
-    .select("checkpoint_id")
-    .where("thread_id", "=", slots.thread_id)
-    .where("checkpoint_ns", "=", slots.checkpoint_ns)
-    .where("era", "=", lastEra(slots))
-    .orderBy("checkpoint_id", "desc")
-    .limit(sql.lit(1)),
-);
+    .select("era")
+    .where("thread_id", "=", thread_id ?? "")
+    .where("checkpoint_id", "=", checkpoint_id)
+    .limit(1);
+  // By the key, before all namespaces are looked through.
+  const [near] = await found.where("checkpoint_ns", "in", [checkpoint_ns, ""]).execute();
+  return (near ?? (await found.executeTakeFirst()))?.era;
+}
+
+const latestIdOf = prepared<Namespace, { checkpoint_id: string | null }>((db, slots) => ({
+  compile: () => sql<never>`select ${latestId(slots)} as checkpoint_id`.compile(db),
+}));
 
 /** Id of the latest checkpoint of the thread's namespace (the root's when none is named), or null. */
 export async function latestOf(db: Tx, thread_id: string, checkpoint_ns = ""): Promise<string | null> {
