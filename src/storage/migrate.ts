@@ -21,7 +21,6 @@ import { toldTo } from "./migrations/0013_told_to.ts";
 import { departedRuns } from "./migrations/0014_departed_runs.ts";
 import { webhookTrace } from "./migrations/0015_webhook_trace.ts";
 import { checkpointEras } from "./migrations/0016_checkpoint_eras.ts";
-import { erasByNamespace } from "./migrations/0017_eras_by_namespace.ts";
 import { baseline } from "./migrations/postgres/0009_baseline.ts";
 import { StorageRefused } from "./refused.ts";
 
@@ -34,7 +33,6 @@ const SHARED: Readonly<Record<string, Migration>> = {
   "0014_departed_runs": departedRuns,
   "0015_webhook_trace": webhookTrace,
   "0016_checkpoint_eras": checkpointEras,
-  "0017_eras_by_namespace": erasByNamespace,
 };
 
 const ON_SQLITE: Readonly<Record<string, Migration>> = {

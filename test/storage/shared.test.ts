@@ -467,7 +467,6 @@ test("processes that start together migrate once", async () => {
     "0014_departed_runs",
     "0015_webhook_trace",
     "0016_checkpoint_eras",
-    "0017_eras_by_namespace",
   ]);
   // An older server goes on where a newer one has added to the schema.
   await onPostgres(

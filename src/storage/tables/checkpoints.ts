@@ -5,7 +5,7 @@
  * Checkpoints are in the order in which they were written. Their ids are times by the clocks of the machines that made them: where one is
  * older than what its namespace has, a new era of the thread begins, and what is newest is the newest id of the last era.
  */
-import { type RawBuilder, type Selectable, sql } from "kysely";
+import { type RawBuilder, type Selectable, type SelectQueryBuilder, sql } from "kysely";
 import type {
   BlobRef,
   ChannelBlob,
@@ -260,37 +260,29 @@ const hasEras = prepared<Pick<CheckpointKey, "thread_id">, { era: number }>((db,
 export async function list(db: Tx, query: CheckpointQuery): Promise<StoredCheckpoint[]> {
   const { thread_id } = query;
   const inEras = thread_id !== undefined && (await hasEras(db, { thread_id })).rows.length > 0;
-  return complete(db, await (inEras ? listOfEras(db, { ...query, thread_id }) : matching(db, query).execute()));
+  return complete(db, await (inEras ? listOfEras(db, { ...query, thread_id }) : byId(matching(db, query)).execute()));
 }
 
 /** The later eras first, by their index; then the first one. */
 async function listOfEras(db: Tx, query: CheckpointQuery & { readonly thread_id: string }): Promise<Row[]> {
-  const { before, limit, ...rest } = query;
+  const { before, ...all } = query;
+  const { limit } = query;
   const era = before === undefined ? undefined : await eraOf(db, query, before);
-  const isInFirst = sql<boolean>`era = 0`;
-  if (era === 0) return matching(db, query).where(isInFirst).execute();
-  let later = matching(db, { ...rest, ...(limit === undefined ? {} : { limit }) }, true);
+  // A `before` that is no checkpoint of the thread is a time in each era; else it is a place in one.
+  const inEach = era === undefined ? query : all;
+  let later = matching(db, inEach).where("era", ">", sql.lit(0)).orderBy("era", "desc");
   if (era !== undefined) later = later.where(sql<boolean>`(era, checkpoint_id) < (${integer(era)}, ${text(before)})`);
-  else if (before !== undefined) later = later.where("checkpoint_id", "<", before);
-  const rows = await later.execute();
-  if (limit === undefined)
-    return [
-      ...rows,
-      ...(await matching(db, era === undefined ? query : rest)
-        .where(isInFirst)
-        .execute()),
-    ];
-  if (rows.length >= limit) return rows;
-  const more = { ...(era === undefined ? query : rest), limit: limit - rows.length };
-  return [...rows, ...(await matching(db, more).where(isInFirst).execute())];
+  const rows = era === 0 ? [] : await byId(later).execute();
+  if (rows.length === limit) return rows;
+  const left = limit === undefined ? {} : { limit: limit - rows.length };
+  const first = matching(db, { ...(era === 0 ? query : inEach), ...left }).where("era", "=", sql.lit(0));
+  return [...rows, ...(await byId(first).execute())];
 }
 
-/** By their ids, of one era; or, `ofLater`, by eras: those behind the first. */
-function matching(db: Tx, query: CheckpointQuery, ofLater = false) {
-  const { thread_id, checkpoint_ns, checkpoint_id, before, limit, filter } = query;
+const byId = <O>(rows: SelectQueryBuilder<Database, "checkpoints", O>) => rows.orderBy("checkpoint_id", "desc");
+
+function matching(db: Tx, { thread_id, checkpoint_ns, checkpoint_id, before, limit, filter }: CheckpointQuery) {
   let rows = db.selectFrom("checkpoints").select(COLUMNS);
-  if (ofLater) rows = rows.where("era", ">", sql.lit(0)).orderBy("era", "desc");
-  rows = rows.orderBy("checkpoint_id", "desc");
   if (thread_id !== undefined) rows = rows.where("thread_id", "=", thread_id);
   if (checkpoint_ns !== undefined) rows = rows.where("checkpoint_ns", "=", checkpoint_ns);
   if (checkpoint_id !== undefined) rows = rows.where("checkpoint_id", "=", checkpoint_id);
