@@ -101,6 +101,19 @@ export async function openPostgres(options: PostgresOptions): Promise<Storage> {
   }
 }
 
+interface Attempted<T> {
+  readonly result: T;
+  readonly number: string | undefined;
+  readonly since: number;
+  readonly lost: unknown;
+}
+
+/** The error of a connection that is gone; any other is thrown on. */
+function onlyLost(error: unknown): unknown {
+  if (isLost(error)) return error;
+  throw error;
+}
+
 class PostgresStorage implements Storage {
   readonly dialect = "postgres";
   readonly isShared = true;
@@ -227,6 +240,15 @@ class PostgresStorage implements Storage {
   }
 
   async #transact<T>(work: (tx: Tx) => Promise<T>, { onCommitted }: WriteOptions, pool: pg.Pool): Promise<T> {
+    const { result, number, since, lost } = await this.#attempt(work, pool);
+    // The connection is given back by now: where all have broken at once, none would be left to ask.
+    if (lost !== undefined && (await this.#becameOf(number, since)) !== "committed") throw lost;
+    onCommitted?.();
+    return result;
+  }
+
+  /** Does the work and commits it. `lost` is the error when the connection broke while it did. */
+  async #attempt<T>(work: (tx: Tx) => Promise<T>, pool: pg.Pool): Promise<Attempted<T>> {
     const client = await pool.connect();
     let broken = false;
     try {
@@ -240,22 +262,14 @@ class PostgresStorage implements Storage {
         await transaction.rollback();
         throw error;
       }
-      await this.#commit(transaction, since);
-      onCommitted?.();
-      return result;
+      const lost = await transaction.commit().then(() => undefined, onlyLost);
+      broken = lost !== undefined;
+      return { result, number: transaction.number, since, lost };
     } catch (error) {
       broken = isLost(error);
       throw error;
     } finally {
       client.release(broken);
-    }
-  }
-
-  async #commit(transaction: Transaction, since: number): Promise<void> {
-    try {
-      await transaction.commit();
-    } catch (error) {
-      if (!isLost(error) || (await this.#becameOf(transaction.number, since)) !== "committed") throw error;
     }
   }
 
