@@ -2,7 +2,7 @@
  * The loads, written once and put on both targets: the server over HTTP and the graphs in-process.
  *
  * A target has `stream(graph, input, { mode })` → { ms, firstMs, events }, by its own clock from the request to the last byte, and `invoke(graph, input, options)` → values; both
- * reject when the run fails. A load warms up, then measures and returns plain numbers.
+ * reject when the run fails. A load warms up, then measures and returns plain numbers, `turns` times, if it says so.
  */
 const TOKENS = 2_000;
 const CLIENTS = 32;
@@ -10,15 +10,16 @@ const HELD = 500;
 const STEPS = 60;
 
 /** Each kept small enough that three rounds of all of them stay under three minutes. */
-const LATENCY_RUNS = { warmUp: 200, measured: 250 };
-const THROUGHPUT_MS = { warmUp: 700, measured: 2_000 };
-const TOKEN_STREAMS = { warmUp: 20, measured: 15 };
+const LATENCY_RUNS = { warmUp: 200, measured: 150 };
+const THROUGHPUT_MS = { warmUp: 700, measured: 1_000 };
+const TOKEN_STREAMS = { warmUp: 20, measured: 3 };
 const STEP_RUNS = { warmUp: 4, measured: 8 };
 /** The first hold only opens connections and compiles code. */
 const HOLD_MS = { warmUp: 100, measured: 1_000 };
 
 export const loads = {
   latency: {
+    turns: 5,
     warmUp: (target) => streamOneByOne(target, LATENCY_RUNS.warmUp),
     measure: async (target) => {
       const runs = await streamOneByOne(target, LATENCY_RUNS.measured);
@@ -28,10 +29,12 @@ export const loads = {
     },
   },
   throughput: {
+    turns: 2,
     warmUp: (target) => runsPerSecond(target, THROUGHPUT_MS.warmUp),
     measure: (target) => runsPerSecond(target, THROUGHPUT_MS.measured),
   },
   tokens: {
+    turns: 5,
     warmUp: (target) => tokenRates(target, TOKEN_STREAMS.warmUp),
     measure: async (target) => ({
       rate: median(await tokenRates(target, TOKEN_STREAMS.measured)),

@@ -55,18 +55,19 @@ export const ROWS = [
   { id: "start", section: "start", label: "start", unit: "ms", of: (m) => m.ms, server: atMost(2_500) },
 ];
 
-/** `rounds`: per round, section → { server, inProcess }. */
+/** `rounds`: per round, section → its turns, each `{ server, inProcess }`. */
 export function rowsOf(rounds) {
   return ROWS.filter(({ section }) => section in rounds[0]).map((row) => rowOf(row, rounds));
 }
 
 function rowOf({ id, section, label, unit, of, ratio: ratioTarget, server: serverTarget, worst }, rounds) {
-  const server = rounds.map((round) => of(round[section].server));
-  const inProcess = rounds.map((round) => of(round[section].inProcess));
   // A failure is not noise: no median hides it.
   const summary = worst ? (values) => Math.max(...values) : median;
-  // Of one round, whose sides are measured right after each other: what the host does meanwhile meets both.
-  const ratios = server.map((value, index) => value / inProcess[index]);
+  const perRound = (pick) => rounds.map((round) => summary(round[section].map(pick)));
+  const server = perRound((turn) => of(turn.server));
+  const inProcess = perRound((turn) => of(turn.inProcess));
+  // Of one turn, whose sides are measured right after each other: what the host does meanwhile meets both.
+  const ratios = perRound((turn) => of(turn.server) / of(turn.inProcess));
   const ratio = worst ? null : median(ratios);
   return {
     id,

@@ -2,8 +2,8 @@
  * `npm run bench`: what does it cost that a graph is served? The built server against the same graphs called in-process
  * with LangGraph's MemorySaver. See docs/benchmarks.md.
  *
- * A round is a fresh server and a fresh in-process program, and each load goes on one right after the other while the
- * other is idle: a noisy machine hits both. Each number is the median of the rounds.
+ * A round is a fresh server and a fresh in-process program. They are measured in turns, one right after the other while the
+ * other is idle: a noisy machine hits both. Each number is the median of the rounds, and of a round that of its turns.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg } from "node:os";
@@ -86,13 +86,13 @@ async function round(index, sections, profiles) {
   const both = { server, inProcess };
   try {
     console.log(`round ${index + 1}: server up in ${server.startMs.toFixed(0)} ms`);
-    const start = mapBoth(both, ({ startMs }) => ({ ms: startMs }));
+    const start = [mapBoth(both, ({ startMs }) => ({ ms: startMs }))];
     const memory = sections.includes("memory") ? await idleMemory(both) : undefined;
     const results = {};
     for (const load of loadsOf(sections)) {
       results[load] = await measure(load, both, index, profiles);
     }
-    if (memory) results.memory = mapBoth(both, ({ pid }, side) => ({ ...memory[side], loaded: residentMb(pid) }));
+    if (memory) results.memory = [mapBoth(both, ({ pid }, side) => ({ ...memory[side], loaded: residentMb(pid) }))];
     if (sections.includes("start")) results.start = start;
     return onlyAsked(results, sections);
   } finally {
@@ -112,17 +112,21 @@ function onlyAsked(results, sections) {
 
 /** Who goes first alternates, in case a load leaves the machine warm or busy. */
 async function measure(load, both, index, profiles) {
-  const order = index % 2 === 0 ? ["server", "inProcess"] : ["inProcess", "server"];
-  const result = {};
-  for (const side of order) {
-    await both[side].run(load, "warmUp");
-    const folder = profiles && join(profiles, `${load}-${side === "server" ? "server" : "in-process"}`);
-    const run = () => withCpu(both[side], load);
-    result[side] = folder ? await profiled(both[side], folder, run) : await run();
-    if (folder) printProfiles(`${load}, ${side === "server" ? "server" : "in-process"}`, folder);
+  for (const side of SIDES) await both[side].run(load, "warmUp");
+  const turns = [];
+  for (let turn = 0; turn < (loads[load].turns ?? 1); turn++) {
+    const order = (index + turn) % 2 === 0 ? SIDES : SIDES.toReversed();
+    const result = {};
+    for (const side of order) {
+      const folder = profiles && join(profiles, `${load}-${side === "server" ? "server" : "in-process"}-${turn + 1}`);
+      const run = () => withCpu(both[side], load);
+      result[side] = folder ? await profiled(both[side], folder, run) : await run();
+      if (folder) printProfiles(`${load}, ${side === "server" ? "server" : "in-process"}`, folder);
+    }
+    console.log(`  ${load}: ${SIDES.map((side) => `${side} ${shown(result[side])}`).join("   ")}`);
+    turns.push(result);
   }
-  console.log(`  ${load}: ${SIDES.map((side) => `${side} ${shown(result[side])}`).join("   ")}`);
-  return result;
+  return turns;
 }
 
 /** Also what a run cost in CPU, of the process and not of the client: a busy machine changes that least. */
@@ -142,7 +146,8 @@ async function idleMemory(both) {
 }
 
 function firstFailures(rounds) {
-  return rounds.flatMap((sections) => SIDES.map((side) => sections.held?.[side].firstFailure)).filter(Boolean);
+  const turns = rounds.flatMap(({ held = [] }) => held);
+  return turns.flatMap((turn) => SIDES.map((side) => turn[side].firstFailure)).filter(Boolean);
 }
 
 function shown(numbers) {
