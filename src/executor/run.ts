@@ -399,7 +399,6 @@ class Attempt {
   }
 }
 
-/** LangGraph's name for it, so that clients need to know one. */
 class CheckpointGone extends Error {
   override readonly name = "CheckpointGoneError";
 
@@ -410,6 +409,7 @@ class CheckpointGone extends Error {
   }
 }
 
+/** LangGraph's name for it, so that clients need to know one. */
 const UNKNOWN_INTERRUPT = "UnknownInterruptError";
 
 class UnknownInterrupt extends Error {
