@@ -114,11 +114,13 @@ function onlyAsked(results, sections) {
 async function measure(load, both, index, profiles) {
   for (const side of SIDES) await both[side].run(load, "warmUp");
   const turns = [];
-  for (let turn = 0; turn < (loads[load].turns ?? 1); turn++) {
+  // One is enough to read.
+  const count = profiles ? 1 : (loads[load].turns ?? 1);
+  for (let turn = 0; turn < count; turn++) {
     const order = (index + turn) % 2 === 0 ? SIDES : SIDES.toReversed();
     const result = {};
     for (const side of order) {
-      const folder = profiles && join(profiles, `${load}-${side === "server" ? "server" : "in-process"}-${turn + 1}`);
+      const folder = profiles && join(profiles, `${load}-${side === "server" ? "server" : "in-process"}`);
       const run = () => withCpu(both[side], load);
       result[side] = folder ? await profiled(both[side], folder, run) : await run();
       if (folder) printProfiles(`${load}, ${side === "server" ? "server" : "in-process"}`, folder);
