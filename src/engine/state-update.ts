@@ -49,23 +49,24 @@ export async function applyChange(
  * True when the latest checkpoints are still those the change was worked out from, and those it stands on are there: it names their values,
  * which go with them when a run is deleted or a history is cut.
  */
-export async function isCurrent(tx: Tx, thread_id: string, { seen, writes }: StateChange): Promise<boolean> {
-  for (const { checkpoint_ns, checkpoint_id } of seen) {
+export async function isCurrent(tx: Tx, thread_id: string, change: StateChange): Promise<boolean> {
+  for (const { checkpoint_ns, checkpoint_id } of change.seen) {
     if ((await checkpoints.latestOf(tx, thread_id, checkpoint_ns)) !== checkpoint_id) return false;
   }
-  for (const key of standsOn(writes)) if (!(await checkpoints.exists(tx, key))) return false;
+  for (const key of standsOn(change)) if (!(await checkpoints.exists(tx, key))) return false;
   return true;
 }
 
-/** The stored checkpoints that writes of a draft go on from, or are put on. */
-function standsOn(writes: readonly DraftWrite[]): readonly CheckpointKey[] {
-  const made = new Set(writes.map((write) => (write.op === "put_checkpoint" ? write.row.checkpoint_id : undefined)));
+/** The checkpoints that a change goes on from, or writes to, and neither makes itself nor has seen as the latest. */
+function standsOn({ seen, writes }: StateChange): readonly CheckpointKey[] {
+  const made = writes.flatMap((write) => (write.op === "put_checkpoint" ? [write.row.checkpoint_id] : []));
+  const known = new Set([...made, ...seen.map(({ checkpoint_id }) => checkpoint_id)]);
   const keys = writes.flatMap((write) => {
     if (write.op === "put_writes") return [write.key];
     const { thread_id, checkpoint_ns, parent_checkpoint_id } = write.row;
     return parent_checkpoint_id === null ? [] : [{ thread_id, checkpoint_ns, checkpoint_id: parent_checkpoint_id }];
   });
-  return keys.filter(({ checkpoint_id }) => !made.has(checkpoint_id));
+  return keys.filter(({ checkpoint_id }) => !known.has(checkpoint_id));
 }
 
 export async function storeWrites(tx: Tx, writes: readonly DraftWrite[]): Promise<void> {
