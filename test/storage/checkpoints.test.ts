@@ -166,9 +166,8 @@ eachDialect((openTemp) => {
     await put(storage, row("30"));
     const written = ["30", "60", "21", "20", "51", "50"];
 
-    const latest = (checkpoint_ns: string) =>
-      storage.read((db) => checkpoints.latestOf(db, "t", checkpoint_ns === "" ? undefined : checkpoint_ns));
-    expect(await latest("")).toBe("30");
+    const latest = (checkpoint_ns?: string) => storage.read((db) => checkpoints.latestOf(db, "t", checkpoint_ns));
+    expect(await latest()).toBe("30");
     expect((await get(storage, { thread_id: "t", checkpoint_ns: "" }))?.checkpoint_id).toBe("30");
     expect(await latest("sub")).toBe("22");
     expect((await get(storage, { thread_id: "t", checkpoint_ns: "sub" }))?.checkpoint_id).toBe("22");

@@ -3,7 +3,7 @@
  * again at each step: a checkpoint names the versions (`blob_versions`), and reading one collects their values.
  *
  * Checkpoints are in the order in which they were written. Their ids are times by the clocks of the machines that made them: where one is
- * older than what its namespace has, a new era of the thread begins, and what is newest is the newest id of the last era.
+ * older than what its namespace or the root has, a new era of the thread begins, and what is newest is the newest id of the last era.
  */
 import { type RawBuilder, type Selectable, type SelectQueryBuilder, sql } from "kysely";
 import type {
