@@ -102,9 +102,12 @@ function Work({ stream }) {
 const onceEach = (calls) => [...new Map(calls.map((call) => [call.id, call])).values()];
 
 function Question({ stream }) {
-  // The hook of event streams has a word of its own for it.
+  // The hook of event streams has a word of its own for it. It shows what the thread's state says and, unless told which
+  // question is meant, answers only what an event has said: one who is quick after a reload would be refused.
   const answer = () =>
-    stream.respond ? stream.respond("yes") : stream.submit(undefined, { command: { resume: "yes" } });
+    stream.respond
+      ? stream.respond("yes", { interruptId: stream.interrupt.id })
+      : stream.submit(undefined, { command: { resume: "yes" } });
   return (
     <form>
       <p>{stream.interrupt.value?.question}</p>
