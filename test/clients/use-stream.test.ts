@@ -241,6 +241,8 @@ describe.each(Object.keys(V1))("useStream v1 of %s", (hook) => {
     await chat.shows("first", "You said: first");
     await chat.say("second");
     await chat.shows("first", "You said: first", "second", "You said: second");
+    // Which checkpoint a message came from it learns from the history, which it asks for when the run has ended.
+    await chat.is("ready");
     await chat.write("better");
     await chat.press("Edit", 1);
     await chat.shows("first", "You said: first", "better", "You said: better");
