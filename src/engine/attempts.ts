@@ -443,11 +443,18 @@ export class Attempts {
     return written;
   }
 
-  #announce({ run, span }: Attempt, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
-    const { logs, metrics, logger, tracing } = this.#options;
+  #announce(attempt: Attempt, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
+    const { logs } = this.#options;
+    const { kwargs, thread_id } = attempt.run;
     if (next.kind === "erase") logs.erase(log);
     else logs.end(log, finalOutput(next.ending));
-    if (run.kwargs.temporary) logs.closeThread(run.thread_id);
+    if (kwargs.temporary) logs.closeThread(thread_id);
+    // Who follows the run hears of its end before it is counted and logged, which takes longer than to tell them.
+    process.nextTick(() => this.#account(attempt, next));
+  }
+
+  #account({ run, span }: Attempt, next: Exclude<NextStep, { kind: "requeue" }>): void {
+    const { metrics, logger, tracing } = this.#options;
     const status = next.kind === "erase" ? "rollback" : next.ending.status;
     const error = next.kind === "erase" ? null : next.ending.error;
     const { thread_id, graph_id, attempt } = run;

@@ -100,10 +100,8 @@ export class Runs implements RunsService {
 
   async createStateless(asked: RunCreateStateless, from: RunRequest, by?: MadeBy): Promise<Run> {
     const request = this.#allowed(asked);
-    const { storage } = this.#options;
-    const planned = await storage.read((db) => planWithThread(db, { request, from, by }, storage.now(), this.#options));
-    const work: Creation = (tx, _now, slot) => insertPlanned(tx, planned, slot);
-    return only(await this.#commit(work, by?.asked ?? request, from.repeatable, planned));
+    const work: Creation = (tx, now, slot) => createWithThread(tx, { request, from, by }, slot, now, this.#options);
+    return only(await this.#commit(work, by?.asked ?? request, from.repeatable));
   }
 
   /** `by`: one for each request. */
@@ -116,8 +114,8 @@ export class Runs implements RunsService {
     const work: Creation = async (tx, now) => {
       const made: RunRecord[] = [];
       for (const [i, request] of requests.entries()) {
-        const planned = await planWithThread(tx, { request, from, by: by?.[i] }, now, this.#options);
-        made.push(...(await insertPlanned(tx, planned, undefined)).made);
+        const asking = { request, from, by: by?.[i] };
+        made.push(...(await createWithThread(tx, asking, undefined, now, this.#options)).made);
       }
       return { made, effects: [] };
     };
@@ -130,7 +128,7 @@ export class Runs implements RunsService {
       const { cron_id, thread_id, request, by } = await take(tx);
       const asking = { request: this.#allowed(request), from, by };
       if (thread_id !== null) return this.#createOnThread(tx, { ...asking, thread_id }, slot, now);
-      return insertPlanned(tx, await planWithThread(tx, asking, now, this.#options, { cron_id }), slot);
+      return createWithThread(tx, asking, slot, now, this.#options, { cron_id });
     };
     return only(await this.#commit(work, null, undefined));
   }
@@ -462,15 +460,9 @@ export class Runs implements RunsService {
    * Commits the creation. A run that was given the slot begins with the commit; others are claimed: on SQLite the claim is
    * queued right behind the creation, so that both share one commit.
    */
-  async #commit(
-    work: Creation,
-    request: unknown,
-    repeatable: RunRequest["repeatable"],
-    planned?: PlannedRun,
-  ): Promise<readonly Run[]> {
+  async #commit(work: Creation, request: unknown, repeatable: RunRequest["repeatable"]): Promise<readonly Run[]> {
     const { storage, queue, metrics } = this.#options;
     const slot = queue.reserve();
-    if (repeatable === undefined && planned !== undefined && slot !== undefined) goAhead(planned.run, slot);
     let begun: RunRecord | undefined;
     const onCommitted = (): void => {
       if (begun === undefined) queue.nudge();
@@ -714,48 +706,35 @@ function belongs(log: RunLog, thread_id: string | null): RunLog {
 
 async function assistantFor(tx: Tx, assistant_id: string): Promise<AssistantRecord> {
   const assistant = await assistants.find(tx, assistantIdOf(assistant_id));
-  if (assistant === undefined) throw noAssistant(assistant_id);
+  if (assistant === undefined) throw notFound(`Assistant or graph "${assistant_id}" not found`, "assistant");
   return assistant;
 }
 
-const noAssistant = (assistant_id: string): SkeinError =>
-  notFound(`Assistant or graph "${assistant_id}" not found`, "assistant");
-
-/** A stateless run and the thread that comes to be with it. */
-interface PlannedRun {
-  readonly run: NewRun;
-  readonly thread: ThreadRecord;
-}
-
-async function planWithThread(
-  db: Tx,
+/** A stateless run, and the thread that comes to be with it. */
+async function createWithThread(
+  tx: Tx,
   { request, from, by }: Omit<AskedOnThread, "thread_id" | "request"> & { readonly request: RunCreateStateless },
+  slot: Slot | undefined,
   now: number,
   { ttl, langsmith }: Pick<RunsOptions, "ttl" | "langsmith">,
   stamp: Readonly<Record<string, unknown>> = {},
-): Promise<PlannedRun> {
-  shareAssistant(db, assistantIdOf(request.assistant_id));
-  await by?.admit?.(db);
-  const assistant = await assistantFor(db, request.assistant_id);
+): ReturnType<Creation> {
+  shareAssistant(tx, assistantIdOf(request.assistant_id));
+  await by?.admit?.(tx);
+  const assistant = await assistantFor(tx, request.assistant_id);
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
-  const run = newRun({ assistant, thread_id, request, from, langsmith, temporary, now, by });
+  const run = startable(newRun({ assistant, thread_id, request, from, langsmith, temporary, now, by }), slot);
+  if (slot !== undefined) goAhead(run, slot);
   const options = temporary ? { temporary } : { ttl: ttlWithRun(request.config?.configurable ?? {}, ttl, now) };
-  return { run, thread: newThread(thread_id, "busy", { ...by?.stamp, ...runStamp(run), ...stamp }, now, options) };
-}
-
-async function insertPlanned(tx: Tx, { run, thread }: PlannedRun, slot: Slot | undefined): ReturnType<Creation> {
-  // It may have been planned before this transaction.
-  shareAssistant(tx, run.assistant_id);
-  if (!(await assistants.exists(tx, run.assistant_id))) throw noAssistant(run.assistant_id);
-  await threads.insert(tx, thread);
-  return { made: [await runs.insert(tx, startable(run, slot))], effects: [] };
+  const thread = newThread(thread_id, "busy", { ...by?.stamp, ...runStamp(run), ...stamp }, now, options);
+  const [, inserted] = await together(tx, [() => threads.insert(tx, thread), () => runs.insert(tx, run)]);
+  return { made: [inserted], effects: [] };
 }
 
 /** Of a run that leaves nothing behind nothing can be stored before it is written itself: its graph may make ready meanwhile. */
 function goAhead(run: NewRun, slot: Slot): void {
-  const starts = startable(run, slot);
-  if (run.kwargs.temporary && !run.kwargs.resumable && starts.status === "running") slot.prepare(starts);
+  if (run.kwargs.temporary && !run.kwargs.resumable && run.status === "running") slot.prepare(run);
 }
 
 /** Claimed at once where nothing is in its way and a slot is kept for it. */

@@ -104,15 +104,6 @@ export async function find(db: Tx, id: string): Promise<AssistantRecord | undefi
   return row && toRecord(row);
 }
 
-const idOf = prepared<{ id: string }, { assistant_id: string }>((db, slots) =>
-  db.selectFrom("assistants").select("assistant_id").where("assistant_id", "=", slots.id),
-);
-
-/** Whether the assistant is there. */
-export async function exists(db: Tx, id: string): Promise<boolean> {
-  return (await idOf(db, { id })).rows.length > 0;
-}
-
 /** One version of an assistant, or undefined. */
 export async function findVersion(db: Tx, id: string, version: number): Promise<AssistantVersionRecord | undefined> {
   const row = await db
