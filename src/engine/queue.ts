@@ -42,9 +42,10 @@ export interface Slot {
   readonly lease: { readonly owner: string; readonly ms: number };
   /**
    * Sends a run that is about to be written ahead to its executor thread, which makes ready while the database works.
-   * Nothing of the graph runs before `begin`; after `release` nothing ever does.
+   * Nothing of the graph runs before `begin`; after `release` nothing ever does. Resolves when the thread has been told, or
+   * has to be waited for.
    */
-  prepare(run: NewRun): void;
+  prepare(run: NewRun): Promise<void>;
   begin(run: NewRun): void;
   /** The run was not made, or has to wait like others. Harmless after `begin`. */
   release(): void;
@@ -156,6 +157,8 @@ export class Queue {
       prepare: (run) => {
         ahead ??= run;
         decide(ahead);
+        // Until then the way to the thread and the statements of the write would take turns, and the thread would wait for both.
+        return new Promise((resolve) => process.nextTick(resolve));
       },
       begin: (run) => {
         // A write that was begun anew has made another run than the one that went ahead.

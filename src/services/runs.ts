@@ -725,7 +725,7 @@ async function createWithThread(
   const thread_id = uuid7();
   const temporary = request.on_completion !== "keep";
   const run = startable(newRun({ assistant, thread_id, request, from, langsmith, temporary, now, by }), slot);
-  if (slot !== undefined) goAhead(run, slot);
+  if (slot !== undefined) await goAhead(run, slot);
   const options = temporary ? { temporary } : { ttl: ttlWithRun(request.config?.configurable ?? {}, ttl, now) };
   const thread = newThread(thread_id, "busy", { ...by?.stamp, ...runStamp(run), ...stamp }, now, options);
   const [, inserted] = await together(tx, [() => threads.insert(tx, thread), () => runs.insert(tx, run)]);
@@ -733,8 +733,8 @@ async function createWithThread(
 }
 
 /** Of a run that leaves nothing behind nothing can be stored before it is written itself: its graph may make ready meanwhile. */
-function goAhead(run: NewRun, slot: Slot): void {
-  if (run.kwargs.temporary && !run.kwargs.resumable && run.status === "running") slot.prepare(run);
+async function goAhead(run: NewRun, slot: Slot): Promise<void> {
+  if (run.kwargs.temporary && !run.kwargs.resumable && run.status === "running") await slot.prepare(run);
 }
 
 /** Claimed at once where nothing is in its way and a slot is kept for it. */
