@@ -73,9 +73,7 @@ test("a run that went ahead hears whether it was written", async () => {
   await settled();
   const [made, lost, first] = [newRun(), newRun(), newRun()];
   const slots = [queue.reserve(), queue.reserve(), queue.reserve()];
-  [made, lost, first].forEach((run, index) => {
-    slots[index]?.prepare(run);
-  });
+  await Promise.all([made, lost, first].map((run, index) => slots[index]?.prepare(run)));
   await count(3);
   slots[0]?.begin(made);
   slots[1]?.release();
