@@ -259,8 +259,10 @@ const hasEras = prepared<Pick<CheckpointKey, "thread_id">, { era: number }>((db,
 /** Checkpoints that match, newest first: all threads and namespaces unless the query names them; `before` is exclusive. */
 export async function list(db: Tx, query: CheckpointQuery): Promise<StoredCheckpoint[]> {
   const { thread_id } = query;
-  const inEras = thread_id !== undefined && (await hasEras(db, { thread_id })).rows.length > 0;
-  return complete(db, await (inEras ? listOfEras(db, { ...query, thread_id }) : byId(matching(db, query)).execute()));
+  const inOne = () => byId(matching(db, query)).execute();
+  if (thread_id === undefined) return complete(db, await inOne());
+  const [eras, rows] = await together(db, [() => hasEras(db, { thread_id }), inOne]);
+  return complete(db, eras.rows.length > 0 ? await listOfEras(db, { ...query, thread_id }) : rows);
 }
 
 /** The later eras first, by their index; then the first one. */
