@@ -1,9 +1,9 @@
 /**
  * Many times kill -9 at a random moment while clients create threads and runs: whatever got a 2xx is there.
  *
- * What a round costs is a start, and most of that is loading. So a process has several servers, on SQLite and on PostgreSQL
- * (where there is one), each with a database and clients of its own, and a kill is a round of each of them. The seed is printed;
- * SKEIN_FAULT_SEED repeats a run's choices.
+ * What a round costs is a start, and most of that is that an executor thread loads LangGraph. So a process has several servers on SQLite,
+ * each with a database and clients of its own, and a kill is a round of each of them. PostgreSQL, where there is one, takes the writes of
+ * many side by side: one server has as many clients as the others together. The seed is printed; SKEIN_FAULT_SEED repeats a run's choices.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -21,11 +21,11 @@ import { eventually, project, tempDir } from "../support/server.ts";
 import { Stack } from "./cluster/kit/stack.ts";
 import { linesOf, upTo } from "./support.ts";
 
-/** On each kind of database. */
+/** On SQLite. */
 const SERVERS = 4;
 const KILLS = 50;
 const ROUNDS = SERVERS * KILLS;
-/** Of each server. */
+/** Of each server on SQLite. */
 const CLIENTS = 2;
 const seed = Number(process.env.SKEIN_FAULT_SEED ?? Date.now() % 2 ** 31);
 
@@ -58,6 +58,7 @@ interface Promised {
 interface Side {
   readonly on: "SQLite" | "PostgreSQL";
   readonly options: object;
+  readonly clients: number;
   /** Where nodes leave their lines. */
   readonly file: string;
   readonly promised: Promised;
@@ -84,20 +85,20 @@ test(`${ROUNDS} times kill -9: whatever got a 2xx is there, and every run of it 
 async function killRounds(chance: () => number, both: boolean): Promise<readonly Side[]> {
   await using stack = new Stack();
   const { dir: config } = stack.use(await project({ "steps.mjs": STEPS }));
-  const of = (on: typeof onSqlite): Promise<Side[]> => Promise.all(upTo(SERVERS).map(() => on(stack, config)));
-  const sides = [...(await of(onSqlite)), ...(both ? await of(onPostgresAndRedis) : [])];
+  const sides = await Promise.all(upTo(SERVERS).map(() => onSqlite(stack, config)));
+  if (both) sides.push(await onPostgresAndRedis(stack, config));
   const host = stack.use(new Host(sides.map(({ options }) => options)));
   for (let kill = 0; kill < KILLS; kill++) {
     const urls = await host.start();
     const all = sides.map((side, index) => ({ side, url: urls[index] as string, fresh: nothingYet() }));
     const clients = all.flatMap(({ side, url, fresh }) =>
-      upTo(CLIENTS).map(() => createUntilRefused(url, side.file, fresh, chance)),
+      upTo(side.clients).map(() => createUntilRefused(url, side.file, fresh, chance)),
     );
     // Not by the clock: however slow the machine is, something has been promised by then, mostly.
-    const wanted = Math.floor(chance() * 4);
-    await eventually(() => all.every(({ fresh: { threads, runs } }) => threads.size + runs.size >= wanted), {
-      every: 2,
-    });
+    const wanted = Math.floor(chance() * 4) / CLIENTS;
+    const isEnough = ({ side: { clients }, fresh: { threads, runs } }: (typeof all)[number]): boolean =>
+      threads.size + runs.size >= wanted * clients;
+    await eventually(() => all.every(isEnough), { every: 2 });
     // Mostly in the middle of it; now and then late enough for runs to end.
     await delay(chance() < 0.9 ? chance() * 100 : 300 + chance() * 700);
     await host.kill("SIGKILL");
@@ -121,6 +122,7 @@ async function onSqlite(stack: Stack, config: string): Promise<Side> {
   return {
     on: "SQLite",
     options: { config, data, threads: 1 },
+    clients: CLIENTS,
     file: join(data, "steps"),
     promised: nothingYet(),
     rows: (sql) => query(data, sql),
@@ -142,6 +144,7 @@ async function onPostgresAndRedis(stack: Stack, config: string): Promise<Side> {
   return {
     on: "PostgreSQL",
     options: { config, data, threads: 1, env },
+    clients: SERVERS * CLIENTS,
     file: join(data, "steps"),
     promised: nothingYet(),
     rows: (sql) => onPostgres(uri, sql),
