@@ -22,7 +22,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["observability"],
   ["config"],
   ["schemas"],
-  ["errors", "version", "pooled-random", "early-optimization", "text-table", "redis-uri", "load-module"],
+  ["errors", "version", "end-of-tick", "pooled-random", "early-optimization", "text-table", "redis-uri", "load-module"],
 ];
 const EXECUTOR = "executor";
 const DOOR = "executor/protocol.ts";

@@ -4,6 +4,7 @@
  * tells readers when it is true.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { endOfTick } from "../end-of-tick.ts";
 import { type ErrorBody, errorBody } from "../errors.ts";
 import type { CancelAction, NodeStep, RunJob, WireEvent } from "../executor/protocol.ts";
 import type { Logger } from "../observability/logger.ts";
@@ -372,7 +373,7 @@ export class Attempts {
     if (written?.left.isShown === false) this.#showAnew(run);
     else if (next?.kind === "settle") this.#noteLeft(attempt, next.ending);
     if (written?.calls === true) this.#options.onWebhook();
-    if (next !== undefined) this.#announce(attempt, next, log);
+    if (next !== undefined) await this.#announce(attempt, next, log);
     else await this.#leave(attempt, log);
     return written?.left.isBusy === true ? "thread free" : "ended";
   }
@@ -443,18 +444,13 @@ export class Attempts {
     return written;
   }
 
-  #announce(attempt: Attempt, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): void {
-    const { logs } = this.#options;
-    const { kwargs, thread_id } = attempt.run;
+  async #announce({ run, span }: Attempt, next: Exclude<NextStep, { kind: "requeue" }>, log: EventLog): Promise<void> {
+    const { logs, metrics, logger, tracing } = this.#options;
     if (next.kind === "erase") logs.erase(log);
     else logs.end(log, finalOutput(next.ending));
-    if (kwargs.temporary) logs.closeThread(thread_id);
+    if (run.kwargs.temporary) logs.closeThread(run.thread_id);
     // Who follows the run hears of its end before it is counted and logged, which takes longer than to tell them.
-    process.nextTick(() => this.#account(attempt, next));
-  }
-
-  #account({ run, span }: Attempt, next: Exclude<NextStep, { kind: "requeue" }>): void {
-    const { metrics, logger, tracing } = this.#options;
+    await endOfTick();
     const status = next.kind === "erase" ? "rollback" : next.ending.status;
     const error = next.kind === "erase" ? null : next.ending.error;
     const { thread_id, graph_id, attempt } = run;

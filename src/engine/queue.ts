@@ -6,6 +6,7 @@
  * Claims runs that are ready and hands them to `execute`, at most `slots` at once. The queue itself is the
  * runs table; this is the part that wakes up: on a nudge, when a delayed run falls due, when a slot frees.
  */
+import { endOfTick } from "../end-of-tick.ts";
 import type { NewRun, Storage } from "../storage/storage.ts";
 import * as runs from "../storage/tables/runs.ts";
 import { PendingWrite } from "./pending-write.ts";
@@ -158,7 +159,7 @@ export class Queue {
         ahead ??= run;
         decide(ahead);
         // Until then the way to the thread and the statements of the write would take turns, and the thread would wait for both.
-        return new Promise((resolve) => process.nextTick(resolve));
+        return endOfTick();
       },
       begin: (run) => {
         // A write that was begun anew has made another run than the one that went ahead.

@@ -9,6 +9,7 @@
  * batch go on meanwhile. Writes that arrive while a batch runs make up the next one. Works of a batch run one
  * after another, so a work never sees another half done.
  */
+import { endOfTick } from "../end-of-tick.ts";
 import { unavailable } from "../errors.ts";
 import type { LibsqlConnection } from "./libsql.ts";
 import type { LogSync } from "./log-sync.ts";
@@ -197,6 +198,4 @@ export class GroupCommit {
   }
 }
 
-/** What this turn has begun, such as a message to an executor thread, goes first. */
-const endOfTick = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
