@@ -120,10 +120,11 @@ async function measure(load, both, index, profiles) {
     const order = (index + turn) % 2 === 0 ? SIDES : SIDES.toReversed();
     const result = {};
     for (const side of order) {
-      const folder = profiles && join(profiles, `${load}-${side === "server" ? "server" : "in-process"}`);
+      const name = side === "server" ? "server" : "in-process";
+      const folder = profiles && join(profiles, `${load}-${name}`);
       const run = () => withCpu(both[side], load);
       result[side] = folder ? await profiled(both[side], folder, run) : await run();
-      if (folder) printProfiles(`${load}, ${side === "server" ? "server" : "in-process"}`, folder);
+      if (folder) printProfiles(`${load}, ${name}`, folder);
     }
     console.log(`  ${load}: ${SIDES.map((side) => `${side} ${shown(result[side])}`).join("   ")}`);
     turns.push(result);
